@@ -1,0 +1,110 @@
+"""YAML files -> typed configs. All problems of a file are reported at once: key, what was given, what is allowed."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from unimo.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of all typed configs: unknown keys are errors, values are checked strictly, instances are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Paper(Config):
+    """Where a recipe comes from; scripts print it and tables read it."""
+
+    table: str | None = None
+    row: str | None = None
+    expected: dict[str, float] | None = None
+    hardware: str | None = None
+    hours: float | None = None
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load(schema: type[C], path: str | Path, overrides: Iterable[str] = ()) -> C:
+    """Read a YAML file, apply `key.sub=value` overrides (values are YAML) and validate against `schema`.
+
+    Raises:
+        ConfigError: file missing or not a mapping, malformed override, or any number of invalid keys and values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise ConfigError(f"no config file {path}; in its folder there are: {', '.join(near) or 'none'}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, got a {type(values).__name__}")
+    return validate(schema, apply_overrides(values, overrides), source=str(path))
+
+
+def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return a copy of `values` with each `a.b=value` set; the value is parsed as YAML (`1e-4`, `[1, 2]`, `true`)."""
+    merged = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    malformed = [o for o in overrides if "=" not in o]
+    if malformed:
+        raise ConfigError(f"overrides must look like key=value, got: {', '.join(malformed)}")
+    for override in overrides:
+        key, _, text = override.partition("=")
+        *parents, leaf = key.split(".")
+        target = merged
+        for parent in parents:
+            target[parent] = dict(target.get(parent) or {})
+            target = target[parent]
+        target[leaf] = _scalar(text)
+    return merged
+
+
+def _scalar(text: str) -> Any:
+    value = yaml.safe_load(text)
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 (no dot) as a string
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def validate(schema: type[C], values: dict[str, Any], source: str) -> C:
+    """Build `schema` from plain values, or raise one ConfigError that lists every problem."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem(schema, e) for e in error.errors()]
+    raise ConfigError(f"{source}: {len(problems)} problem(s)\n" + "\n".join(f"  - {p}" for p in problems))
+
+
+def _problem(schema: type[Config], error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{key or '(whole file)'}: {error['msg']}, got {error['input']!r}"
+    allowed = _keys(schema, error["loc"][:-1])
+    near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{key}: unknown key{hint} (allowed: {', '.join(allowed)})"
+
+
+def _keys(schema: Any, loc: tuple[Any, ...]) -> list[str]:
+    """Field names of the config that sits at `loc` inside `schema`."""
+    for part in loc:
+        field = getattr(schema, "model_fields", {}).get(part)
+        if field is not None:
+            candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+            schema = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), schema)
+    return sorted(schema.model_fields)
+
+
+def dump(config: Config) -> str:
+    """The resolved config as YAML text, as written into every run folder and checkpoint."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

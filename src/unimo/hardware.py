@@ -1,0 +1,36 @@
+"""What machine this is, and the one environment switch that Paddle's CPU wheel needs on AMD processors."""
+
+import os
+import platform
+from pathlib import Path
+
+
+def cpu_name() -> str:
+    """The processor's name as Linux gives it, or the architecture where there is no /proc/cpuinfo."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def use_fast_gemm() -> None:
+    """Make the MKL inside Paddle's CPU wheel take its AVX path on AMD processors (2.5 to 4 times faster products).
+
+    Works only before the first matrix product of the process, so every entry point calls it first. A value that the
+    user has set is left alone.
+    """
+    if "AMD" in cpu_name():
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+
+
+def describe() -> dict[str, str | int | None]:
+    """Facts about the machine that belong beside every measured number."""
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", "1")),  # Paddle itself sets 1 when unset
+        "MKL_DEBUG_CPU_TYPE": os.environ.get("MKL_DEBUG_CPU_TYPE"),
+        "python": platform.python_version(),
+    }

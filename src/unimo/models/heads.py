@@ -1,0 +1,74 @@
+"""Heads on top of encoder states. A model builds the heads that it is asked for and runs one only when it is called."""
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+
+class PoolHead(nn.Layer):
+    """ReLU(affine) of one position's state: the first text position, or the global image slot. [B, H] -> [B, H]."""
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.affine = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, state: Tensor) -> Tensor:
+        return F.relu(self.affine(state))
+
+
+class MaskedLMHead(nn.Layer):
+    """Affine, GELU, layer norm, product with the word table, bias, on gathered positions only: [M, H] -> [M, V].
+
+    The release initialises the layer norm's bias with 1 (an oddity that its checkpoints overwrite); here it is 0.
+    """
+
+    def __init__(self, hidden_size: int, vocab_size: int, epsilon: float):
+        super().__init__()
+        self.transform = nn.Linear(hidden_size, hidden_size)
+        self.norm = nn.LayerNorm(hidden_size, epsilon)
+        self.bias = self.create_parameter([vocab_size], is_bias=True)
+
+    def forward(self, states: Tensor, word_table: Tensor) -> Tensor:
+        x = self.norm(F.gelu(self.transform(states)))
+        return paddle.matmul(x, word_table, transpose_y=True) + self.bias
+
+
+class MatchHead(nn.Layer):
+    """Score of image and text from the product of their pooled states: [B, H] x [B, H] -> [B, 1]."""
+
+    def __init__(self, hidden_size: int, dropout: float):
+        super().__init__()
+        self.dropout = dropout
+        # Fluid's default initialisers, as the release uses them here
+        self.affine = nn.Linear(
+            hidden_size,
+            1,
+            weight_attr=nn.initializer.XavierUniform(),
+            bias_attr=paddle.ParamAttr(initializer=nn.initializer.Uniform(-1.0, 1.0)),
+        )
+
+    def forward(self, pooled_text: Tensor, pooled_image: Tensor) -> Tensor:
+        fused = F.dropout(pooled_text * pooled_image, self.dropout, training=self.training)
+        return self.affine(fused)
+
+
+class ClassifyHead(nn.Layer):
+    """Dropout 0.1 and one affine map: [B, H] -> [B, num_labels] (GLUE tasks of the release)."""
+
+    def __init__(self, hidden_size: int, num_labels: int):
+        super().__init__()
+        self.affine = nn.Linear(hidden_size, num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.affine(F.dropout(pooled, 0.1, training=self.training))
+
+
+class RegionHead(nn.Layer):
+    """One affine map from a region's state to its detector feature (2048-d) or to detector classes (1601)."""
+
+    def __init__(self, hidden_size: int, out_size: int):
+        super().__init__()
+        self.affine = nn.Linear(hidden_size, out_size)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.affine(states)

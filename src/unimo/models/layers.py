@@ -1,0 +1,113 @@
+"""Transformer parts that the systems share: attention masks, attention with a key/value cache, the post-LN block."""
+
+from dataclasses import dataclass
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from unimo.errors import ConfigError
+
+MASKED = 1e4  # the release adds 1e4 * (mask - 1) to the logits, not -inf (transformer_encoder.py)
+
+
+def attention_bias(mask: Tensor) -> Tensor:
+    """0/1 mask -> additive bias. [B, Sk] (keys only) -> [B, 1, 1, Sk]; [B, Sq, Sk] -> [B, 1, Sq, Sk]."""
+    bias = MASKED * (mask.astype("float32") - 1.0)
+    return bias.unsqueeze([1, 2]) if mask.ndim == 2 else bias.unsqueeze(1)
+
+
+def seq2seq_mask(source_lengths: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """Mask of source followed by target in one sequence; [B] and [B] int64 -> [B, size, size] float32.
+
+    Every row sees the source; a target row also sees the target up to and including itself (release: batching.py).
+    """
+    index = paddle.arange(size)
+    row, column = index.reshape([1, size, 1]), index.reshape([1, 1, size])
+    source, total = source_lengths.reshape([-1, 1, 1]), lengths.reshape([-1, 1, 1])
+    visible = (column < source) | ((row >= source) & (column <= row))
+    return (visible & (row < total) & (column < total)).astype("float32")
+
+
+def captioning_mask(context: Tensor, text: Tensor) -> Tensor:
+    """Mask of [image, tags] followed by a caption; [B, C] and [B, T] 0/1 -> [B, C + T, C + T] float32.
+
+    Image and tags see each other in both directions and never the caption; the caption sees both and its own past.
+    """
+    mask = paddle.concat([context, text], axis=1).astype("float32")
+    outer = mask.unsqueeze(2) * mask.unsqueeze(1)
+    c, t = context.shape[1], text.shape[1]
+    causal = paddle.concat(
+        [
+            paddle.concat([paddle.ones([c, c]), paddle.zeros([c, t])], axis=1),
+            paddle.concat([paddle.ones([t, c]), paddle.tril(paddle.ones([t, t]))], axis=1),
+        ],
+        axis=0,
+    )
+    return outer * causal
+
+
+@dataclass
+class KeyValue:
+    """Keys and values of one layer that later decoding steps attend to, each [B, heads, T, head_dim]."""
+
+    keys: Tensor
+    values: Tensor
+
+    def select(self, rows: Tensor) -> "KeyValue":
+        """Reorder or repeat the batch, as beam search does with its parents. rows: [B'] int64."""
+        return KeyValue(self.keys.index_select(rows), self.values.index_select(rows))
+
+
+class Attention(nn.Layer):
+    """Multi-head self-attention. Query, key and value are one product [H, 3H]; the port splits and joins the three."""
+
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float):
+        super().__init__()
+        if hidden_size % num_heads:
+            raise ConfigError(f"hidden_size ({hidden_size}) must be divisible by num_attention_heads ({num_heads})")
+        self.num_heads, self.head_dim, self.dropout = num_heads, hidden_size // num_heads, dropout
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.out = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor, bias: Tensor, cache: KeyValue | None = None) -> tuple[Tensor, KeyValue]:
+        """x [B, S, H], bias broadcastable to [B, heads, S, T] -> ([B, S, H], cache extended by these S positions)."""
+        b, s, h = x.shape
+        q, k, v = self.qkv(x).reshape([b, s, 3, self.num_heads, self.head_dim]).transpose([2, 0, 3, 1, 4]).unbind(0)
+        if cache is not None:
+            k = paddle.concat([cache.keys, k], axis=2)
+            v = paddle.concat([cache.values, v], axis=2)
+        logits = paddle.matmul(q * self.head_dim**-0.5, k, transpose_y=True)  # (B, heads, S, T)
+        weights = F.dropout(F.softmax(logits + bias), self.dropout, training=self.training)
+        context = paddle.matmul(weights, v).transpose([0, 2, 1, 3]).reshape([b, s, h])
+        return self.out(context), KeyValue(k, v)
+
+
+class FeedForward(nn.Layer):
+    """Affine, exact (erf) GELU, affine; no dropout inside."""
+
+    def __init__(self, hidden_size: int, inner_size: int):
+        super().__init__()
+        self.inner = nn.Linear(hidden_size, inner_size)
+        self.outer = nn.Linear(inner_size, hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(F.gelu(self.inner(x)))
+
+
+class PostNormBlock(nn.Layer):
+    """Attention and feed-forward, each followed by dropout, residual sum and layer norm ("dan" in the release)."""
+
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float, attention_dropout: float, epsilon: float):
+        super().__init__()
+        self.attention = Attention(hidden_size, num_heads, attention_dropout)
+        self.attention_norm = nn.LayerNorm(hidden_size, epsilon)
+        self.feed_forward = FeedForward(hidden_size, 4 * hidden_size)
+        self.feed_forward_norm = nn.LayerNorm(hidden_size, epsilon)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, bias: Tensor, cache: KeyValue | None = None) -> tuple[Tensor, KeyValue]:
+        attended, cache = self.attention(x, bias, cache)
+        x = self.attention_norm(x + F.dropout(attended, self.dropout, training=self.training))
+        x = self.feed_forward_norm(x + F.dropout(self.feed_forward(x), self.dropout, training=self.training))
+        return x, cache

@@ -1,0 +1,200 @@
+"""UNIMO (ACL 2021): one post-LN transformer over text, detector regions and object tags.
+
+Sequence: [image slot, regions..., tags..., text...]; every stream is optional. Source of every constant: the release's
+transformer_encoder.py and unimo_finetune.py (PaddlePaddle/Research, NLP/UNIMO) unless a comment says otherwise.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+from paddle.distributed.fleet.utils import recompute
+from pydantic import Field
+
+from unimo.config import Config
+from unimo.errors import ConfigError
+from unimo.models.heads import ClassifyHead, MaskedLMHead, MatchHead, PoolHead, RegionHead
+from unimo.models.layers import KeyValue, PostNormBlock, attention_bias
+
+
+class UnimoConfig(Config):
+    """Size of a UNIMO model; key names are those of the release's json files."""
+
+    hidden_size: int = Field(768, gt=0)
+    num_hidden_layers: int = Field(12, gt=0)
+    num_attention_heads: int = Field(12, gt=0)
+    vocab_size: int = Field(50265, gt=0)
+    max_position_embeddings: int = Field(514, gt=2)  # text positions start at 2, so two rows fewer than tokens
+    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
+    attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
+    initializer_range: float = Field(0.02, gt=0)
+    layer_norm_eps: float = Field(1e-5, gt=0)  # Fluid's default, not BERT's 1e-12
+    image_embedding_size: int = Field(2048, gt=0)
+    image_class_size: int = Field(1601, gt=0)
+    num_labels: int = Field(2, gt=0)
+    recompute: bool = False  # ours: trade a second forward pass of each layer for its activations
+
+    @classmethod
+    def from_release(cls, values: dict[str, Any]) -> "UnimoConfig":
+        """Take what the release's json holds; its keys that no released code reads are dropped.
+
+        Raises:
+            ConfigError: an activation other than gelu, or type embeddings, which released English models never have.
+        """
+        problems = [f"{k}: {values[k]!r}, expected {v!r}" for k, v in _RELEASE_FIXED.items() if values.get(k, v) != v]
+        if problems:
+            raise ConfigError("this UNIMO config asks for what the model does not have\n  - " + "\n  - ".join(problems))
+        return cls(**{k: v for k, v in values.items() if k in cls.model_fields})
+
+
+_RELEASE_FIXED = {"hidden_act": "gelu", "type_vocab_size": 0, "sent_type_vocab_size": 0, "task_type_vocab_size": 0}
+
+
+@dataclass
+class Text:
+    """Token ids of a padded batch. Positions of real tokens start at 2; pads are id 1 (BPE) at position 1, mask 0."""
+
+    ids: Tensor  # [B, S] int64
+    positions: Tensor  # [B, S] int64
+    mask: Tensor  # [B, S] 0/1
+
+
+class Tags(Text):
+    """Object words between image and text; they share the text's tables and layer norm."""
+
+
+@dataclass
+class Regions:
+    """Detector regions of a padded batch. Slot 0 is the image as a whole: mean feature, box (0, 0, 1, 1, 1)."""
+
+    features: Tensor  # [B, N, image_embedding_size] float32 or float16
+    boxes: Tensor  # [B, N, 5] float32: x1/w, y1/h, x2/w, y2/h, area share
+    mask: Tensor  # [B, N] 0/1
+
+
+@dataclass
+class Encoded:
+    """Last layer's states of each stream given, and the key/value cache over all of them, one entry a layer."""
+
+    regions: Tensor | None  # [B, N, H]
+    tags: Tensor | None  # [B, O, H]
+    text: Tensor | None  # [B, S, H]
+    cache: list[KeyValue]  # empty where recompute dropped it
+
+
+HEADS = ("pool", "lm", "match", "region_feature", "region_class", "classify")
+
+
+class Unimo(nn.Layer):
+    """The encoder and the heads named in `heads` (any of HEADS)."""
+
+    def __init__(self, config: UnimoConfig, heads: Iterable[str] = ()):
+        super().__init__()
+        unknown = sorted(set(heads) - set(HEADS))
+        if unknown:
+            raise ConfigError(f"unknown heads {unknown}; UNIMO has {list(HEADS)}")
+        self.config, self.heads = config, tuple(h for h in HEADS if h in set(heads))
+        h, eps = config.hidden_size, config.layer_norm_eps
+        self.word_embedding = nn.Embedding(config.vocab_size, h)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, h)
+        self.text_norm = nn.LayerNorm(h, eps)
+        self.image_embedding = nn.Linear(config.image_embedding_size, h)
+        self.box_embedding = nn.Linear(5, h)
+        self.image_norm = nn.LayerNorm(h, eps)
+        self.layers = nn.LayerList(
+            PostNormBlock(
+                h, config.num_attention_heads, config.hidden_dropout_prob, config.attention_probs_dropout_prob, eps
+            )
+            for _ in range(config.num_hidden_layers)
+        )
+        if "pool" in self.heads:
+            self.pool_text, self.pool_image = PoolHead(h), PoolHead(h)
+        if "lm" in self.heads:
+            self.lm = MaskedLMHead(h, config.vocab_size, eps)
+        if "region_feature" in self.heads:
+            self.region_feature = RegionHead(h, config.image_embedding_size)
+        if "region_class" in self.heads:
+            self.region_class = RegionHead(h, config.image_class_size)
+        if "classify" in self.heads:
+            self.classify = ClassifyHead(h, config.num_labels)
+        self.apply(self._initialise)
+        if "match" in self.heads:  # after the others: it keeps initialisers of its own
+            self.match = MatchHead(h, config.attention_probs_dropout_prob)
+
+    def _initialise(self, layer: nn.Layer) -> None:
+        if isinstance(layer, nn.Linear | nn.Embedding):
+            std = self.config.initializer_range
+            nn.initializer.TruncatedNormal(0.0, std, a=-2 * std, b=2 * std)(layer.weight)
+
+    def embed_text(self, text: Text) -> Tensor:
+        """[B, S] ids and positions -> [B, S, H]. There is no segment embedding and no scaling."""
+        x = self.text_norm(self.word_embedding(text.ids) + self.position_embedding(text.positions))
+        return F.dropout(x, self.config.hidden_dropout_prob, training=self.training)
+
+    def embed_regions(self, regions: Regions) -> Tensor:
+        """[B, N, D] features and [B, N, 5] boxes -> [B, N, H]. Regions have no order, so no position embedding."""
+        features = regions.features.astype(self.image_embedding.weight.dtype)  # a float16 batch is cast here, once
+        x = self.image_norm(self.image_embedding(features) + self.box_embedding(regions.boxes))
+        return F.dropout(x, self.config.hidden_dropout_prob, training=self.training)
+
+    def forward(
+        self,
+        text: Text | None = None,
+        regions: Regions | None = None,
+        tags: Tags | None = None,
+        attention_mask: Tensor | None = None,
+        cache: list[KeyValue] | None = None,
+    ) -> Encoded:
+        """Encode the streams given, in the order regions, tags, text.
+
+        Args:
+            attention_mask: 0/1, [B, Sq, Sk] or [B, Sk]; Sk counts the cached positions too. By default every position
+                sees every real one of the streams given.
+            cache: states of an earlier pass that these positions attend to as well (decoding); needs `attention_mask`.
+        """
+        streams = [regions, tags, text]
+        parts = [(s, self.embed_regions(s) if s is regions else self.embed_text(s)) for s in streams if s is not None]
+        if not parts:
+            raise ConfigError("UNIMO got no stream: give text, regions or both")
+        if attention_mask is None:
+            if cache is not None:
+                raise ConfigError("decoding with a cache needs an attention_mask over cached and new positions")
+            attention_mask = paddle.concat([s.mask.astype("float32") for s, _ in parts], axis=1)
+        x = paddle.concat([p for _, p in parts], axis=1) if len(parts) > 1 else parts[0][1]
+        x, new_cache = self._encode(x, attention_bias(attention_mask), cache)
+        ends, start = {}, 0
+        for stream, part in parts:
+            ends[id(stream)] = x[:, start : start + part.shape[1]]
+            start += part.shape[1]
+        states = [None if s is None else ends[id(s)] for s in streams]
+        return Encoded(*states, cache=new_cache)
+
+    def _encode(self, x: Tensor, bias: Tensor, cache: list[KeyValue] | None) -> tuple[Tensor, list[KeyValue]]:
+        new_cache = []
+        for i, layer in enumerate(self.layers):
+            if self.config.recompute and self.training:
+                # use_reentrant=False: the default drops gradients when the input needs none, and breaks DataParallel
+                x = recompute(lambda x, bias, layer=layer: layer(x, bias)[0], x, bias, use_reentrant=False)
+            else:
+                x, kept = layer(x, bias, cache[i] if cache is not None else None)
+                new_cache.append(kept)
+        return x, new_cache
+
+    def pooled_text(self, encoded: Encoded) -> Tensor:
+        """ReLU(affine) of the first text position. [B, H]"""
+        return self.pool_text(encoded.text[:, 0])
+
+    def pooled_image(self, encoded: Encoded) -> Tensor:
+        """ReLU(affine) of the image slot. [B, H]"""
+        return self.pool_image(encoded.regions[:, 0])
+
+    def match_score(self, encoded: Encoded) -> Tensor:
+        """How well image and text of one joint pass fit, a raw logit. [B, 1]"""
+        return self.match(self.pooled_text(encoded), self.pooled_image(encoded))
+
+    def lm_logits(self, states: Tensor) -> Tensor:
+        """Vocabulary logits of gathered text states; the output table is the word table. [M, H] -> [M, V]"""
+        return self.lm(states, self.word_embedding.weight)
