@@ -164,7 +164,7 @@ class Unimo(nn.Layer):
                 raise ConfigError("decoding with a cache needs an attention_mask over cached and new positions")
             attention_mask = paddle.concat([s.mask.astype("float32") for s, _ in parts], axis=1)
         x = paddle.concat([p for _, p in parts], axis=1) if len(parts) > 1 else parts[0][1]
-        x, new_cache = self._encode(x, attention_bias(attention_mask), cache)
+        x, new_cache = self.encode(x, attention_bias(attention_mask), cache)
         ends, start = {}, 0
         for stream, part in parts:
             ends[id(stream)] = x[:, start : start + part.shape[1]]
@@ -172,7 +172,8 @@ class Unimo(nn.Layer):
         states = [None if s is None else ends[id(s)] for s in streams]
         return Encoded(*states, cache=new_cache)
 
-    def _encode(self, x: Tensor, bias: Tensor, cache: list[KeyValue] | None) -> tuple[Tensor, list[KeyValue]]:
+    def encode(self, x: Tensor, bias: Tensor, cache: list[KeyValue] | None = None) -> tuple[Tensor, list[KeyValue]]:
+        """Run the layers over embedded positions [B, S, H]; `forward` for named streams ends here."""
         new_cache = []
         for i, layer in enumerate(self.layers):
             if self.config.recompute and self.training:

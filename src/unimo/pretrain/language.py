@@ -1,0 +1,20 @@
+"""Language objectives: masked words (bidirectional) and fragment prediction (seq2seq), UNIMO section 3.2."""
+
+import paddle.nn.functional as F
+from paddle import Tensor
+
+from unimo.models.unimo import Unimo
+
+
+def word_prediction_loss(model: Unimo, text_states: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
+    """Summed cross-entropy of the words at some positions; the same for masked words and for seq2seq targets.
+
+    Only these positions go through the head, whose vocabulary product is the dearest of the step.
+
+    Args:
+        text_states: [B, S, H] states of the text stream.
+        positions: [M] int64, flat indices row * S + column.
+        labels: [M] int64 vocabulary ids.
+    """
+    states = text_states.flatten(0, 1).index_select(positions)  # (M, H)
+    return F.cross_entropy(model.lm_logits(states), labels, reduction="sum")
