@@ -29,9 +29,27 @@ class Paper(Config):
 
 C = TypeVar("C", bound=Config)
 
+ROOT = Path(__file__).resolve().parents[2]  # the clone: model_configs/, data_prep/ and run_scripts/ stand beside src/
+
+
+def find(path: str | Path) -> Path:
+    """A path as the user means it: from the current folder if it exists there, else from the root of the clone.
+
+    Raises:
+        ConfigError: it exists in neither.
+    """
+    path = Path(path)
+    for candidate in (path, ROOT / path):
+        if candidate.exists():
+            return candidate.resolve()
+    raise ConfigError(f"{path} does not exist, neither in {Path.cwd()} nor in {ROOT}")
+
 
 def load(schema: type[C], path: str | Path, overrides: Iterable[str] = ()) -> C:
     """Read a YAML file, apply `key.sub=value` overrides (values are YAML) and validate against `schema`.
+
+    A value that names a .yaml file, in the file or in an override, stands for that file's content, so that a recipe
+    says `model: model_configs/models/unimo_mini.yaml` and a user may still change `model.num_hidden_layers`.
 
     Raises:
         ConfigError: file missing or not a mapping, malformed override, or any number of invalid keys and values.
@@ -46,7 +64,14 @@ def load(schema: type[C], path: str | Path, overrides: Iterable[str] = ()) -> C:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected `key: value` lines, got a {type(values).__name__}")
+    values = {key: _included(value) for key, value in values.items()}
     return validate(schema, apply_overrides(values, overrides), source=str(path))
+
+
+def _included(value: Any) -> Any:
+    if not (isinstance(value, str) and value.endswith(".yaml")):
+        return value
+    return yaml.safe_load(find(value).read_text(encoding="utf-8"))
 
 
 def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -72,7 +97,7 @@ def _scalar(text: str) -> Any:
         try:
             return float(value)
         except ValueError:
-            return value
+            return _included(value)
     return value
 
 

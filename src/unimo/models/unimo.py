@@ -130,14 +130,15 @@ class Unimo(nn.Layer):
             nn.initializer.TruncatedNormal(0.0, std, a=-2 * std, b=2 * std)(layer.weight)
 
     def embed_text(self, text: Text) -> Tensor:
-        """[B, S] ids and positions -> [B, S, H]. There is no segment embedding and no scaling."""
-        x = self.text_norm(self.word_embedding(text.ids) + self.position_embedding(text.positions))
-        return F.dropout(x, self.config.hidden_dropout_prob, training=self.training)
+        """[B, S] ids and positions -> [B, S, H], before dropout. There is no segment embedding and no scaling."""
+        return self.text_norm(self.word_embedding(text.ids) + self.position_embedding(text.positions))
 
     def embed_regions(self, regions: Regions) -> Tensor:
-        """[B, N, D] features and [B, N, 5] boxes -> [B, N, H]. Regions have no order, so no position embedding."""
+        """[B, N, D] features and [B, N, 5] boxes -> [B, N, H], before dropout. No position: regions have no order."""
         features = regions.features.astype(self.image_embedding.weight.dtype)  # a float16 batch is cast here, once
-        x = self.image_norm(self.image_embedding(features) + self.box_embedding(regions.boxes))
+        return self.image_norm(self.image_embedding(features) + self.box_embedding(regions.boxes))
+
+    def _dropout(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.config.hidden_dropout_prob, training=self.training)
 
     def forward(
@@ -164,7 +165,7 @@ class Unimo(nn.Layer):
                 raise ConfigError("decoding with a cache needs an attention_mask over cached and new positions")
             attention_mask = paddle.concat([s.mask.astype("float32") for s, _ in parts], axis=1)
         x = paddle.concat([p for _, p in parts], axis=1) if len(parts) > 1 else parts[0][1]
-        x, new_cache = self.encode(x, attention_bias(attention_mask), cache)
+        x, new_cache = self.encode(self._dropout(x), attention_bias(attention_mask), cache)
         ends, start = {}, 0
         for stream, part in parts:
             ends[id(stream)] = x[:, start : start + part.shape[1]]
@@ -195,6 +196,19 @@ class Unimo(nn.Layer):
     def match_score(self, encoded: Encoded) -> Tensor:
         """How well image and text of one joint pass fit, a raw logit. [B, 1]"""
         return self.match(self.pooled_text(encoded), self.pooled_image(encoded))
+
+    def pair_scores(self, text: Text, regions: Regions, text_rows: Tensor, image_rows: Tensor) -> Tensor:
+        """Match scores of many pairings of few texts and images: each is embedded once, then gathered. [P]
+
+        Args:
+            text_rows, image_rows: [P] int64, the rows of `text` and `regions` that make up each pair.
+        """
+        image = self.embed_regions(regions).index_select(image_rows)
+        x = paddle.concat([image, self.embed_text(text).index_select(text_rows)], axis=1)
+        mask = paddle.concat([regions.mask.index_select(image_rows), text.mask.index_select(text_rows)], axis=1)
+        states, cache = self.encode(self._dropout(x), attention_bias(mask))
+        slots = regions.features.shape[1]
+        return self.match_score(Encoded(states[:, :slots], None, states[:, slots:], cache)).squeeze(1)
 
     def lm_logits(self, states: Tensor) -> Tensor:
         """Vocabulary logits of gathered text states; the output table is the word table. [M, H] -> [M, V]"""

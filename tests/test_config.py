@@ -1,0 +1,80 @@
+"""YAML -> typed configs: every problem at once, overrides, included files; and every YAML that ships."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from unimo.config import ROOT, Config, dump, find, load
+from unimo.errors import ConfigError
+from unimo.models.unimo import UnimoConfig
+
+
+class Inner(Config):
+    width: int = Field(4, gt=0)
+    rate: float = 0.1
+
+
+class Outer(Config):
+    name: str
+    inner: Inner = Inner()
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_all_problems_are_listed_with_key_given_and_allowed(tmp_path):
+    path = write(tmp_path, "nmae: x\ninner: {width: -1, rat: 2}\n")
+    with pytest.raises(ConfigError) as error:
+        load(Outer, path)
+    message = str(error.value)
+    assert "4 problem(s)" in message
+    assert "nmae: unknown key; did you mean 'name'? (allowed: inner, name)" in message
+    assert "inner.rat: unknown key; did you mean 'rate'? (allowed: rate, width)" in message
+    assert "inner.width: Input should be greater than 0, got -1" in message
+    assert "name: Field required" in message
+
+
+def test_overrides_are_typed_and_reach_inside(tmp_path):
+    config = load(Outer, write(tmp_path, "name: a\n"), ["inner.rate=1e-4", "inner.width=8", "name=b"])
+    assert config == Outer(name="b", inner=Inner(width=8, rate=1e-4))
+    assert load(Outer, write(tmp_path, dump(config))) == config
+
+
+def test_a_yaml_value_is_included_and_can_be_overridden(tmp_path):
+    (tmp_path / "inner.yaml").write_text("width: 9\n")
+    path = write(tmp_path, f"name: a\ninner: {tmp_path}/inner.yaml\n")
+    assert load(Outer, path).inner.width == 9
+    assert load(Outer, path, ["inner.rate=2"]).inner == Inner(width=9, rate=2.0)
+    assert load(Outer, write(tmp_path, "name: a\n"), [f"inner={tmp_path}/inner.yaml"]).inner.width == 9
+
+
+@pytest.mark.parametrize("text, expected", [("[1, 2]", "expected `key: value` lines"), ("a: [", "not valid YAML")])
+def test_files_that_hold_no_mapping(tmp_path, text, expected):
+    with pytest.raises(ConfigError, match=expected):
+        load(Outer, write(tmp_path, text))
+
+
+def test_missing_file_names_its_neighbours_and_bad_override_is_named(tmp_path):
+    write(tmp_path, "name: a\n")
+    with pytest.raises(ConfigError, match="recipe.yaml"):
+        load(Outer, tmp_path / "recipes.yaml")
+    with pytest.raises(ConfigError, match="key=value.*inner.width"):
+        load(Outer, tmp_path / "recipe.yaml", ["inner.width"])
+
+
+def test_paths_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find("model_configs/models") == ROOT / "model_configs" / "models"
+    with pytest.raises(ConfigError, match="neither in"):
+        find("no/such/file")
+
+
+def test_every_model_config_loads():
+    files = sorted((ROOT / "model_configs" / "models").glob("*.yaml"))
+    assert [f.stem for f in files] == ["unimo_base", "unimo_large", "unimo_mini", "unimo_tiny"]
+    sizes = {f.stem: load(UnimoConfig, f).hidden_size for f in files}
+    assert sizes == {"unimo_base": 768, "unimo_large": 1024, "unimo_mini": 384, "unimo_tiny": 32}
