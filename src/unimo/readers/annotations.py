@@ -1,0 +1,192 @@
+"""The JSONL files that name pairs, images, texts and rewrites; one record a line, paths relative to the file's folder.
+
+pairs.jsonl     {"image_id", "image", "captions": [...], "split", "source"}         one image a line
+images.jsonl    {"image_id", "image", "source"}                                     images without captions
+texts.jsonl     {"id", "text", "source"}
+rewrites.jsonl  {"caption_id", "image_id", "caption", "graph", "positives": [{"text", "engine"}],
+                 "negatives": [{"text", "kind", ...}], "similar_images": [...], "similar_texts": [...]}
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from unimo.atomic import atomic_write
+from unimo.errors import DataError
+
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+Split = Literal["train", "dev", "test"]
+SHOWN = 10  # problems that one error message spells out
+
+
+class Record(BaseModel):
+    """A line of one of the files. Keys that the schema does not know are left out."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class Pair(Record):
+    """One image with its captions."""
+
+    image_id: NonEmpty
+    image: NonEmpty
+    captions: list[NonEmpty]
+    split: Split
+    source: str
+
+    def captions_by_id(self) -> dict[str, str]:
+        """Caption id -> caption; the id is the image's with the caption's place in the list."""
+        return {f"{self.image_id}#{k}": caption for k, caption in enumerate(self.captions)}
+
+
+class Image(Record):
+    """One image of the image stream."""
+
+    image_id: NonEmpty
+    image: NonEmpty
+    source: str
+
+
+class Sentence(Record):
+    """One text of the text stream: a sentence or a longer passage."""
+
+    id: NonEmpty
+    text: NonEmpty
+    source: str
+
+
+class Positive(Record):
+    """A paraphrase of a caption and what made it."""
+
+    text: NonEmpty
+    engine: str
+
+
+class Negative(Record):
+    """A sentence close to a caption that no longer fits its image; further keys say what was changed."""
+
+    model_config = ConfigDict(extra="allow")
+    text: NonEmpty
+    kind: Literal["object", "attribute", "relation", "tfidf"]
+
+
+class Rewrite(Record):
+    """What rewriting and retrieval found for one caption; every list may be empty."""
+
+    caption_id: NonEmpty
+    image_id: NonEmpty
+    caption: NonEmpty
+    graph: dict[str, Any]
+    positives: list[Positive]
+    negatives: list[Negative]
+    similar_images: list[NonEmpty]
+    similar_texts: list[NonEmpty]
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read_pairs(path: str | Path, split: Split | None = None) -> list[Pair]:
+    """All pairs, or those of one split, in file order; every image file must be there.
+
+    Raises:
+        DataError: with line numbers, for records that are malformed, repeated, without caption or without image file.
+    """
+    path = Path(path)
+    lines = _read(path, Pair, "image_id")
+    problems = [f"line {n}: image {p.image_id!r} has no caption" for n, p in lines.items() if not p.captions]
+    _report(path, problems + _missing_files(path, lines))
+    pairs = [p for p in lines.values() if split in (None, p.split)]
+    if not pairs:
+        raise DataError(f"{path} has no pair of split {split!r}; it has {sorted({p.split for p in lines.values()})}")
+    return pairs
+
+
+def read_images(path: str | Path) -> list[Image]:
+    """The image stream. Raises DataError as `read_pairs` does."""
+    path = Path(path)
+    lines = _read(path, Image, "image_id")
+    _report(path, _missing_files(path, lines))
+    return list(lines.values())
+
+
+def read_texts(path: str | Path) -> list[Sentence]:
+    """The text stream. Raises DataError with line numbers for malformed or repeated records."""
+    return list(_read(Path(path), Sentence, "id").values())
+
+
+def read_rewrites(path: str | Path, pairs: Iterable[Pair]) -> dict[str, Rewrite]:
+    """Caption id -> rewrites, for the captions of `pairs`; lines of other captions are left out.
+
+    Raises:
+        DataError: with line numbers, for malformed or repeated records and for captions that `pairs` has with another
+            text (the file was made from other pairs).
+    """
+    path = Path(path)
+    captions = {key: text for pair in pairs for key, text in pair.captions_by_id().items()}
+    lines = _read(path, Rewrite, "caption_id")
+    stale = [n for n, r in lines.items() if captions.get(r.caption_id, r.caption) != r.caption]
+    _report(path, [f"line {n}: caption {lines[n].caption_id!r} is not the text that the pairs have" for n in stale])
+    return {r.caption_id: r for r in lines.values() if r.caption_id in captions}
+
+
+def write_jsonl(path: str | Path, records: Iterable[dict[str, Any] | Record]) -> int:
+    """Write one record a line, atomically. Returns the number of records."""
+    count = 0
+    with atomic_write(path) as file:
+        for record in records:
+            values = record.model_dump() if isinstance(record, Record) else record
+            file.write(json.dumps(values, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            count += 1
+    return count
+
+
+def _read(path: Path, schema: type[R], key: str) -> dict[int, R]:
+    """Line number (from 1) -> record."""
+    records, problems, seen = {}, [], {}
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            records[number] = schema.model_validate_json(line)
+        except ValidationError as error:
+            problems += [f"line {number}: {_problem(e)}" for e in error.errors(include_url=False)]
+            continue
+        value = getattr(records[number], key)
+        if value in seen:
+            problems.append(f"line {number}: {key} {value!r} was already on line {seen[value]}")
+        seen.setdefault(value, number)
+    _report(path, problems)
+    if not records:
+        raise DataError(f"{path} holds no record")
+    return records
+
+
+def _problem(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"key {where!r} is missing"
+    got = "" if error["type"] == "json_invalid" else f", got {str(error['input'])[:60]!r}"
+    return f"{where + ': ' if where else ''}{error['msg']}{got}"
+
+
+def _missing_files(path: Path, lines: dict[int, Any]) -> list[str]:
+    return [
+        f"line {n}: image file {r.image!r} of {r.image_id!r} does not exist in {path.parent}"
+        for n, r in lines.items()
+        if not (path.parent / r.image).is_file()
+    ]
+
+
+def _report(path: Path, problems: list[str]) -> None:
+    if problems:
+        more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        shown = "".join(f"\n  - {p}" for p in problems[:SHOWN])
+        raise DataError(f"{path}: {len(problems)} bad record(s); correct or remove these lines{shown}{more}")

@@ -1,0 +1,127 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unimo.errors import DataError
+from unimo.readers.annotations import (
+    Sentence,
+    read_images,
+    read_pairs,
+    read_rewrites,
+    read_texts,
+    write_jsonl,
+)
+
+PAIR = {"image_id": "cat", "image": "cat.png", "captions": ["a cat", "it sits"], "split": "train", "source": "hand"}
+REWRITE = {
+    "caption_id": "cat#0",
+    "image_id": "cat",
+    "caption": "a cat",
+    "graph": {"objects": ["cat"]},
+    "positives": [{"text": "one cat", "engine": "hand"}],
+    "negatives": [{"text": "a dog", "kind": "object", "from": "cat", "to": "dog"}],
+    "similar_images": ["lion"],
+    "similar_texts": [],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("cat.png", "dog.png"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def lines(path: Path, *records: dict | str) -> Path:
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records))
+    return path
+
+
+def test_pairs_of_one_split(folder: Path):
+    dog = PAIR | {"image_id": "dog", "image": "dog.png", "split": "test", "licence": "unknown keys are left out"}
+    path = lines(folder / "pairs.jsonl", PAIR, "", dog)
+    assert [p.image_id for p in read_pairs(path)] == ["cat", "dog"]
+    (cat,) = read_pairs(path, "train")
+    assert cat.captions_by_id() == {"cat#0": "a cat", "cat#1": "it sits"}
+    with pytest.raises(DataError, match=r"no pair of split 'dev'; it has \['test', 'train'\]"):
+        read_pairs(path, "dev")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({k: v for k, v in PAIR.items() if k != "image"}, "line 2: key 'image' is missing"),
+        (PAIR | {"image_id": 7}, "line 2: image_id: Input should be a valid string, got '7'"),
+        (PAIR | {"image_id": "b", "captions": "a cat"}, "line 2: captions: Input should be a valid array"),
+        (PAIR | {"image_id": "b", "captions": ["a", ""]}, "line 2: captions.1: String should have at least 1"),
+        (PAIR | {"image_id": "b", "captions": []}, "line 2: image 'b' has no caption"),
+        (
+            PAIR | {"image_id": "b", "split": "val"},
+            "line 2: split: Input should be 'train', 'dev' or 'test', got 'val'",
+        ),
+        (PAIR | {"image_id": "b", "image": "no.png"}, "line 2: image file 'no.png' of 'b' does not exist"),
+        (PAIR, "line 2: image_id 'cat' was already on line 1"),
+        ('{"image_id": "b", ', "line 2: Invalid JSON"),
+        ("[]", "line 2: Input should be an object"),
+    ],
+)
+def test_a_bad_pair_is_named_with_its_line(folder: Path, record: dict | str, message: str):
+    with pytest.raises(DataError) as error:
+        read_pairs(lines(folder / "pairs.jsonl", PAIR, record))
+    assert message in str(error.value)
+
+
+def test_all_bad_lines_are_counted_and_the_first_ten_shown(folder: Path):
+    path = lines(folder / "texts.jsonl", *[{"id": str(i), "text": "x"} for i in range(25)])
+    with pytest.raises(DataError) as error:
+        read_texts(path)
+    assert "25 bad record(s)" in str(error.value)
+    assert str(error.value).count("- line") == 10
+    assert "... and 15 more" in str(error.value)
+
+
+def test_missing_and_empty_files(folder: Path):
+    with pytest.raises(DataError, match="cannot read .*No such file"):
+        read_texts(folder / "none.jsonl")
+    with pytest.raises(DataError, match="holds no record"):
+        read_images(lines(folder / "images.jsonl", ""))
+    with pytest.raises(DataError, match="line 1: .*(utf-8|UTF-8|unicode)"):
+        (folder / "latin.jsonl").write_bytes(b'{"id": "1", "text": "caf\xe9", "source": "x"}\n')
+        read_texts(folder / "latin.jsonl")
+
+
+def test_rewrites_belong_to_the_pairs(folder: Path):
+    pairs = read_pairs(lines(folder / "pairs.jsonl", PAIR))
+    other = REWRITE | {"caption_id": "cow#0", "image_id": "cow"}
+    rewrites = read_rewrites(lines(folder / "rewrites.jsonl", REWRITE, other), pairs)
+    assert list(rewrites) == ["cat#0"]
+    assert rewrites["cat#0"].negatives[0].model_dump() == REWRITE["negatives"][0]
+    with pytest.raises(DataError, match="line 1: caption 'cat#0' is not the text that the pairs have"):
+        read_rewrites(lines(folder / "stale.jsonl", REWRITE | {"caption": "a cow"}), pairs)
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1))
+def test_written_texts_are_read_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]):
+    path = tmp_path_factory.mktemp("jsonl") / "texts.jsonl"
+    records = [Sentence(id=str(i), text=text, source="any") for i, text in enumerate(texts)]
+    assert write_jsonl(path, records) == len(texts)
+    assert read_texts(path) == records
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
+    path = lines(tmp_path / "texts.jsonl", "old")
+
+    def records():
+        yield {"id": "1"}
+        raise RuntimeError("the source broke")
+
+    with pytest.raises(RuntimeError):
+        write_jsonl(path, records())
+    assert path.read_text() == "old\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["texts.jsonl"]
+    with pytest.raises(DataError, match="cannot write .*No such file"):
+        write_jsonl(tmp_path / "missing" / "texts.jsonl", [])
