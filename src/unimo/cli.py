@@ -1,5 +1,6 @@
 """The command `unimo`: one short function a command. Everything heavy is imported inside it, so `--help` is quick."""
 
+import warnings
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> None:
         use_fast_gemm()
+        warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at import; nothing is compiled here
         try:
             super().invoke(ctx)
         except UnimoError as error:

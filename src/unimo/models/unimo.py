@@ -14,7 +14,7 @@ from paddle import Tensor, nn
 from paddle.distributed.fleet.utils import recompute
 from pydantic import Field
 
-from unimo.config import Config
+from unimo.config import Config, validate
 from unimo.errors import ConfigError
 from unimo.models.heads import ClassifyHead, MaskedLMHead, MatchHead, PoolHead, RegionHead
 from unimo.models.layers import KeyValue, PostNormBlock, attention_bias
@@ -42,12 +42,13 @@ class UnimoConfig(Config):
         """Take what the release's json holds; its keys that no released code reads are dropped.
 
         Raises:
-            ConfigError: an activation other than gelu, or type embeddings, which released English models never have.
+            ConfigError: a bad value, another activation than gelu, or type embeddings, which released English models
+                never have.
         """
         problems = [f"{k}: {values[k]!r}, expected {v!r}" for k, v in _RELEASE_FIXED.items() if values.get(k, v) != v]
         if problems:
             raise ConfigError("this UNIMO config asks for what the model does not have\n  - " + "\n  - ".join(problems))
-        return cls(**{k: v for k, v in values.items() if k in cls.model_fields})
+        return validate(cls, {k: v for k, v in values.items() if k in cls.model_fields}, source="release config")
 
 
 _RELEASE_FIXED = {"hidden_act": "gelu", "type_vocab_size": 0, "sent_type_vocab_size": 0, "task_type_vocab_size": 0}

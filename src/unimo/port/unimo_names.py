@@ -1,0 +1,145 @@
+"""Names of the original UNIMO release <-> ours. Its affine maps are kept [in, out] as ours are: nothing is transposed.
+
+Source of the names: the release's transformer_encoder.py, unimo_finetune.py and fine-tuning programs.
+"""
+
+import re
+from collections.abc import Container, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from unimo.errors import CheckpointError, ConfigError
+from unimo.models.unimo import Unimo, UnimoConfig
+from unimo.port.variables import Variable, list_variables, open_variable
+from unimo.port.weights import Report, Table, fill, problems, split
+
+
+def _affine(ours: str, *theirs: str) -> dict[str, tuple[str, ...]]:
+    return {f"{ours}.weight": tuple(f"{t}.w_0" for t in theirs), f"{ours}.bias": tuple(f"{t}.b_0" for t in theirs)}
+
+
+def _norm(ours: str, theirs: str) -> dict[str, tuple[str, ...]]:
+    return {f"{ours}.weight": (f"{theirs}_scale",), f"{ours}.bias": (f"{theirs}_bias",)}
+
+
+# Part of the model -> our parameter -> the release's variables that make it, joined along the last axis.
+# {i} counts layers, {n} is the number of labels.
+PARTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "text": {
+        "word_embedding.weight": ("word_embedding",),
+        "position_embedding.weight": ("pos_embedding",),
+        **_norm("text_norm", "pre_encoder_layer_norm"),
+    },
+    "encoder": {
+        **_affine(
+            "layers.{i}.attention.qkv",
+            "encoder_layer_{i}_multi_head_att_query_fc",
+            "encoder_layer_{i}_multi_head_att_key_fc",
+            "encoder_layer_{i}_multi_head_att_value_fc",
+        ),
+        **_affine("layers.{i}.attention.out", "encoder_layer_{i}_multi_head_att_output_fc"),
+        **_norm("layers.{i}.attention_norm", "encoder_layer_{i}_post_att_layer_norm"),
+        **_affine("layers.{i}.feed_forward.inner", "encoder_layer_{i}_ffn_fc_0"),
+        **_affine("layers.{i}.feed_forward.outer", "encoder_layer_{i}_ffn_fc_1"),
+        **_norm("layers.{i}.feed_forward_norm", "encoder_layer_{i}_post_ffn_layer_norm"),
+    },
+    "image": {
+        **_affine("image_embedding", "image_emb"),
+        **_affine("box_embedding", "image_loc"),
+        **_norm("image_norm", "v_pre_encoder_layer_norm"),
+    },
+    "pool_text": _affine("pool_text.affine", "pooled_fc_text"),
+    "pool_image": _affine("pool_image.affine", "pooled_fc_image"),
+    "lm": {
+        **_affine("lm.transform", "mask_lm_trans_fc"),
+        **_norm("lm.norm", "mask_lm_trans_layer_norm"),
+        "lm.bias": ("mask_lm_out_fc.b_0",),
+    },
+    "match": _affine("match.affine", "match_fc"),
+    "classify": {"classify.affine.weight": ("cls_out_{n}_w",), "classify.affine.bias": ("cls_out_{n}_b",)},
+}
+CORE = ("text", "encoder", "image")
+HEAD_PARTS = {"pool": ("pool_text", "pool_image"), "lm": ("lm",), "match": ("match",), "classify": ("classify",)}
+OWN_HEADS = ("region_feature", "region_class")  # pre-training heads; the release has no variables for them
+
+# Variables of the release that this model has no place for, and what they belong to.
+NOT_OURS = {
+    "cls_out_w_0": "SNLI-VE head",
+    "cls_out_b_0": "SNLI-VE head",
+    "cls_out_w_1": "SNLI-VE head",
+    "cls_out_b_1": "SNLI-VE head",
+    "mask_lm_out_fc.w_0": "output table of an LM head that is not tied to the word table",
+    "role_embedding": "CoQA dialogue",
+    "turn_embedding": "CoQA dialogue",
+    "duplicated_trigram_blocking_id2is_full_token": "constant of the decoding program",
+    "duplicated_trigram_blocking_delta_score_out": "constant of the decoding program",
+}
+
+
+def name_table(config: UnimoConfig, parts: Iterable[str] = PARTS) -> dict[str, tuple[str, ...]]:
+    """The rows of `parts` with layer numbers and label count filled in."""
+    table = {}
+    for part in parts:
+        for i in range(config.num_hidden_layers if part == "encoder" else 1):
+            for ours, theirs in PARTS[part].items():
+                table[ours.format(i=i)] = tuple(name.format(i=i, n=config.num_labels) for name in theirs)
+    return table
+
+
+def heads_in(folder: str | Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Heads of Unimo that a release's folder holds weights for, and the label counts of its `cls_out_{n}` heads."""
+    names = set(list_variables(folder)[0])
+    matches = (re.fullmatch(r"cls_out_([1-9][0-9]*)_[wb]", name) for name in names)
+    labels = tuple(sorted({int(m[1]) for m in matches if m}))
+    held = {part for part, rows in PARTS.items() if _holds(names, rows)} | ({"classify"} if labels else set())
+    return tuple(head for head, parts in HEAD_PARTS.items() if held & set(parts)), labels
+
+
+def load_release(folder: str | Path, model: Unimo, required: Iterable[str] = CORE) -> Report:
+    """Load a folder of the release into `model`.
+
+    Args:
+        required: parts (keys of PARTS) and heads of the model that the folder must hold. Other parts may be wholly
+            absent and then start at random, which the report says; a part that is there in half is an error.
+
+    Raises:
+        CheckpointError: listing all damaged files, missing variables and wrong shapes.
+        ConfigError: a required part that the model was built without.
+    """
+    built = _parts(model)
+    needed = {part for name in required for part in HEAD_PARTS.get(name, (name,))}
+    if needed - set(built):
+        raise ConfigError(f"the model was built without {sorted(needed - set(built))}; it has {built}")
+    files, others = list_variables(folder)
+    tables = {part: name_table(model.config, [part]) for part in built}
+    absent = [part for part in built if part not in needed and not _holds(files, tables[part])]
+    table = {ours: names for part in built if part not in absent for ours, names in tables[part].items()}
+    stored = {name: _open(files[name]) for names in table.values() for name in names if name in files}
+    wrong = problems(model, table, stored)
+    if wrong:
+        raise CheckpointError(f"{folder} does not fit the model: {len(wrong)} problem(s)\n  - " + "\n  - ".join(wrong))
+    fill(model, table, stored)
+    unused = tuple(f"{n} ({NOT_OURS[n]})" if n in NOT_OURS else n for n in files if n not in stored)
+    notes = (f"not variable files, left alone: {', '.join(others)}",) if others else ()
+    return Report(table, unused, (*absent, *(h for h in OWN_HEADS if h in model.heads)), notes)
+
+
+def to_release(model: Unimo) -> dict[str, np.ndarray]:
+    """The model's parameters under the release's names, for `variables.write_folder`; our own heads are left out."""
+    return split(model, name_table(model.config, _parts(model)))
+
+
+def _parts(model: Unimo) -> list[str]:
+    return [*CORE, *(part for head in model.heads for part in HEAD_PARTS.get(head, ()))]
+
+
+def _holds(names: Container[str], rows: Table) -> bool:
+    return any(name in names for group in rows.values() for name in group)
+
+
+def _open(path: Path) -> Variable | CheckpointError:
+    try:
+        return open_variable(path)
+    except CheckpointError as error:
+        return error
