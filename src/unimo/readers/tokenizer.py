@@ -1,0 +1,152 @@
+"""Text <-> ids through the Hugging Face `tokenizers` library: the release's byte-level BPE, and BERT's WordPiece.
+
+`load_tokenizer(folder)` takes, in this order, what the folder holds:
+    tokenizer.json                                     as `Tokenizer.save` writes it, or a WordPiece one of Hugging Face
+    *encoder.json, *vocab.bpe and *vocab.txt           byte-level BPE, cased, ids by vocab.txt (UNIMO, UNIMO-2)
+    vocab.txt                                          WordPiece, lower-cased (BERT, MiniLM)
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from unimo.atomic import atomic_write
+from unimo.errors import DataError
+
+SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
+FILE = "tokenizer.json"
+
+
+class Tokenizer:
+    """One vocabulary with the five special ids. Special tokens written in a text are ordinary text, never specials.
+
+    Attributes: cls_id, pad_id, sep_id, unk_id, mask_id, vocab_size (rows a word table needs), fingerprint.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer):
+        backend.no_truncation()  # files of sentence encoders carry both settings
+        backend.no_padding()
+        backend.encode_special_tokens = True
+        self._backend = backend
+        vocab = backend.get_vocab()
+        missing = [s for s in SPECIALS if s not in vocab]
+        if missing:
+            raise DataError(f"the vocabulary lacks {', '.join(missing)}; UNIMO needs {', '.join(SPECIALS)}")
+        self.cls_id, self.pad_id, self.sep_id, self.unk_id, self.mask_id = (vocab[s] for s in SPECIALS)
+        self.vocab_size = max(vocab.values()) + 1
+        self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        self.special_ids = np.array([vocab[s] for s in SPECIALS])
+        self._opens_word = np.zeros(self.vocab_size, bool)
+        word_piece = isinstance(backend.model, models.WordPiece)
+        for token, i in vocab.items():
+            self._opens_word[i] = not token.startswith("##") if word_piece else token[0] in _BYTE_LEVEL_SPACES
+        self._opens_word[self.special_ids] = True
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without special tokens."""
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of many texts at once, on all cores."""
+        return [e.ids for e in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; special ones come out by name, bytes that are no UTF-8 as U+FFFD."""
+        return self._backend.decode(ids, skip_special_tokens=False)
+
+    def word_starts(self, ids: Sequence[int]) -> np.ndarray:
+        """[n] bool: where a word begins. The first token, specials and what follows them always begin one.
+
+        BPE words are what blanks separate ("horse." is one word); WordPiece words also end at punctuation.
+        """
+        ids = np.asarray(ids, np.int64)
+        starts = self._opens_word[ids]
+        starts[:1] = True
+        starts[1:] |= np.isin(ids[:-1], self.special_ids)
+        return starts
+
+    def save(self, folder: str | Path) -> None:
+        """Write tokenizer.json, from which `load_tokenizer` makes an equal tokenizer."""
+        with atomic_write(Path(folder) / FILE) as file:
+            file.write(self._backend.to_str().encode())
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer of a folder; see the module for the files.
+
+    Raises:
+        DataError: no vocabulary, a part of one, or files that do not fit together.
+    """
+    folder = Path(folder)
+    found = {k: sorted(folder.glob("*" + k)) for k in (FILE, "encoder.json", "vocab.bpe", "vocab.txt")}
+    several = [", ".join(p.name for p in paths) for paths in found.values() if len(paths) > 1]
+    if several:
+        raise DataError(f"{folder} holds several vocabularies ({'; '.join(several)}); keep one")
+    json_file, encoder, merges, vocab = (paths[0] if paths else None for paths in found.values())
+    try:
+        if json_file:
+            return Tokenizer(tokenizers.Tokenizer.from_str(json_file.read_text(encoding="utf-8")))
+        if encoder and merges and vocab:
+            return Tokenizer(_byte_level_bpe(encoder, merges, vocab))
+        if vocab and not encoder and not merges:
+            return Tokenizer(_word_piece(vocab))
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from error
+    except Exception as error:  # tokenizers raises plain Exception for a malformed file
+        raise DataError(f"the vocabulary files of {folder} are damaged ({error}); fetch them again") from error
+    raise DataError(
+        f"no tokenizer in {folder}: it needs tokenizer.json, or *encoder.json with *vocab.bpe and *vocab.txt, or "
+        f"vocab.txt; it has {', '.join(p.name for paths in found.values() for p in paths) or 'none of these'}"
+    )
+
+
+def _byte_level_bpe(encoder_file: Path, merges_file: Path, vocab_file: Path) -> tokenizers.Tokenizer:
+    """The release's three files. encoder.json gives a BPE string its GPT-2 id; vocab.txt lists that id, written in
+    decimal, on the line whose number is the final id. Here the two are joined into one table."""
+    encoder: dict[str, int] = json.loads(encoder_file.read_text(encoding="utf-8"))
+    lines = _read_vocab(vocab_file)
+    unlisted = [token for token, i in encoder.items() if str(i) not in lines]
+    if unlisted:
+        raise DataError(
+            f"{len(unlisted)} ids of {encoder_file.name} are not in {vocab_file.name}, such as {unlisted[0]!r}"
+        )
+    lost = set(pre_tokenizers.ByteLevel.alphabet()) - encoder.keys()
+    if lost:
+        raise DataError(f"{encoder_file.name} lacks {len(lost)} of the 256 byte symbols; it is not byte-level BPE")
+    numbers = {str(i) for i in encoder.values()}
+    vocab = {token: i for token, i in lines.items() if token not in numbers}  # [CLS], ..., made-up words
+    vocab |= {token: lines[str(i)] for token, i in encoder.items()}
+    merges = merges_file.read_text(encoding="utf-8").split("\n")[1:]  # the first line is the format's version
+    model = models.BPE(vocab, [tuple(m.split(" ")) for m in merges if m])
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _word_piece(vocab_file: Path) -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(_read_vocab(vocab_file), unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _read_vocab(path: Path) -> dict[str, int]:
+    """Token -> id from lines `token` (id = line number) or `token<TAB>id`, up to the first line of more columns."""
+    vocab = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")):
+        columns = line.strip().split("\t")
+        if len(columns) > 2:
+            break
+        vocab[columns[0].strip()] = int(columns[1]) if len(columns) == 2 else number
+    return vocab
+
+
+# How the byte-level alphabet writes tab, line feed, vertical tab, form feed, carriage return and blank.
+_BYTE_LEVEL_SPACES = frozenset(chr(256 + b) for b in (9, 10, 11, 12, 13, 32))
