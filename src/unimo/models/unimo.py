@@ -38,8 +38,8 @@ class UnimoConfig(Config):
     recompute: bool = False  # ours: trade a second forward pass of each layer for its activations
 
     @classmethod
-    def from_release(cls, values: dict[str, Any]) -> "UnimoConfig":
-        """Take what the release's json holds; its keys that no released code reads are dropped.
+    def from_release(cls, values: dict[str, Any], source: str) -> "UnimoConfig":
+        """Take what the release's json, read from `source`, holds; its keys that no released code reads are dropped.
 
         Raises:
             ConfigError: a bad value, another activation than gelu, or type embeddings, which released English models
@@ -47,8 +47,8 @@ class UnimoConfig(Config):
         """
         problems = [f"{k}: {values[k]!r}, expected {v!r}" for k, v in _RELEASE_FIXED.items() if values.get(k, v) != v]
         if problems:
-            raise ConfigError("this UNIMO config asks for what the model does not have\n  - " + "\n  - ".join(problems))
-        return validate(cls, {k: v for k, v in values.items() if k in cls.model_fields}, source="release config")
+            raise ConfigError(f"{source} asks for what UNIMO does not have\n  - " + "\n  - ".join(problems))
+        return validate(cls, {k: v for k, v in values.items() if k in cls.model_fields}, source)
 
 
 _RELEASE_FIXED = {"hidden_act": "gelu", "type_vocab_size": 0, "sent_type_vocab_size": 0, "task_type_vocab_size": 0}

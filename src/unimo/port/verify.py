@@ -70,9 +70,7 @@ class Output:
 OUTPUTS = {
     "out_l_seq": Output("l", ("B", "S", "H"), (), lambda m, e: e.text),
     "out_l_pooled": Output("l", ("B", "H"), ("pool_text",), lambda m, e: m.pooled_text(e)),
-    "out_cls_logits": Output(
-        "l", ("B", "C"), ("pool_text", "classify"), lambda m, e: m.classify(m.pooled_text(e))
-    ),
+    "out_cls_logits": Output("l", ("B", "C"), ("pool_text", "classify"), lambda m, e: m.classify(m.pooled_text(e))),
     "out_vl_text": Output("vl", ("B", "S", "H"), ("image",), lambda m, e: e.text),
     "out_vl_image": Output("vl", ("B", "N", "H"), ("image",), lambda m, e: e.regions),
     "out_vl_pooled_text": Output("vl", ("B", "H"), ("image", "pool_text"), lambda m, e: m.pooled_text(e)),
@@ -83,7 +81,7 @@ OUTPUTS = {
     "out_vol_text": Output("vol", ("B", "S", "H"), ("image",), lambda m, e: e.text),
     "out_vol_image": Output("vol", ("B", "N", "H"), ("image",), lambda m, e: e.regions),
     "out_lm_logits": Output("vol", ("B", "S", "V"), ("image", "lm"), lambda m, e: m.lm_logits(e.text)),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def _read_config(path: Path) -> UnimoConfig:
         raise ConfigError(f"{path}: expected the release's json, got: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a json object, got a {type(values).__name__}")
-    return UnimoConfig.from_release(values)
+    return UnimoConfig.from_release(values, source=str(path))
 
 
 def _read_golden(path: Path) -> Golden:
