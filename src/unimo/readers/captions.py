@@ -1,0 +1,38 @@
+"""Token ids -> the padded text stream of a batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from unimo.readers.tokenizer import Tokenizer
+
+FIRST_POSITION = 2  # RoBERTa's convention, kept by the release: 0 is never used, 1 is the position of pads
+
+
+def caption_ids(tokenizer: Tokenizer, text: str, max_tokens: int) -> list[int]:
+    """[CLS] text [SEP]; a longer text loses its end, never its [SEP]."""
+    return [tokenizer.cls_id, *tokenizer.encode(text)[: max_tokens - 2], tokenizer.sep_id]
+
+
+def collate_text(
+    sequences: Sequence[Sequence[int]],
+    pad_id: int,
+    positions: Sequence[Sequence[int]] | None = None,
+    multiple: int = 1,
+) -> dict[str, np.ndarray]:
+    """Padded model input: ids and positions int64 [B, S], mask float32 [B, S].
+
+    Args:
+        positions: of each token where they do not simply count up from 2 (seq2seq restarts them at the target).
+        multiple: S is rounded up to a multiple of this.
+    """
+    size = -(-max(map(len, sequences)) // multiple) * multiple
+    ids = np.full((len(sequences), size), pad_id, np.int64)
+    places = np.ones((len(sequences), size), np.int64)  # pads sit at position 1
+    mask = np.zeros((len(sequences), size), np.float32)
+    for row, sequence in enumerate(sequences):
+        n = len(sequence)
+        ids[row, :n] = sequence
+        places[row, :n] = np.arange(FIRST_POSITION, n + FIRST_POSITION) if positions is None else positions[row]
+        mask[row, :n] = 1
+    return {"ids": ids, "positions": places, "mask": mask}
