@@ -1,0 +1,201 @@
+"""Checkpoint folders: written so that a kill at any instant leaves the last good one, and read strictly.
+
+    checkpoints/step_00000123/model.safetensors      task.model's state, float32, by parameter name
+                              optimizer.safetensors  moments and beta powers, by parameter name and kind
+                              trainer_state.json     step, data position, configuration, fingerprint, ...
+                              (extra files of the task: config, tokenizer)
+                              COMPLETE               the size of every file above; written last
+    checkpoints/latest        the name of the newest folder
+
+Why this is safe: everything is written and synced in a folder with a temporary name, which no reader considers. The
+marker is written after the files, and the rename after the marker, so that a folder with its final name is whole; the
+sizes in the marker catch what a power cut or a careless copy did afterwards.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from paddle import nn
+from safetensors import SafetensorError, safe_open
+
+from unimo.atomic import atomic_write, sync_folder
+from unimo.errors import CheckpointError, DataError
+
+MARKER, LATEST, BEST = "COMPLETE", "latest", "best"
+MODEL, OPTIMIZER, TRAINER = "model.safetensors", "optimizer.safetensors", "trainer_state.json"
+_DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "int64": "I64", "int32": "I32", "bool": "BOOL"}
+
+
+def folder_of(run_dir: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return run_dir / "checkpoints" / f"step_{step:08d}"
+
+
+def write_safetensors(path: Path, shapes: dict[str, tuple[str, list[int]]], arrays: Iterable[np.ndarray]) -> None:
+    """Write arrays as they come, so that never more than one is held; the library's writer copies them all.
+
+    Args:
+        shapes: dtype name and shape per tensor, in the order of `arrays`.
+    """
+    header, start = {}, 0
+    for name, (dtype, shape) in shapes.items():
+        end = start + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        header[name] = {"dtype": _DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays:
+            file.write(np.ascontiguousarray(array).data)
+
+
+def save(
+    folder: Path,
+    model: nn.Layer,
+    moment_shapes: dict[str, list[int]],
+    moments: Iterator[np.ndarray],
+    trainer_state: dict[str, Any],
+    write_extras: Callable[[Path], None] | None,
+) -> None:
+    """Write one checkpoint folder and point `latest` to it.
+
+    Raises:
+        CheckpointError: the operating system refused (disk full, read-only); earlier checkpoints are untouched and
+            the unfinished folder is removed.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # a kill left it
+        temporary.mkdir(parents=True)
+        state = model.state_dict()
+        shapes = {name: (str(t.dtype).removeprefix("paddle."), list(t.shape)) for name, t in state.items()}
+        write_safetensors(temporary / MODEL, shapes, (t.numpy() for t in state.values()))
+        write_safetensors(temporary / OPTIMIZER, {n: ("float32", s) for n, s in moment_shapes.items()}, moments)
+        (temporary / TRAINER).write_text(json.dumps(trainer_state, indent=1), encoding="utf-8")
+        if write_extras is not None:
+            write_extras(temporary)
+        _mark_complete(temporary)
+        shutil.rmtree(folder, ignore_errors=True)  # torn, or of a run that was set back behind this step
+        os.rename(temporary, folder)
+        sync_folder(folder.parent)
+        point(folder.parent, LATEST, folder.name)
+    except (OSError, DataError) as error:
+        raise CheckpointError(
+            f"cannot save checkpoint {folder}: {getattr(error, 'strerror', None) or error}; earlier checkpoints are "
+            "untouched. Make room (or lower keep_last) and run the same command again, it resumes"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _mark_complete(folder: Path) -> None:
+    """Sync all files, then write the marker with their sizes."""
+    sizes = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        sizes[str(path.relative_to(folder))] = path.stat().st_size
+        _sync(path)
+    (folder / MARKER).write_text(json.dumps(sizes, indent=1), encoding="utf-8")
+    _sync(folder / MARKER)
+    sync_folder(folder)
+
+
+def point(checkpoints: Path, pointer: str, name: str) -> None:
+    """Let the pointer file `latest` or `best` name a checkpoint folder."""
+    with atomic_write(checkpoints / pointer) as file:
+        file.write(f"{name}\n".encode())
+
+
+def prune(checkpoints: Path, keep_last: int) -> None:
+    """Remove all but the newest `keep_last` checkpoints and those that a pointer names."""
+    named = {_pointed(checkpoints, LATEST), _pointed(checkpoints, BEST)}
+    whole = [folder for folder in sorted(checkpoints.glob("step_*")) if torn(folder) is None]
+    for folder in whole[:-keep_last]:
+        if folder.name not in named:
+            (folder / MARKER).unlink(missing_ok=True)  # first: a kill while removing must not leave a whole-looking one
+            shutil.rmtree(folder)
+
+
+def find_latest(run_dir: Path) -> Path | None:
+    """The checkpoint that `latest` names, else the newest whole one; None if there is none.
+
+    A torn folder is reported on stderr and skipped.
+    """
+    checkpoints = Path(run_dir) / "checkpoints"
+    named = _pointed(checkpoints, LATEST)
+    folders = sorted(checkpoints.glob("step_*"), key=lambda f: (f.name == named, f.name), reverse=True)
+    for folder in folders:
+        problem = torn(folder)
+        if problem is None:
+            return folder
+        print(f"warning: skipping torn checkpoint {folder}: {problem}", file=sys.stderr)
+    return None
+
+
+def torn(folder: Path) -> str | None:
+    """What is wrong with a checkpoint folder, or None if all its files are there in the size they were written."""
+    try:
+        sizes = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"no readable {MARKER} marker"
+    for name, size in sizes.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            return f"{name} is {path.stat().st_size if path.is_file() else 'missing'}, expected {size} bytes"
+    return None
+
+
+def read_trainer_state(folder: Path) -> dict[str, Any]:
+    """The trainer state of a whole checkpoint."""
+    problem = torn(folder)
+    if problem:
+        raise CheckpointError(f"checkpoint {folder} is torn: {problem}; use another one")
+    return json.loads((folder / TRAINER).read_text(encoding="utf-8"))
+
+
+def read_tensors(path: Path, shapes: dict[str, list[int]]) -> Iterator[np.ndarray]:
+    """The arrays of a safetensors file in the order of `shapes`, one at a time; the check comes before the first.
+
+    Raises:
+        CheckpointError: unreadable file, or any missing, unexpected or wrongly shaped tensor; all are listed.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            there = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}
+            problems = [f"missing: {name} {shape}" for name, shape in shapes.items() if name not in there]
+            problems += [f"unexpected: {name} {shape}" for name, shape in there.items() if name not in shapes]
+            problems += [
+                f"shape of {name}: {there[name]}, the model has {shape}"
+                for name, shape in shapes.items()
+                if there.get(name, shape) != shape
+            ]
+            if problems:
+                raise CheckpointError(f"{path} does not fit the model\n  - " + "\n  - ".join(problems))
+            for name in shapes:
+                yield file.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+
+
+def load_model(folder: Path, model: nn.Layer) -> None:
+    """Set all of the model's parameters and buffers from a checkpoint, or raise a CheckpointError and set none."""
+    state = model.state_dict()
+    arrays = read_tensors(folder / MODEL, {name: list(t.shape) for name, t in state.items()})
+    for tensor, array in zip(state.values(), arrays, strict=True):
+        tensor.set_value(array)
+
+
+def _pointed(checkpoints: Path, pointer: str) -> str | None:
+    path = checkpoints / pointer
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,140 @@
+"""Several processes under `python -m paddle.distributed.launch`: start, agreement, and hangs that become errors.
+
+With one process nothing is initialised and every method is the obvious local one. Only float32, float64 and Python
+objects are reduced: gloo's float16 sums are wrong in Paddle 3.3.1.
+"""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import paddle
+import paddle.distributed as dist
+from paddle import Tensor, nn
+from paddle.distributed import fleet
+
+from unimo.errors import ConfigError
+
+
+class World:
+    """The processes of this run. `rank` and `size` come from the launcher's environment, before any connection."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def connect(self, sharding: int) -> None:
+        """Start fleet; optimiser state is sharded over all processes or not at all."""
+        if self.size == 1:
+            return
+        strategy = fleet.DistributedStrategy()
+        strategy.find_unused_parameters = True  # each stream leaves out some heads
+        if sharding:
+            strategy.hybrid_configs = {"dp_degree": 1, "sharding_degree": self.size}
+        fleet.init(is_collective=True, strategy=strategy)
+
+    def distributed_model(self, model: nn.Layer) -> nn.Layer:
+        """Wrapped so that gradients are averaged over ranks; rank 0's weights are sent to all."""
+        return fleet.distributed_model(model) if self.size > 1 else model
+
+    def distributed_optimizer(self, optimizer: paddle.optimizer.Optimizer) -> Any:
+        """Wrapped by fleet (sharding) where there are several processes."""
+        return fleet.distributed_optimizer(optimizer) if self.size > 1 else optimizer
+
+    def distributed_scaler(self, scaler: paddle.amp.GradScaler) -> paddle.amp.GradScaler:
+        """A loss scaler that skips a step on all ranks together."""
+        return fleet.distributed_scaler(scaler) if self.size > 1 else scaler
+
+    @staticmethod
+    def no_sync(model: nn.Layer) -> AbstractContextManager:
+        """Gradients of this backward pass stay local; under sharding they do so until the optimiser's step anyway."""
+        return model.no_sync() if isinstance(model, paddle.DataParallel) else nullcontext()
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Element-wise sum over ranks, in float64."""
+        if self.size == 1:
+            return list(values)
+        tensor = paddle.to_tensor(list(values), dtype="float64")
+        dist.all_reduce(tensor)
+        return tensor.tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's Python object, in rank order, on every rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = []
+        dist.all_gather_object(values, value)
+        return values
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's Python object on every rank."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def broadcast_tensor(self, tensor: Tensor | None, shape: Sequence[int], source: int) -> Tensor:
+        """The float32 tensor of rank `source` on every rank; the others pass None."""
+        if self.rank == source:
+            tensor = paddle.to_tensor(tensor, place=paddle.framework._current_expected_place())
+        else:
+            tensor = paddle.empty(shape, dtype="float32")
+        dist.broadcast(tensor, src=source)
+        return tensor
+
+    def check_same(self, facts: dict[str, Any]) -> None:
+        """Raise one ConfigError on every rank that names each fact that differs and the ranks that have each value."""
+        everyone = self.gather(facts)
+        problems = []
+        for key in facts:
+            ranks: dict[str, list[int]] = {}
+            for rank, theirs in enumerate(everyone):
+                ranks.setdefault(str(theirs.get(key)), []).append(rank)
+            if len(ranks) > 1:
+                problems.append(f"{key}: " + "; ".join(f"{v} on rank(s) {r}" for v, r in ranks.items()))
+        if problems:
+            raise ConfigError(
+                "the processes of this run do not agree; start all with the same files and packages\n  - "
+                + "\n  - ".join(problems)
+            )
+
+
+class Watchdog:
+    """Ends this process with exit code 1 when it stays at one place too long, naming rank and place.
+
+    A rank that waits in a collective for another that hangs would wait for ever; the launcher ends the job as soon as
+    one process is gone.
+    """
+
+    def __init__(self, world: World, seconds: float):
+        self.world, self.seconds = world, seconds
+        self._done = threading.Event()
+        self.at("start")
+
+    def at(self, place: str) -> None:
+        """Note progress: the process is alive and now at `place`."""
+        self._place, self._since = place, time.monotonic()
+
+    def __enter__(self) -> "Watchdog":
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+
+    def _watch(self) -> None:
+        while not self._done.wait(min(1.0, self.seconds / 4)):
+            if time.monotonic() - self._since > self.seconds:
+                print(
+                    f"error: rank {self.world.rank} of {self.world.size} made no progress for {self.seconds:g} s at: "
+                    f"{self._place}; another rank may hang, see its log. Where each thread is:",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                faulthandler.dump_traceback(all_threads=True)
+                os._exit(1)

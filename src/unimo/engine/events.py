@@ -1,0 +1,170 @@
+"""What happens around the loop: small objects with any of the hooks that `Hook` lists, called in their order.
+
+Every rank calls every hook, because saving and evaluating are joint work; what writes to the terminal or the run
+folder does so on rank 0 only.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from tqdm import tqdm
+
+from unimo.atomic import atomic_write
+from unimo.engine import checkpoint
+from unimo.engine.distributed import World
+from unimo.engine.settings import EngineConfig
+from unimo.errors import DataError, MissingDependencyError
+
+Hook = Literal["on_start", "on_step", "on_log", "on_save", "on_end"]  # on_step: after every update
+
+
+@dataclass
+class Run:
+    """What the events see of the loop."""
+
+    config: EngineConfig
+    run_dir: Path
+    world: World
+    events: list[Any]
+    save: Callable[["Run"], None]  # joint: all ranks call it
+    step: int = 0  # updates done
+    best: dict[str, Any] | None = None  # step and metrics of the best evaluation
+    record: dict[str, Any] = field(default_factory=dict)  # what on_log is called for
+
+    def emit(self, hook: Hook) -> None:
+        """Call the hook of every event that has it."""
+        for event in self.events:
+            if hasattr(event, hook):
+                getattr(event, hook)(self)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Hand a record (of an update, or of an evaluation) to every event that logs."""
+        self.record = record
+        self.emit("on_log")
+
+
+class LogFile:
+    """`log.jsonl`: one record per logged step or evaluation. A resumed run first drops what it will write again."""
+
+    def on_start(self, run: Run) -> None:
+        self._file: TextIO | None = None
+        if run.world.rank == 0:
+            path = run.run_dir / "log.jsonl"
+            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= run.step]
+            with atomic_write(path) as file:
+                file.writelines(f"{line}\n".encode() for line in kept)
+            self._file = open(path, "a", encoding="utf-8")
+
+    def on_log(self, run: Run) -> None:
+        if self._file:
+            try:
+                self._file.write(json.dumps(run.record) + "\n")
+                self._file.flush()
+            except OSError as error:
+                raise DataError(f"cannot write {self._file.name}: {error.strerror}") from error
+
+    def on_end(self, run: Run) -> None:
+        if self._file:
+            self._file.close()
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Lines of a log; the last one is dropped if a kill cut it short."""
+    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+
+
+class Progress:
+    """A bar with rate and remaining time on a terminal, else a plain line per logged step."""
+
+    def on_start(self, run: Run) -> None:
+        self._bar = None
+        self._first, self._started = run.step, time.monotonic()
+        if run.world.rank == 0 and sys.stderr.isatty():
+            self._bar = tqdm(total=run.config.steps, initial=run.step, unit="step", dynamic_ncols=True)
+
+    def on_step(self, run: Run) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_log(self, run: Run) -> None:
+        if run.world.rank != 0:
+            return
+        losses = " ".join(f"{k} {v:.4g}" for k, v in run.record.get("losses", run.record.get("metrics", {})).items())
+        if self._bar is not None:
+            self._bar.set_postfix_str(losses)
+        else:
+            rate = (run.step - self._first) / (time.monotonic() - self._started)
+            left = tqdm.format_interval((run.config.steps - run.step) / rate) if rate else "?"
+            print(f"step {run.step}/{run.config.steps} {losses}, {rate:.3g} steps/s, {left} left", file=sys.stderr)
+
+    def on_end(self, run: Run) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Checkpoints:
+    """A checkpoint every `save_every` updates; old ones are removed after each save."""
+
+    def on_step(self, run: Run) -> None:
+        if run.step % run.config.save_every == 0:
+            run.save(run)
+
+    def on_save(self, run: Run) -> None:
+        if run.world.rank == 0:
+            checkpoint.prune(run.run_dir / "checkpoints", run.config.keep_last)
+
+
+class Evaluation:
+    """Calls `evaluate` on every rank every `eval_every` updates and logs rank 0's answer.
+
+    The checkpoint of the best value of `metric` (higher is better) is kept and named in `checkpoints/best`.
+    """
+
+    def __init__(self, evaluate: Callable[[], dict[str, float]], metric: str):
+        self.evaluate, self.metric = evaluate, metric
+
+    def on_step(self, run: Run) -> None:
+        if not run.config.eval_every or run.step % run.config.eval_every:
+            return
+        metrics = run.world.broadcast(self.evaluate())
+        run.log({"step": run.step, "metrics": metrics})
+        if run.best is None or metrics[self.metric] > run.best["metrics"][self.metric]:
+            run.best = {"step": run.step, "metrics": metrics}
+            run.save(run)
+            if run.world.rank == 0:
+                folder = checkpoint.folder_of(run.run_dir, run.step)
+                checkpoint.point(folder.parent, checkpoint.BEST, folder.name)
+
+
+class VisualDL:
+    """Every number of the log as a curve for `visualdl --logdir RUN/visualdl`."""
+
+    def on_start(self, run: Run) -> None:
+        self._writer = None
+        if run.world.rank != 0:
+            return
+        try:
+            from visualdl import LogWriter
+        except ImportError as error:
+            raise MissingDependencyError(
+                "VisualDL curves need the package visualdl: pip install 'unimo-paddle[report]'"
+            ) from error
+        self._writer = LogWriter(logdir=str(run.run_dir / "visualdl"))
+
+    def on_log(self, run: Run) -> None:
+        if self._writer is None:
+            return
+        for key, value in run.record.items():
+            numbers = {f"{key}/{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+            for tag, number in numbers.items():
+                if isinstance(number, int | float) and tag != "step":
+                    self._writer.add_scalar(tag=tag, value=number, step=run.step)
+
+    def on_end(self, run: Run) -> None:
+        if self._writer is not None:
+            self._writer.close()

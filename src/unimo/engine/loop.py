@@ -1,0 +1,128 @@
+"""The one training loop: batches of a data object through a task, with events around it.
+
+A task is a `paddle.nn.Layer` with `model` (owns all parameters), `weights` (objective -> weight) and
+`forward(batch) -> {objective: summed loss}`. A data object has `next() -> list[Batch]` (the micro-batches of one
+update for this rank; same number and stream on all ranks), `state()` and `restore(state)` (JSON) and `fingerprint`.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import paddle
+from paddle import nn
+
+from unimo.atomic import atomic_write
+from unimo.engine.distributed import Watchdog, World
+from unimo.engine.events import Checkpoints, LogFile, Progress, Run
+from unimo.engine.settings import EngineConfig
+from unimo.engine.stop import StopRequest
+from unimo.engine.trainer import Trainer
+from unimo.errors import ConfigError, DataError, NonFiniteError, Preempted, UnimoError
+
+STATUS = {Preempted: "preempted", NonFiniteError: "non_finite"}
+
+
+def train(
+    task: nn.Layer,
+    data: Any,
+    config: EngineConfig,
+    run_dir: str | Path,
+    events: Sequence[Any] = (),
+    write_extras: Callable[[Path], None] | None = None,
+) -> dict[str, Any]:
+    """Train until `config.steps` updates are done, resuming from the newest whole checkpoint of `run_dir`.
+
+    The loss of an update is the sum over objectives of weight * (sum over all items) / (number of items), items of
+    all micro-batches and ranks: the same for 1 x 8, 2 x 4 or 4 x 2 of the same samples.
+
+    Args:
+        events: objects with any of the hooks of `unimo.engine.events`, called after the built-in ones.
+        write_extras: puts further files (configs, tokenizer) into the checkpoint folder that it is given.
+
+    Returns:
+        The record of the last update (see `Trainer.update`); empty if the run was done before.
+
+    Raises:
+        ConfigError: the processes disagree, or this machine cannot do what the config asks.
+        CheckpointError: the checkpoint does not belong to this run, or saving failed.
+        NonFiniteError: a loss or the gradient norm is inf or nan; nothing was updated or saved.
+        Preempted: SIGTERM or SIGINT; the running step was finished and saved.
+    """
+    run_dir, world, record = Path(run_dir), World(), {}
+    with StopRequest() as stop, _status(run_dir, world), Watchdog(world, config.hang_timeout) as watchdog:
+        _check_device(config)
+        world.connect(config.sharding)
+        identity = {"config": config.model_dump(mode="json"), "data": data.fingerprint, "world_size": world.size}
+        world.check_same(identity | {"packages": _packages(), "model": _signature(task.model)})
+        trainer = Trainer(task, data, config, world, watchdog, identity, write_extras)
+        run = Run(config, run_dir, world, [LogFile(), Progress(), Checkpoints(), *events], trainer.save)
+        trainer.resume(run)
+        run.emit("on_start")
+        task.train()
+        try:
+            while run.step < config.steps:
+                record = trainer.update(run.step)
+                run.step += 1
+                watchdog.at(f"events of step {run.step}")
+                stopping = world.sum([float(stop.made)])[0] > 0
+                if run.step % config.log_every == 0 or run.step == config.steps:
+                    run.log(record)
+                run.emit("on_step")
+                if stopping and run.step < config.steps:
+                    trainer.save(run)
+                    raise Preempted(f"stopped after step {run.step}; run the same command again to go on")
+            trainer.save(run)
+        finally:
+            run.emit("on_end")
+    return record
+
+
+@contextmanager
+def _status(run_dir: Path, world: World) -> Iterator[None]:
+    """Keep `state.json` of the run folder: what launch.sh makes an exit code of."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the run folder {run_dir}: {error.strerror}") from error
+    if world.rank == 0:
+        _write_status(run_dir, "running", None)
+    try:
+        yield
+    except UnimoError as error:
+        try:
+            _write_status(run_dir, STATUS.get(type(error), "failed"), error.exit_code, f"rank {world.rank}: {error}")
+        except DataError as second:  # a full disk: the first error is the one to report
+            print(f"warning: {second}", file=sys.stderr)
+        raise
+    if world.rank == 0:
+        _write_status(run_dir, "done", 0)
+
+
+def _write_status(run_dir: Path, status: str, exit_code: int | None, message: str = "") -> None:
+    with atomic_write(run_dir / "state.json") as file:
+        file.write(json.dumps({"status": status, "exit_code": exit_code, "message": message}).encode())
+
+
+def _check_device(config: EngineConfig) -> None:
+    if config.amp != "none" and not paddle.device.get_device().startswith("gpu"):
+        raise ConfigError(
+            f"amp is {config.amp} but this process computes on {paddle.device.get_device()}, where Paddle would "
+            "ignore it silently; set amp=none, or run on a GPU"
+        )
+
+
+def _packages() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in ("unimo-paddle", "numpy", "safetensors")}
+    return {"python": sys.version.split()[0], "paddle": paddle.__version__, **versions}
+
+
+def _signature(model: nn.Layer) -> str:
+    """A hash of all parameter names and shapes."""
+    text = json.dumps([(name, list(p.shape)) for name, p in model.named_parameters()])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

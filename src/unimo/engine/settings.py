@@ -1,0 +1,51 @@
+"""What the training loop can be told; part of every recipe."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from unimo.config import Config
+
+Duration = int | float  # an int counts updates, a float is a fraction of the run
+
+
+def in_steps(duration: Duration, steps: int) -> int:
+    """A duration in updates, rounded down as the release rounds its warm-up."""
+    return int(steps * duration) if isinstance(duration, float) else duration
+
+
+class EngineConfig(Config):
+    """Optimiser, schedule, events and parallelism of one run. Defaults of the optimiser are the UNIMO release's."""
+
+    steps: int = Field(gt=0)  # optimiser updates of the whole run: the T of the schedules
+    accumulate: int = Field(1, ge=1)  # micro-batches per update that the data hands out on each rank
+    seed: int = Field(1, ge=0)  # dropout; the data has its own
+
+    learning_rate: float = Field(gt=0)  # the base of the schedule
+    schedule: Literal["linear_warmup_decay", "piecewise", "noam", "constant"] = "linear_warmup_decay"
+    warmup: Duration = Field(0.06, ge=0)  # updates, or a fraction of `steps`; linear_warmup_decay and noam
+    boundaries: tuple[Duration, ...] = ()  # where piecewise multiplies by decay_factor; updates or fractions
+    decay_factor: float = Field(0.1, gt=0)
+    weight_decay: float = Field(0.01, ge=0)  # not on layer norms and biases
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.98, ge=0, lt=1)  # the release: 0.98 everywhere but SNLI-VE, 0.999
+    epsilon: float = Field(1e-6, gt=0)
+    clip_norm: float = Field(1.0, gt=0)  # of the gradient over all parameters
+
+    log_every: int = Field(10, gt=0)  # updates
+    save_every: int = Field(1000, gt=0)  # updates; a checkpoint is also written at the end and on SIGTERM
+    keep_last: int = Field(2, gt=0)  # checkpoints; the best one is kept besides
+    eval_every: int = Field(0, ge=0)  # updates; 0: no evaluation while training
+
+    amp: Literal["none", "bfloat16", "float16"] = "none"  # autocast level O1, GPU only; float16 scales the loss
+    sharding: Literal[0, 1] = 0  # 1: each process keeps the moments of a part of the parameters (ZeRO stage 1)
+    hang_timeout: float = Field(1800.0, gt=0)  # seconds without progress after which a rank ends with an error
+
+    @model_validator(mode="after")
+    def _combination(self) -> "EngineConfig":
+        marks = [in_steps(b, self.steps) for b in self.boundaries]
+        if (self.schedule == "piecewise") != bool(marks):
+            raise ValueError("boundaries are given exactly when schedule is piecewise")
+        if marks != sorted(set(marks)):
+            raise ValueError(f"boundaries must ascend, in updates they are {marks}")
+        return self

@@ -1,0 +1,200 @@
+"""One update, one save, one resume: the three joint operations of the loop."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import paddle
+from paddle import nn
+
+from unimo.engine import checkpoint
+from unimo.engine.distributed import Watchdog, World
+from unimo.engine.events import Run
+from unimo.engine.optimizer import Optimizer
+from unimo.engine.schedules import learning_rate
+from unimo.engine.settings import EngineConfig
+from unimo.errors import CheckpointError, ConfigError, DataError, NonFiniteError
+
+# Settings that a resumed run may change: no weight depends on them.
+FREE = {"log_every", "save_every", "keep_last", "eval_every", "hang_timeout"}
+SEED_RULE = "paddle.seed(first 4 bytes, little endian, of sha256 of 'seed:step:micro-batch:rank') before each forward"
+
+
+def micro_seed(seed: int, step: int, micro: int, rank: int) -> int:
+    """Seed of one micro-batch's dropout. It depends on no history, so resuming needs no generator state."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{step}:{micro}:{rank}".encode()).digest()[:4], "little")
+
+
+class Trainer:
+    """Task, data and optimiser of a run, brought to the state of the run's newest checkpoint if there is one.
+
+    Args:
+        identity: what a checkpoint must share with this run to be resumed.
+        write_extras: see `loop.train`.
+    """
+
+    def __init__(
+        self,
+        task: nn.Layer,
+        data: Any,
+        config: EngineConfig,
+        world: World,
+        watchdog: Watchdog,
+        identity: dict[str, Any],
+        write_extras: Callable[[Path], None] | None,
+    ):
+        self.task, self.data, self.config, self.world, self.watchdog = task, data, config, world, watchdog
+        self.identity, self.write_extras = identity, write_extras
+        self.optimizer = Optimizer(task.model, config, world)
+        self.scaler = paddle.amp.GradScaler(enable=config.amp == "float16")
+        if config.amp == "float16":
+            self.scaler = world.distributed_scaler(self.scaler)
+        self.saved_step = -1
+
+    def update(self, step: int) -> dict[str, Any]:
+        """Run the micro-batches of the update with 0-based index `step` and update the weights; its log record.
+
+        Raises:
+            NonFiniteError: a loss or the gradient norm is inf or nan; no weight was changed.
+        """
+        started = time.monotonic()
+        self.watchdog.at(f"data of step {step + 1}")
+        batches = self.data.next()
+        if len(batches) != self.config.accumulate:
+            raise DataError(f"the data gave {len(batches)} micro-batches, accumulate is {self.config.accumulate}")
+        names = sorted(self.task.weights)
+        self.watchdog.at(f"counts of step {step + 1}")
+        totals = self.world.sum(
+            [sum(b.counts.get(name, 0) for b in batches) for name in names] + [sum(len(b.ids) for b in batches)]
+        )
+        counts, items = dict(zip(names, totals, strict=False)), totals[-1]
+
+        local = self._accumulate(step, batches, counts)
+        self.watchdog.at(f"losses of step {step + 1}")
+        sums = dict(zip(names, self.world.sum([local.get(name, 0.0) for name in names]), strict=True))
+        losses = {name: sums[name] / counts[name] for name in names if counts[name]}
+        rate = learning_rate(self.config, step)
+        try:
+            bad = [f"{name} is {loss}" for name, loss in losses.items() if not math.isfinite(loss)]
+            if bad:
+                raise NonFiniteError("loss " + ", ".join(bad))
+            self.watchdog.at(f"optimiser of step {step + 1}")
+            self.optimizer.step(rate, self.scaler)
+        except NonFiniteError as error:
+            everyone = self.world.gather([i for b in batches for i in b.ids])
+            ids = "; ".join(f"rank {rank}: {', '.join(ids)}" for rank, ids in enumerate(everyone))
+            raise NonFiniteError(f"step {step + 1}, stream {batches[0].stream}: {error}. Batch ids: {ids}") from None
+        seconds = time.monotonic() - started
+        return {
+            "step": step + 1,
+            "stream": batches[0].stream,
+            "losses": losses,
+            "total": sum(self.task.weights[name] * loss for name, loss in losses.items()),
+            "lr": rate,
+            "grad_norm": self.optimizer.clip.norm,
+            "items_per_s": items / seconds,
+            "seconds": seconds,
+        }
+
+    def _accumulate(self, step: int, batches: list[Any], counts: dict[str, float]) -> dict[str, float]:
+        """Forward and backward of every micro-batch; gradients are averaged over ranks with the last one.
+
+        Returns:
+            Sum of each objective over this rank's micro-batches.
+        """
+        amp = self.config.amp
+        sums: dict[str, float] = {}
+        for micro, batch in enumerate(batches):
+            self.watchdog.at(f"micro-batch {micro} of step {step + 1}")
+            paddle.seed(micro_seed(self.config.seed, step, micro, self.world.rank))
+            last = micro == len(batches) - 1
+            with nullcontext() if last else self.world.no_sync(self.model):
+                with paddle.amp.auto_cast(enable=amp != "none", dtype=amp if amp != "none" else "float16"):
+                    losses = self.model(batch)
+                unknown = sorted(set(losses) - (set(self.task.weights) & set(batch.counts)))
+                if unknown:
+                    raise ConfigError(f"objectives {unknown} of stream {batch.stream} lack a weight or a count")
+                # times world size because the gradients of the ranks are averaged
+                parts = [
+                    loss * (self.task.weights[name] * self.world.size / max(counts[name], 1.0))
+                    for name, loss in losses.items()
+                ]
+                self.scaler.scale(sum(parts)).backward()
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0.0) + loss.item()
+        return sums
+
+    def save(self, run: Run) -> None:
+        """Write the checkpoint of `run.step`, once. All ranks call it; rank 0 writes, a failure is raised on all."""
+        if run.step == self.saved_step:
+            return
+        self.watchdog.at(f"saving the checkpoint of step {run.step}")
+        state = {
+            "step": run.step,
+            "data": self.data.state(),
+            "scaler": self.scaler.state_dict(),
+            "seed_rule": SEED_RULE,
+            "best": run.best,
+            **self.identity,
+        }
+        moments, failure = self.optimizer.state(), None
+        if self.world.rank == 0:
+            folder = checkpoint.folder_of(run.run_dir, run.step)
+            try:
+                checkpoint.save(folder, self.task.model, self.optimizer.shapes(), moments, state, self.write_extras)
+            except CheckpointError as error:
+                failure = str(error)
+        for _ in moments:  # the other ranks' part in gathering them, and the rest after a failure
+            pass
+        failure = self.world.broadcast(failure)
+        if failure:
+            raise CheckpointError(failure)
+        self.saved_step = run.step
+        run.emit("on_save")
+
+    def resume(self, run: Run) -> None:
+        """Load the newest whole checkpoint, if any, then send weights to all ranks. Rank 0 alone reads the files.
+
+        Raises:
+            CheckpointError: it was made with other data, another number of processes or other settings.
+        """
+        found = None
+        if self.world.rank == 0:
+            folder = checkpoint.find_latest(run.run_dir)
+            found = folder and (folder, checkpoint.read_trainer_state(folder))
+        found = self.world.broadcast(found)
+        if found:
+            folder, state = found
+            self._check_identity(folder, state)
+            if self.world.rank == 0:
+                checkpoint.load_model(folder, self.task.model)
+            shapes = self.optimizer.shapes()
+            self.optimizer.restore(checkpoint.read_tensors(folder / checkpoint.OPTIMIZER, shapes))
+            if state["scaler"]:
+                self.scaler.load_state_dict(state["scaler"])
+            self.data.restore(state["data"])
+            run.step = self.saved_step = state["step"]
+            run.best = state["best"]
+        self.model = self.world.distributed_model(self.task)
+
+    def _check_identity(self, folder: Path, state: dict[str, Any]) -> None:
+        ours, theirs = self.identity, {key: state[key] for key in self.identity}
+        problems = [
+            f"{key}: {theirs[key]} in the checkpoint, {ours[key]} now"
+            for key in ours
+            if key != "config" and ours[key] != theirs[key]
+        ]
+        problems += [
+            f"{key}: {theirs['config'].get(key)!r} in the checkpoint, {value!r} now"
+            for key, value in ours["config"].items()
+            if key not in FREE and theirs["config"].get(key) != value
+        ]
+        if problems:
+            raise CheckpointError(
+                f"{folder} belongs to another run; restore what differs, or start in a new output folder\n  - "
+                + "\n  - ".join(problems)
+            )

@@ -1,0 +1,113 @@
+"""A task and a data set of the smallest size that exercise the engine; also a program to run under the launcher."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+import paddle.distributed as dist
+import paddle.nn.functional as F
+from paddle import nn
+
+from unimo.config import validate
+from unimo.engine.loop import train
+from unimo.engine.settings import EngineConfig
+from unimo.errors import UnimoError
+
+NO_LABEL = -100
+OBJECTIVES = {"text": ("words",), "image": ("regions",), "pair": ("words", "regions")}
+
+
+@dataclass
+class Batch:
+    stream: str
+    ids: list[str]
+    counts: dict[str, int]
+    inputs: dict[str, np.ndarray]
+
+
+class TinyModel(nn.Layer):
+    """One hidden layer under two heads: stream "text" uses `words`, "image" uses `regions`, "pair" uses both."""
+
+    def __init__(self, dropout: float):
+        super().__init__()
+        self.embed, self.embed_norm = nn.Linear(8, 16), nn.LayerNorm(16)
+        self.words, self.regions = nn.Linear(16, 5), nn.Linear(16, 3)
+        self.dropout = dropout
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return F.dropout(self.embed_norm(self.embed(x)), self.dropout, training=self.training)
+
+
+class TinyTask(nn.Layer):
+    def __init__(self, dropout: float = 0.0):
+        super().__init__()
+        self.model, self.weights = TinyModel(dropout), {"words": 1.0, "regions": 0.5}
+
+    def forward(self, batch: Batch) -> dict[str, paddle.Tensor]:
+        states = self.model(paddle.to_tensor(batch.inputs["x"]))
+        losses = {}
+        if "words" in batch.counts:
+            labels = paddle.to_tensor(batch.inputs["word"])
+            losses["words"] = F.cross_entropy(self.model.words(states), labels, reduction="sum")
+        if "regions" in batch.counts:
+            labels = paddle.to_tensor(batch.inputs["region"])
+            losses["regions"] = F.cross_entropy(
+                self.model.regions(states), labels, reduction="sum", ignore_index=NO_LABEL
+            )
+        return losses
+
+
+class TinyData:
+    """Step -> stream and 8 samples, each a function of the step; rank r takes every world-th of them."""
+
+    STREAMS = ("text", "pair", "image", "text", "image", "pair")
+    fingerprint = "tiny-1"
+
+    def __init__(self, accumulate: int = 1, poison: int = -1):
+        self.accumulate, self.poison, self.step = accumulate, poison, 0
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def next(self) -> list[Batch]:
+        rng, stream = np.random.default_rng(self.step), self.STREAMS[self.step % len(self.STREAMS)]
+        x = rng.standard_normal((8, 8), dtype=np.float32)
+        if self.step == self.poison:
+            x[5] = np.inf
+        region = np.where(np.arange(8) % 3, rng.integers(0, 3, 8), NO_LABEL)  # counts differ between ranks
+        inputs = {"x": x, "word": rng.integers(0, 5, 8), "region": region}
+        batches = []
+        for micro in range(self.accumulate):
+            rows = np.arange(8)[micro :: self.accumulate][self.rank :: self.size]
+            counts = {"words": len(rows), "regions": int((region[rows] != NO_LABEL).sum())}
+            counts = {name: n for name, n in counts.items() if name in OBJECTIVES[stream]}
+            ids = [f"s{self.step}-{row}" for row in rows]
+            batches.append(Batch(stream, ids, counts, {k: v[rows] for k, v in inputs.items()}))
+        self.step += 1
+        return batches
+
+    def state(self) -> dict[str, int]:
+        return {"step": self.step}
+
+    def restore(self, state: dict[str, int]) -> None:
+        self.step = state["step"]
+
+
+def main() -> int:
+    """tiny_task.py --output RUN JSON: JSON holds `engine` settings and optionally `dropout` and `poison`."""
+    _, _, output, text = sys.argv
+    options = json.loads(text)
+    try:
+        config = validate(EngineConfig, {"steps": 6, "learning_rate": 0.01, **options["engine"]}, "tiny")
+        paddle.seed(0)
+        task = TinyTask(options.get("dropout", 0.0))
+        train(task, TinyData(config.accumulate, options.get("poison", -1)), config, Path(output))
+    except UnimoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
