@@ -25,7 +25,8 @@ FILE = "tokenizer.json"
 class Tokenizer:
     """One vocabulary with the five special ids. Special tokens written in a text are ordinary text, never specials.
 
-    Attributes: cls_id, pad_id, sep_id, unk_id, mask_id, vocab_size (rows a word table needs), fingerprint.
+    Attributes: cls_id, pad_id, sep_id, unk_id, mask_id; vocab_size (rows that a word table needs); is_special
+    ([vocab_size] bool); ordinary_ids (all others, ascending); fingerprint (changes with any file of the vocabulary).
     """
 
     def __init__(self, backend: tokenizers.Tokenizer):
@@ -40,12 +41,14 @@ class Tokenizer:
         self.cls_id, self.pad_id, self.sep_id, self.unk_id, self.mask_id = (vocab[s] for s in SPECIALS)
         self.vocab_size = max(vocab.values()) + 1
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
-        self.special_ids = np.array([vocab[s] for s in SPECIALS])
+        self.is_special = np.zeros(self.vocab_size, bool)
+        self.is_special[[vocab[s] for s in SPECIALS]] = True
+        self.ordinary_ids = np.array(sorted(i for i in vocab.values() if not self.is_special[i]))
         self._opens_word = np.zeros(self.vocab_size, bool)
         word_piece = isinstance(backend.model, models.WordPiece)
         for token, i in vocab.items():
             self._opens_word[i] = not token.startswith("##") if word_piece else token[0] in _BYTE_LEVEL_SPACES
-        self._opens_word[self.special_ids] = True
+        self._opens_word |= self.is_special
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special tokens."""
@@ -53,7 +56,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts at once, on all cores."""
-        return [e.ids for e in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        return [e.ids for e in self._backend.encode_batch(texts, add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special ones come out by name, bytes that are no UTF-8 as U+FFFD."""
@@ -67,7 +70,7 @@ class Tokenizer:
         ids = np.asarray(ids, np.int64)
         starts = self._opens_word[ids]
         starts[:1] = True
-        starts[1:] |= np.isin(ids[:-1], self.special_ids)
+        starts[1:] |= self.is_special[ids[:-1]]
         return starts
 
     def save(self, folder: str | Path) -> None:
