@@ -17,10 +17,7 @@ def widen(half: np.ndarray) -> np.ndarray:
 
 
 def collate_regions(
-    records: Sequence[RegionRecord],
-    max_regions: int | None = None,
-    multiple: int = 1,
-    masked: Sequence[np.ndarray] | None = None,
+    records: Sequence[RegionRecord], max_regions: int | None = None, multiple: int = 1
 ) -> dict[str, np.ndarray]:
     """Padded model input of a batch: features float16 [B, N, D], boxes float32 [B, N, 5], mask float32 [B, N].
 
@@ -30,25 +27,17 @@ def collate_regions(
     Args:
         max_regions: keep the first so many regions, slot 0 not counted; the mean is taken before the cut.
         multiple: N is rounded up to a multiple of this.
-        masked: regions to hide, [kept regions] bool of each image. Their features are zero and (ours: else the mean and
-            the visible regions would give them away) do not enter the mean.
     """
     kept = [len(r.features) if max_regions is None else min(len(r.features), max_regions) for r in records]
     slots = -(-(1 + max(kept)) // multiple) * multiple
     features = np.zeros((len(records), slots, records[0].features.shape[1]), np.float16)
     boxes = np.zeros((len(records), slots, 5), np.float32)
     mask = np.zeros((len(records), slots), np.float32)
+    boxes[:, 0] = (0, 0, 1, 1, 1)
     for i, (record, n) in enumerate(zip(records, kept, strict=True)):
-        boxes[i, 0] = (0, 0, 1, 1, 1)
-        if not n:
-            continue
-        visible = np.ones(len(record.features), bool)
-        features[i, 1 : n + 1] = record.features[:n]
-        if masked is not None:
-            visible[:n] = ~masked[i]
-            features[i, 1 : n + 1][masked[i]] = 0
-        if visible.any():
-            features[i, 0] = widen(record.features[visible]).mean(axis=0)
-        boxes[i, 1 : n + 1] = record.locations()[:n]
-        mask[i, : n + 1] = 1
+        if n:
+            features[i, 0] = widen(record.features).mean(axis=0)
+            features[i, 1 : n + 1] = record.features[:n]
+            boxes[i, 1 : n + 1] = record.locations()[:n]
+            mask[i, : n + 1] = 1
     return {"features": features, "boxes": boxes, "mask": mask}

@@ -1,0 +1,179 @@
+"""Samples of similar length -> batches, the same for every number of processes, at any point of any epoch."""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from unimo.errors import DataError
+
+STRIP = 8  # sample length in a part is sorted to this grain where another part is sorted within
+
+
+@dataclass
+class Batch:
+    """One micro-batch of one process, in numpy."""
+
+    stream: str
+    ids: list[str]
+    counts: dict[str, int]  # objective -> items that its summed loss runs over
+    inputs: dict[str, Any]  # arrays, in nested dicts by model stream; every padded stream has its `mask`
+
+
+class Source(Protocol):
+    """What a stream draws its batches from: samples 0 .. n - 1, each of known length."""
+
+    name: str
+    lengths: np.ndarray  # [n, parts] positions of each sample; parts are padded separately, as regions and text are
+    fingerprint: str  # changes when the samples do
+
+    def batch(self, samples: np.ndarray, rngs: Sequence[np.random.Generator], batch_rng: np.random.Generator) -> Batch:
+        """These samples, made ready. Randomness comes from `rngs`, one a sample, and from `batch_rng` for choices
+        that the whole global batch must share."""
+        ...
+
+
+def plan_epoch(
+    lengths: np.ndarray,
+    budget: int,
+    rng: np.random.Generator,
+    multiple: int = 8,
+    pad_multiple: int = 1,
+    pool: int = 8192,
+) -> list[np.ndarray]:
+    """Cut a random order of all samples into batches of similar length; each is an array of sample numbers.
+
+    A batch costs samples * (sum over parts of its longest sample, rounded up), and never more than `budget`. Its size
+    is a multiple of `multiple` where the budget allows one, but for the last of the epoch. Batches come in random order.
+
+    Args:
+        lengths: [n, parts] int, positions of each sample.
+        pad_multiple: what the reader rounds padded widths up to.
+        pool: samples that are sorted together; more waste less and mix less.
+
+    Raises:
+        DataError: there is no sample, or one does not fit the budget alone.
+    """
+    widths = -(-lengths // pad_multiple) * pad_multiple
+    if not len(widths):
+        raise DataError("there are no samples to make batches of")
+    longest = int(widths.sum(axis=1).argmax())
+    if widths[longest].sum() > budget:
+        raise DataError(
+            f"sample {longest} alone takes {widths[longest].sum()} padded positions, the batch budget is {budget}; "
+            "raise the budget or cut samples shorter"
+        )
+    order, batches, rest = rng.permutation(len(widths)), [], np.zeros(0, np.int64)
+    for start in range(0, len(order), pool):
+        batches += _cut(_sorted(np.append(rest, order[start : start + pool]), widths), widths, budget, multiple)
+        rest = batches.pop()  # may be small: it goes on into the next pool
+    if batches and len(rest) < multiple:  # share with its neighbour, so that several processes get something each
+        both = np.append(batches[-1], rest)
+        halves = both[: len(both) // 2], both[len(both) // 2 :]
+        if max(_cost(widths[half]) for half in halves) <= budget:
+            batches[-1], rest = halves
+    batches.append(rest)
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _cost(widths: np.ndarray) -> int:
+    return len(widths) * int(widths.max(axis=0).sum())
+
+
+def _sorted(samples: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Longest first. With several parts: coarse strips of all but the last, and within a strip by the last, up in one
+    and down in the next, so that neighbours are alike across strips too."""
+    *strips, last = widths[samples].T
+    keys = [-(strip // STRIP) for strip in strips]
+    fine = np.where(keys[0] % 2, last, -last) if keys else -last
+    return samples[np.lexsort((fine, *reversed(keys)))]
+
+
+def _cut(samples: np.ndarray, widths: np.ndarray, budget: int, multiple: int) -> Iterator[np.ndarray]:
+    """Consecutive batches, each as large as the budget and the multiple allow."""
+    window = max(1, budget // int(widths[samples].sum(axis=1).min()))  # no batch can hold more samples
+    while len(samples):
+        ahead = np.maximum.accumulate(widths[samples[:window]], axis=0).sum(axis=1)
+        fitting = int((ahead * np.arange(1, len(ahead) + 1) <= budget).sum())  # the cost grows with every sample
+        if multiple <= fitting < len(samples):
+            fitting -= fitting % multiple
+        yield samples[:fitting]
+        samples = samples[fitting:]
+
+
+class Stream:
+    """Endless batches of one source; process `rank` of `world` gets every `world`-th sample of each.
+
+    All randomness is a function of (seed, source name, epoch, sample or batch), so batches depend neither on the number
+    of processes nor on where a run was resumed.
+
+    Raises:
+        DataError: a batch has fewer samples than there are processes.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        budget: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        multiple: int = 8,
+        pad_multiple: int = 1,
+    ):
+        self.source, self.budget, self.rank, self.world = source, budget, rank, world
+        self.multiple, self.pad_multiple = multiple, pad_multiple
+        self._key = [seed, zlib.crc32(source.name.encode())]
+        settings = [source.fingerprint, budget, seed, multiple, pad_multiple]
+        self.fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+        self._start(0)
+
+    def next(self) -> Batch:
+        """This process's part of the next global batch."""
+        if self._batch == len(self._plan):
+            self._start(self._epoch + 1)
+        number, samples = self._batch, self._plan[self._batch][self.rank :: self.world]
+        self._batch += 1
+        rngs = [self._rng("sample", self._epoch, i) for i in samples]
+        return self.source.batch(samples, rngs, self._rng("batch", self._epoch, number))
+
+    def state(self) -> dict[str, int]:
+        """Position: epoch, and batches of it that were handed out."""
+        return {"epoch": self._epoch, "batch": self._batch}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on from a position that `state` gave."""
+        self._start(state["epoch"])
+        self._batch = state["batch"]
+
+    def _start(self, epoch: int) -> None:
+        self._epoch, self._batch = epoch, 0
+        rng = self._rng("plan", epoch, 0)
+        self._plan = plan_epoch(self.source.lengths, self.budget, rng, self.multiple, self.pad_multiple)
+        smallest = min(map(len, self._plan))
+        if smallest < self.world:
+            raise DataError(
+                f"stream {self.source.name}: a batch of epoch {epoch} has {smallest} sample(s) for {self.world} "
+                "processes; raise the batch budget or use fewer processes"
+            )
+
+    def _rng(self, purpose: str, epoch: int, index: int) -> np.random.Generator:
+        return np.random.default_rng([*self._key, zlib.crc32(purpose.encode()), epoch, index])
+
+
+def pad_share(batches: Iterable[Batch]) -> float:
+    """Share of padded positions among all positions of some batches, over every input that has a `mask`."""
+    masks = [mask for batch in batches for mask in _masks(batch.inputs)]
+    return 1 - sum(float(m.sum()) for m in masks) / max(1, sum(m.size for m in masks))
+
+
+def _masks(inputs: dict[str, Any]) -> Iterator[np.ndarray]:
+    for name, value in inputs.items():
+        if isinstance(value, dict):
+            yield from _masks(value)
+        elif name == "mask":
+            yield value
