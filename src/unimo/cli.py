@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,6 +31,108 @@ def main() -> None:
 
     Exit codes: 0 done, 2 wrong config or input, 75 stopped and resumable, 76 non-finite loss.
     """
+
+
+@main.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Run folder; an unfinished one resumes.")
+@click.option("--visualdl", is_flag=True, help="Also write curves to OUTPUT/visualdl.")
+def pretrain(recipe: Path, overrides: tuple[str, ...], output: Path, visualdl: bool) -> None:
+    """Pre-train UNIMO by a RECIPE (YAML), for example
+
+    unimo pretrain model_configs/pretrain/unimo_quickstart.yaml engine.steps=100 --output runs/try
+    """
+    from unimo.config import load
+    from unimo.pretrain.recipe import PretrainRecipe
+    from unimo.pretrain.run import pretrain
+
+    pretrain(load(PretrainRecipe, recipe, overrides), output, curves(visualdl))
+
+
+@main.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Model folder to write.")
+def init(recipe: Path, overrides: tuple[str, ...], output: Path) -> None:
+    """Write the model that a pre-training RECIPE starts from, untrained: the baseline of fine-tuning without it."""
+    from unimo.config import find, load
+    from unimo.engine.model_folder import write_model
+    from unimo.pretrain.recipe import PretrainRecipe
+    from unimo.pretrain.run import build_model
+    from unimo.readers.tokenizer import load_tokenizer
+
+    settings = load(PretrainRecipe, recipe, overrides)
+    tokenizer = load_tokenizer(find(settings.tokenizer))
+    write_model(output, build_model(settings, tokenizer), tokenizer)
+
+
+@main.group()
+def finetune() -> None:
+    """Fine-tune a pre-trained model on a task and evaluate it."""
+
+
+@finetune.command("retrieval")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Run or model folder to start from.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Run folder; an unfinished one resumes.")
+@click.option("--split", type=click.Choice(["dev", "test"]), default="test", help="What to evaluate at the end.")
+@click.option("--label", default="fine-tuned", help="Name of this row in reports.")
+@click.option("--visualdl", is_flag=True, help="Also write curves to OUTPUT/visualdl.")
+def finetune_retrieval(
+    recipe: Path, overrides: tuple[str, ...], model: Path, output: Path, split: str, label: str, visualdl: bool
+) -> None:
+    """Image-text retrieval with circle loss by a RECIPE (YAML), then R@1/5/10 of a split."""
+    from unimo.config import load
+    from unimo.engine.model_folder import locate
+    from unimo.evaluate.gallery import evaluate_retrieval
+    from unimo.finetune.retrieval import RetrievalRecipe, finetune_retrieval
+
+    settings = load(RetrievalRecipe, recipe, overrides)
+    trained, tokenizer = finetune_retrieval(settings, locate(model), output, curves(visualdl))
+    limits = {"max_tokens": settings.max_tokens, "max_regions": settings.max_regions}
+    facts = {"label": label, "model": str(output), "seed": settings.engine.seed}
+    for line in evaluate_retrieval(
+        trained, tokenizer, settings.pairs, settings.regions, split, output, facts, **limits
+    ):
+        click.echo(line)
+
+
+@main.group()
+def evaluate() -> None:
+    """Evaluate a model without training it."""
+
+
+@evaluate.command("retrieval")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--pairs", required=True, help="pairs.jsonl")
+@click.option("--regions", required=True, help="Feature store of the pairs' images.")
+@click.option("--rewrites", help="rewrites.jsonl: also score rewritten captions against the original ones.")
+@click.option("--split", type=click.Choice(["train", "dev", "test"]), default="test")
+@click.option("--max-tokens", default=512, type=click.IntRange(min=3))
+@click.option("--max-regions", default=100, type=click.IntRange(min=1))
+@click.option("--label", default="zero-shot", help="Name of this row in reports.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Run folder for the results.")
+def retrieval(model: Path, pairs: str, regions: str, rewrites: str | None, output: Path, **options: Any) -> None:
+    """Recall@1/5/10 both ways of MODEL (run or model folder) over a split's full caption x image matrix."""
+    from unimo.engine.model_folder import locate, read_model
+    from unimo.evaluate.gallery import evaluate_retrieval
+
+    folder, split, label = locate(model), options.pop("split"), options.pop("label")
+    trained, tokenizer = read_model(folder)
+    facts = {"label": label, "model": str(folder)}
+    for line in evaluate_retrieval(
+        trained, tokenizer, pairs, regions, split, output, facts, rewrites=rewrites, **options
+    ):
+        click.echo(line)
+
+
+def curves(visualdl: bool) -> list[Any]:
+    """The VisualDL event, where it is asked for."""
+    from unimo.engine.events import VisualDL
+
+    return [VisualDL()] if visualdl else []
 
 
 @main.group()

@@ -18,7 +18,9 @@ def caption(length: int) -> Text:
 
 
 def image(regions: int) -> Regions:
-    return Regions(paddle.randn([1, regions, 12]), paddle.rand([1, regions, 5]), paddle.ones([1, regions]))
+    """`regions` slots; one alone is the masked slot of an image without regions."""
+    mask = paddle.full([1, regions], float(regions > 1))
+    return Regions(paddle.randn([1, regions, 12]), paddle.rand([1, regions, 5]), mask)
 
 
 def padded(text: Text, regions: Regions, size: int, slots: int) -> tuple[Text, Regions]:
@@ -44,7 +46,7 @@ def test_matrix_equals_padded_pairs():
     paddle.seed(0)
     model = Unimo(CONFIG, ["pool", "match"])
     captions = [caption(n) for n in (4, 7, 4, 9, 5)]
-    images = [image(n) for n in (3, 6, 3, 2)]
+    images = [image(n) for n in (3, 6, 3, 1)]
     model.train()
     done = []
     scores = score_matrix(model, captions, images, batch_positions=40, progress=done.append)

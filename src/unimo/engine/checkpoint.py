@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,26 +71,42 @@ def save(
         CheckpointError: the operating system refused (disk full, read-only); earlier checkpoints are untouched and
             the unfinished folder is removed.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)  # a kill left it
-        temporary.mkdir(parents=True)
-        state = model.state_dict()
-        shapes = {name: (str(t.dtype).removeprefix("paddle."), list(t.shape)) for name, t in state.items()}
-        write_safetensors(temporary / MODEL, shapes, (t.numpy() for t in state.values()))
+    with whole_folder(folder) as temporary:
+        write_model(temporary, model)
         write_safetensors(temporary / OPTIMIZER, {n: ("float32", s) for n, s in moment_shapes.items()}, moments)
         (temporary / TRAINER).write_text(json.dumps(trainer_state, indent=1), encoding="utf-8")
         if write_extras is not None:
             write_extras(temporary)
+    point(folder.parent, LATEST, folder.name)
+
+
+def write_model(folder: Path, model: nn.Layer) -> None:
+    """Write model.safetensors into an existing folder."""
+    state = model.state_dict()
+    shapes = {name: (str(t.dtype).removeprefix("paddle."), list(t.shape)) for name, t in state.items()}
+    write_safetensors(folder / MODEL, shapes, (t.numpy() for t in state.values()))
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Hand out a temporary folder that, filled without an error, is synced, marked complete and takes the name.
+
+    Raises:
+        CheckpointError: the operating system refused; the temporary folder is removed.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # a kill left it
+        temporary.mkdir(parents=True)
+        yield temporary
         _mark_complete(temporary)
         shutil.rmtree(folder, ignore_errors=True)  # torn, or of a run that was set back behind this step
         os.rename(temporary, folder)
         sync_folder(folder.parent)
-        point(folder.parent, LATEST, folder.name)
     except (OSError, DataError) as error:
         raise CheckpointError(
-            f"cannot save checkpoint {folder}: {getattr(error, 'strerror', None) or error}; earlier checkpoints are "
-            "untouched. Make room (or lower keep_last) and run the same command again, it resumes"
+            f"cannot save {folder}: {getattr(error, 'strerror', None) or error}; earlier checkpoints are untouched. "
+            "Make room (or lower keep_last) and run the same command again, it resumes"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,96 @@
+"""UNIMO's pre-training task: which objectives run on which stream. The engine trains it (see `engine.loop`)."""
+
+import paddle
+from paddle import Tensor, nn
+
+from unimo.models.layers import seq2seq_mask
+from unimo.models.unimo import Regions, Text, Unimo
+from unimo.pretrain.contrast import cmcl_loss
+from unimo.pretrain.language import word_prediction_loss
+from unimo.pretrain.regions import feature_regression_loss, hidden_rows, soft_class_loss, without_hidden
+from unimo.readers.batching import Batch
+from unimo.readers.tensors import as_regions, as_text
+
+Losses = dict[str, Tensor]
+HEADS = ("pool", "lm", "match", "region_feature", "region_class")
+
+
+class Pretraining(nn.Layer):
+    """Summed loss of each objective of one batch.
+
+    text: mlm or seq2seq. image: region_feature, region_class. pair: the same on both streams at once, and cmcl.
+    """
+
+    def __init__(self, model: Unimo, weights: dict[str, float], temperature: float):
+        super().__init__()
+        self.model, self.weights, self.temperature = model, weights, temperature
+
+    def forward(self, batch: Batch) -> Losses:
+        losses = self._masked(batch)
+        if "cmcl" in batch.counts:
+            losses["cmcl"] = self._contrast(batch.inputs)
+        return {name: loss for name, loss in losses.items() if name in self.weights}
+
+    def _masked(self, batch: Batch) -> Losses:
+        """One pass over what the masks left, and the objectives that predict what they took."""
+        model, inputs, losses = self.model, batch.inputs, {}
+        text = as_text(inputs["text"]) if "text" in inputs else None
+        regions, attention_mask = None, None
+        if "regions" in inputs:
+            whole = as_regions(inputs["regions"])
+            hidden = paddle.to_tensor(inputs["regions"]["hidden"])
+            regions = without_hidden(whole, hidden)
+        if "seq2seq" in batch.counts:
+            attention_mask = fragment_mask(inputs["text"], regions)
+        encoded = model(text, regions, attention_mask=attention_mask)
+        for name in ("mlm", "seq2seq"):
+            if name in batch.counts:
+                words, labels = (paddle.to_tensor(inputs["text"][k]) for k in ("words", "labels"))
+                losses[name] = word_prediction_loss(model, encoded.text, words, labels)
+        if regions is not None:
+            states = hidden_rows(encoded.regions, hidden)
+            losses["region_feature"] = feature_regression_loss(model, states, hidden_rows(whole.features, hidden))
+            if "region_class" in batch.counts:
+                target = paddle.to_tensor(inputs["regions"]["class_probs"])
+                losses["region_class"] = soft_class_loss(model, states, target)
+        return losses
+
+    def _contrast(self, inputs: dict) -> Tensor:
+        """CMCL over all four candidate sets; sets that the files leave empty are simply not there."""
+        regions, captions, sets = as_regions(inputs["regions"]), as_text(inputs["captions"]), inputs["contrast"]
+        owner = paddle.to_tensor(inputs["captions"]["owner"])
+        scores = [self.model.pair_scores(captions, regions, paddle.arange(len(owner)), owner)]
+        if "retrieved_texts" in inputs:
+            scores.append(self._retrieved_texts(inputs["retrieved_texts"], regions))
+        if "retrieved_images" in inputs:
+            own = paddle.to_tensor(sets["own_caption"])
+            texts = Text(*(getattr(captions, name).index_select(own) for name in ("ids", "positions", "mask")))
+            scores.append(self._retrieved_images(inputs["retrieved_images"], texts))
+        grid, positive, valid = (paddle.to_tensor(sets[name]) for name in ("grid", "positive", "valid"))
+        return cmcl_loss(paddle.concat(scores)[grid], positive, valid, self.temperature)
+
+    def _retrieved_texts(self, retrieved: dict, regions: Regions) -> Tensor:
+        """X^T: a sentence encoded alone against its pair's image encoded alone. [n]"""
+        texts = self.model.pooled_text(self.model(as_text(retrieved)))
+        images = self.model.pooled_image(self.model(regions=regions))
+        return self.model.match(texts, images.index_select(paddle.to_tensor(retrieved["owner"]))).squeeze(1)
+
+    def _retrieved_images(self, retrieved: dict, texts: Text) -> Tensor:
+        """X^I: an image encoded alone against its pair's caption encoded alone. [n]"""
+        images = self.model.pooled_image(self.model(regions=as_regions(retrieved)))
+        texts = self.model.pooled_text(self.model(texts))
+        return self.model.match(texts.index_select(paddle.to_tensor(retrieved["owner"])), images).squeeze(1)
+
+
+def fragment_mask(text: dict, regions: Regions | None) -> Tensor:
+    """Attention of seq2seq prediction: the target sees the source and its past; with an image, everyone sees it too.
+
+    The image sees itself and the source, never the target. [B, N + S, N + S]
+    """
+    source, lengths = paddle.to_tensor(text["source_lengths"]), paddle.to_tensor(text["lengths"])
+    if regions is None:
+        return seq2seq_mask(source, lengths, text["ids"].shape[1])
+    slots, size = regions.mask.shape[1], text["ids"].shape[1]
+    whole = seq2seq_mask(source + slots, lengths + slots, slots + size)  # the image as a prefix of the source
+    keys = paddle.concat([regions.mask, paddle.ones([len(lengths), size])], axis=1)
+    return whole * keys.unsqueeze(1)

@@ -1,0 +1,122 @@
+"""`unimo pretrain`: a recipe -> model, streams and task -> the engine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import paddle
+
+from unimo.config import dump, find
+from unimo.engine.distributed import World
+from unimo.engine.events import Evaluation
+from unimo.engine.loop import train
+from unimo.engine.model_folder import write_description
+from unimo.errors import ConfigError
+from unimo.evaluate.gallery import Gallery, open_store
+from unimo.models.unimo import Unimo
+from unimo.port.bert import init_from_bert
+from unimo.pretrain.objectives import HEADS, Pretraining
+from unimo.pretrain.recipe import PretrainRecipe
+from unimo.pretrain.streams import ImageStream, PairStream, TextStream
+from unimo.readers.annotations import read_images, read_pairs, read_rewrites, read_texts
+from unimo.readers.batching import Source, Stream
+from unimo.readers.mixing import Mixer
+from unimo.readers.tokenizer import Tokenizer, load_tokenizer
+
+
+def pretrain(recipe: PretrainRecipe, run_dir: Path, events: Sequence[Any] = ()) -> dict[str, Any]:
+    """Train, or resume, the run of a recipe in `run_dir`. Returns the last update's log record.
+
+    With `engine.eval_every` the zero-shot retrieval recalls of the pairs' dev split are logged on the way.
+    """
+    tokenizer = load_tokenizer(find(recipe.tokenizer))
+    model = build_model(recipe, tokenizer)
+    sources = build_sources(recipe, tokenizer)
+    world = World()
+    streams = {
+        name: Stream(
+            source,
+            recipe.batch_positions[name],
+            recipe.engine.seed,
+            world.rank,
+            world.size,
+            multiple=recipe.batch_multiple,
+        )
+        for name, source in sources.items()
+    }
+    data = Mixer(streams, recipe.streams, recipe.engine.seed, recipe.engine.accumulate)
+    task = Pretraining(model, recipe.weights, recipe.contrast.temperature)
+
+    def describe(folder: Path) -> None:
+        write_description(folder, model, tokenizer)
+        (folder / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if world.rank == 0:
+        (run_dir / "config.yaml").write_text(dump(recipe), encoding="utf-8")
+        for name, source in sources.items():
+            print(f"stream {name}: {len(source.lengths)} samples, ratio {recipe.streams[name]:g}", flush=True)
+    return train(task, data, recipe.engine, run_dir, [*events, *evaluation(recipe, model, tokenizer)], describe)
+
+
+def build_model(recipe: PretrainRecipe, tokenizer: Tokenizer) -> Unimo:
+    """The recipe's model with the pre-training heads, started from a BERT where the recipe names one."""
+    if tokenizer.vocab_size > recipe.model.vocab_size:
+        raise ConfigError(
+            f"the tokenizer {recipe.tokenizer} has {tokenizer.vocab_size} tokens, model.vocab_size is "
+            f"{recipe.model.vocab_size}; set model.vocab_size={tokenizer.vocab_size}"
+        )
+    paddle.seed(recipe.engine.seed)
+    model = Unimo(recipe.model, HEADS)
+    if recipe.initialise_from:
+        for line in init_from_bert(model, find(recipe.initialise_from)).lines():
+            print(line, flush=True)
+    return model
+
+
+def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Source]:
+    """The streams that the recipe draws from, on the training split of its files.
+
+    Raises:
+        ConfigError: a stream's files are not named, its budget is missing, or files do not fit the model; all at once.
+        DataError: a file is missing or broken.
+    """
+    data, streams = recipe.data, {name for name, ratio in recipe.streams.items() if ratio > 0}
+    needs = {"text": ["texts"], "image": ["images", "regions"], "pair": ["pairs", "regions"]}
+    problems = [
+        f"stream {name} needs data.{file}" for name in streams for file in needs[name] if not getattr(data, file)
+    ]
+    problems += [
+        f"stream {name} needs batch_positions.{name}" for name in streams if name not in recipe.batch_positions
+    ]
+    if problems:
+        raise ConfigError("the recipe's streams are incomplete\n  - " + "\n  - ".join(sorted(problems)))
+    store = open_store(data.regions, recipe.model) if data.regions and streams & {"image", "pair"} else None
+    if store and "region_class" in recipe.weights and store.num_classes != recipe.model.image_class_size:
+        raise ConfigError(
+            f"feature store {data.regions} has {store.num_classes} classes, model.image_class_size is "
+            f"{recipe.model.image_class_size}; set model.image_class_size={store.num_classes}"
+        )
+    sources: dict[str, Source] = {}
+    if "text" in streams:
+        sources["text"] = TextStream(read_texts(find(data.texts)), tokenizer, recipe.masking, recipe.max_tokens)
+    if "image" in streams:
+        images = read_images(find(data.images))
+        sources["image"] = ImageStream(images, store, recipe.masking, recipe.max_regions)
+    if "pair" in streams:
+        pairs = read_pairs(find(data.pairs), "train")
+        rewrites = read_rewrites(find(data.rewrites), pairs) if data.rewrites else {}
+        sources["pair"] = PairStream(
+            pairs, rewrites, store, tokenizer, recipe.masking, recipe.contrast, recipe.max_tokens, recipe.max_regions
+        )
+    return sources
+
+
+def evaluation(recipe: PretrainRecipe, model: Unimo, tokenizer: Tokenizer) -> list[Evaluation]:
+    """Zero-shot retrieval on the dev split, where the recipe asks for it."""
+    if not recipe.engine.eval_every or not recipe.data.pairs:
+        return []
+    store = open_store(recipe.data.regions, recipe.model)
+    pairs = read_pairs(find(recipe.data.pairs), "dev")
+    gallery = Gallery(pairs, store, tokenizer, recipe.max_tokens, recipe.max_regions)
+    return [Evaluation(lambda: gallery.recall(model), "mean_recall")]

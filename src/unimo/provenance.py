@@ -1,0 +1,40 @@
+"""Where a number comes from: command, code version, packages, machine. Written into every metrics.json."""
+
+import importlib.metadata
+import shlex
+import subprocess
+import sys
+import time
+from typing import Any
+
+from unimo.config import ROOT
+from unimo.hardware import describe
+
+PACKAGES = ("unimo-paddle", "paddlepaddle", "paddlepaddle-gpu", "numpy", "safetensors", "tokenizers")
+
+
+def provenance() -> dict[str, Any]:
+    """Facts of this process. `commit` is None outside a git checkout; `dirty` tells of uncommitted changes."""
+    return {
+        "command": shlex.join(["unimo", *sys.argv[1:]]),
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "hardware": describe(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
