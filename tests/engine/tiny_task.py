@@ -2,8 +2,9 @@
 
 import json
 import sys
-from dataclasses import dataclass
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -15,17 +16,10 @@ from unimo.config import validate
 from unimo.engine.loop import train
 from unimo.engine.settings import EngineConfig
 from unimo.errors import UnimoError
+from unimo.readers.batching import Batch
 
 NO_LABEL = -100
 OBJECTIVES = {"text": ("words",), "image": ("regions",), "pair": ("words", "regions")}
-
-
-@dataclass
-class Batch:
-    stream: str
-    ids: list[str]
-    counts: dict[str, int]
-    inputs: dict[str, np.ndarray]
 
 
 class TinyModel(nn.Layer):
@@ -66,17 +60,18 @@ class TinyData:
     STREAMS = ("text", "pair", "image", "text", "image", "pair")
     fingerprint = "tiny-1"
 
-    def __init__(self, accumulate: int = 1, poison: int = -1):
-        self.accumulate, self.poison, self.step = accumulate, poison, 0
+    def __init__(self, accumulate: int = 1, poison: int = -1, pause: float = 0.0):
+        self.accumulate, self.poison, self.pause, self.step = accumulate, poison, pause, 0
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def next(self) -> list[Batch]:
+        time.sleep(self.pause)
         rng, stream = np.random.default_rng(self.step), self.STREAMS[self.step % len(self.STREAMS)]
         x = rng.standard_normal((8, 8), dtype=np.float32)
         if self.step == self.poison:
             x[5] = np.inf
         region = np.where(np.arange(8) % 3, rng.integers(0, 3, 8), NO_LABEL)  # counts differ between ranks
-        inputs = {"x": x, "word": rng.integers(0, 5, 8), "region": region}
+        inputs = {"x": x, "mask": np.arange(8) % 4 > 0, "word": rng.integers(0, 5, 8), "region": region}
         batches = []
         for micro in range(self.accumulate):
             rows = np.arange(8)[micro :: self.accumulate][self.rank :: self.size]
@@ -94,20 +89,18 @@ class TinyData:
         self.step = state["step"]
 
 
-def main() -> int:
-    """tiny_task.py --output RUN JSON: JSON holds `engine` settings and optionally `dropout` and `poison`."""
-    _, _, output, text = sys.argv
-    options = json.loads(text)
+def run(output: str | Path, options: dict[str, Any]) -> int:
+    """Train with `options`: `engine` settings and perhaps `dropout` and TinyData's arguments; the exit code."""
     try:
         config = validate(EngineConfig, {"steps": 6, "learning_rate": 0.01, **options["engine"]}, "tiny")
         paddle.seed(0)
         task = TinyTask(options.get("dropout", 0.0))
-        train(task, TinyData(config.accumulate, options.get("poison", -1)), config, Path(output))
+        train(task, TinyData(config.accumulate, **options.get("data", {})), config, output)
     except UnimoError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":  # tiny_task.py --output RUN OPTIONS_AS_JSON
+    sys.exit(run(sys.argv[2], json.loads(sys.argv[3])))

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import paddle
 import paddle.distributed as dist
-from paddle import Tensor, nn
+from paddle import nn
 from paddle.distributed import fleet
 
-from unimo.errors import ConfigError
+from unimo.errors import ConfigError, UnimoError
 
 
 class World:
@@ -35,7 +36,7 @@ class World:
         strategy.find_unused_parameters = True  # each stream leaves out some heads
         if sharding:
             strategy.hybrid_configs = {"dp_degree": 1, "sharding_degree": self.size}
-        fleet.init(is_collective=True, strategy=strategy)
+        fleet.init(is_collective=True, strategy=strategy, log_level="WARNING")
 
     def distributed_model(self, model: nn.Layer) -> nn.Layer:
         """Wrapped so that gradients are averaged over ranks; rank 0's weights are sent to all."""
@@ -78,14 +79,13 @@ class World:
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
-    def broadcast_tensor(self, tensor: Tensor | None, shape: Sequence[int], source: int) -> Tensor:
-        """The float32 tensor of rank `source` on every rank; the others pass None."""
-        if self.rank == source:
-            tensor = paddle.to_tensor(tensor, place=paddle.framework._current_expected_place())
-        else:
-            tensor = paddle.empty(shape, dtype="float32")
+    def broadcast_array(self, array: np.ndarray | None, shape: Sequence[int], source: int) -> np.ndarray:
+        """The float32 array of rank `source` on every rank; the others pass None."""
+        if self.size == 1:
+            return array
+        tensor = paddle.to_tensor(array) if self.rank == source else paddle.empty(shape, dtype="float32")
         dist.broadcast(tensor, src=source)
-        return tensor
+        return tensor.numpy()
 
     def check_same(self, facts: dict[str, Any]) -> None:
         """Raise one ConfigError on every rank that names each fact that differs and the ranks that have each value."""
@@ -124,8 +124,15 @@ class Watchdog:
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._done.set()
+        if self.world.size > 1 and kind is not None and not issubclass(kind, UnimoError):
+            print(
+                f"error: rank {self.world.rank} of {self.world.size} failed at: {self._place}. "
+                "If it lost a connection, another rank ended first: see its log",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _watch(self) -> None:
         while not self._done.wait(min(1.0, self.seconds / 4)):

@@ -128,6 +128,10 @@ class Evaluation:
     def __init__(self, evaluate: Callable[[], dict[str, float]], metric: str):
         self.evaluate, self.metric = evaluate, metric
 
+    def on_start(self, run: Run) -> None:
+        if run.best:  # a kill may have come between the checkpoint and the pointer
+            self._point(run)
+
     def on_step(self, run: Run) -> None:
         if not run.config.eval_every or run.step % run.config.eval_every:
             return
@@ -136,9 +140,12 @@ class Evaluation:
         if run.best is None or metrics[self.metric] > run.best["metrics"][self.metric]:
             run.best = {"step": run.step, "metrics": metrics}
             run.save(run)
-            if run.world.rank == 0:
-                folder = checkpoint.folder_of(run.run_dir, run.step)
-                checkpoint.point(folder.parent, checkpoint.BEST, folder.name)
+            self._point(run)
+
+    def _point(self, run: Run) -> None:
+        folder = checkpoint.folder_of(run.run_dir, run.best["step"])
+        if run.world.rank == 0 and folder.exists():
+            checkpoint.point(folder.parent, checkpoint.BEST, folder.name)
 
 
 class VisualDL:

@@ -42,7 +42,7 @@ def train(
     all micro-batches and ranks: the same for 1 x 8, 2 x 4 or 4 x 2 of the same samples.
 
     Args:
-        events: objects with any of the hooks of `unimo.engine.events`, called after the built-in ones.
+        events: objects with any of the hooks of `unimo.engine.events`, called between the log and the checkpoint.
         write_extras: puts further files (configs, tokenizer) into the checkpoint folder that it is given.
 
     Returns:
@@ -57,11 +57,17 @@ def train(
     run_dir, world, record = Path(run_dir), World(), {}
     with StopRequest() as stop, _status(run_dir, world), Watchdog(world, config.hang_timeout) as watchdog:
         _check_device(config)
+        watchdog.at("connecting the processes")
         world.connect(config.sharding)
         identity = {"config": config.model_dump(mode="json"), "data": data.fingerprint, "world_size": world.size}
-        world.check_same(identity | {"packages": _packages(), "model": _signature(task.model)})
+        settings = {f"config.{key}": value for key, value in identity["config"].items()}
+        world.check_same(
+            settings | {"data": data.fingerprint, "packages": _packages(), "model": _signature(task.model)}
+        )
         trainer = Trainer(task, data, config, world, watchdog, identity, write_extras)
-        run = Run(config, run_dir, world, [LogFile(), Progress(), Checkpoints(), *events], trainer.save)
+        # the checkpoint comes last, so that resuming from it repeats no event of its step
+        run = Run(config, run_dir, world, [LogFile(), Progress(), *events, Checkpoints()], trainer.save)
+        watchdog.at("resuming")
         trainer.resume(run)
         run.emit("on_start")
         task.train()

@@ -106,20 +106,17 @@ class Optimizer:
         for key, shape in self.shapes().items():
             name, kind = key.rsplit(".", 1)
             tensor = local.get(self._automatic(name, kind))
-            if self.sharded:
-                tensor = self.world.broadcast_tensor(tensor, shape, source=self.owner[name])
-            yield tensor.numpy().reshape(shape)
+            array = None if tensor is None else tensor.numpy().reshape(shape)
+            yield self.world.broadcast_array(array, shape, self.owner[name]) if self.sharded else array
 
     def restore(self, state: Iterator[np.ndarray]) -> None:
         """Take what `state` gave; rank 0 has the arrays, the others receive them (their iterator is not used)."""
         local = {}
         for key, shape in self.shapes().items():
             name, kind = key.rsplit(".", 1)
-            tensor = paddle.to_tensor(next(state), place=paddle.CPUPlace()) if self.world.rank == 0 else None
-            if self.world.size > 1:
-                tensor = self.world.broadcast_tensor(tensor, shape, source=0)
+            array = self.world.broadcast_array(next(state) if self.world.rank == 0 else None, shape, source=0)
             if self.owner[name] == self.world.rank or not self.sharded:
-                local[self._automatic(name, kind)] = tensor
+                local[self._automatic(name, kind)] = paddle.to_tensor(array, place=paddle.CPUPlace())
         self.adamw.set_state_dict(local)
 
     def _automatic(self, name: str, kind: str) -> str:

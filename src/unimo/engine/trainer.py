@@ -18,6 +18,7 @@ from unimo.engine.optimizer import Optimizer
 from unimo.engine.schedules import learning_rate
 from unimo.engine.settings import EngineConfig
 from unimo.errors import CheckpointError, ConfigError, DataError, NonFiniteError
+from unimo.readers.batching import Batch, pad_share
 
 # Settings that a resumed run may change: no weight depends on them.
 FREE = {"log_every", "save_every", "keep_last", "eval_every", "hang_timeout"}
@@ -30,7 +31,7 @@ def micro_seed(seed: int, step: int, micro: int, rank: int) -> int:
 
 
 class Trainer:
-    """Task, data and optimiser of a run, brought to the state of the run's newest checkpoint if there is one.
+    """Task, data and optimiser of a run, and the operations that all its processes do together.
 
     Args:
         identity: what a checkpoint must share with this run to be resumed.
@@ -53,7 +54,11 @@ class Trainer:
         self.scaler = paddle.amp.GradScaler(enable=config.amp == "float16")
         if config.amp == "float16":
             self.scaler = world.distributed_scaler(self.scaler)
-        self.saved_step = -1
+        self.saved_step = 0
+        owned = {id(p) for p in task.model.parameters()}
+        outside = [name for name, p in task.named_parameters() if id(p) not in owned]
+        if outside:
+            raise ConfigError(f"parameters outside of task.model would be neither trained nor saved: {outside}")
 
     def update(self, step: int) -> dict[str, Any]:
         """Run the micro-batches of the update with 0-based index `step` and update the weights; its log record.
@@ -68,10 +73,9 @@ class Trainer:
             raise DataError(f"the data gave {len(batches)} micro-batches, accumulate is {self.config.accumulate}")
         names = sorted(self.task.weights)
         self.watchdog.at(f"counts of step {step + 1}")
-        totals = self.world.sum(
-            [sum(b.counts.get(name, 0) for b in batches) for name in names] + [sum(len(b.ids) for b in batches)]
-        )
-        counts, items = dict(zip(names, totals, strict=False)), totals[-1]
+        mine = [sum(b.counts.get(name, 0) for b in batches) for name in names]
+        *totals, items, pads = self.world.sum([*mine, sum(len(b.ids) for b in batches), pad_share(batches)])
+        counts = dict(zip(names, totals, strict=True))
 
         local = self._accumulate(step, batches, counts)
         self.watchdog.at(f"losses of step {step + 1}")
@@ -87,7 +91,12 @@ class Trainer:
         except NonFiniteError as error:
             everyone = self.world.gather([i for b in batches for i in b.ids])
             ids = "; ".join(f"rank {rank}: {', '.join(ids)}" for rank, ids in enumerate(everyone))
-            raise NonFiniteError(f"step {step + 1}, stream {batches[0].stream}: {error}. Batch ids: {ids}") from None
+            saved = (
+                f"the last checkpoint is of step {self.saved_step}" if self.saved_step else "there is no checkpoint yet"
+            )
+            raise NonFiniteError(
+                f"step {step + 1}, stream {batches[0].stream}: {error}; {saved}. Batch ids: {ids}"
+            ) from None
         seconds = time.monotonic() - started
         return {
             "step": step + 1,
@@ -97,10 +106,11 @@ class Trainer:
             "lr": rate,
             "grad_norm": self.optimizer.clip.norm,
             "items_per_s": items / seconds,
+            "pad_share": pads / self.world.size,
             "seconds": seconds,
         }
 
-    def _accumulate(self, step: int, batches: list[Any], counts: dict[str, float]) -> dict[str, float]:
+    def _accumulate(self, step: int, batches: list[Batch], counts: dict[str, float]) -> dict[str, float]:
         """Forward and backward of every micro-batch; gradients are averaged over ranks with the last one.
 
         Returns:
@@ -113,7 +123,7 @@ class Trainer:
             paddle.seed(micro_seed(self.config.seed, step, micro, self.world.rank))
             last = micro == len(batches) - 1
             with nullcontext() if last else self.world.no_sync(self.model):
-                with paddle.amp.auto_cast(enable=amp != "none", dtype=amp if amp != "none" else "float16"):
+                with nullcontext() if amp == "none" else paddle.amp.auto_cast(dtype=amp, level="O1"):
                     losses = self.model(batch)
                 unknown = sorted(set(losses) - (set(self.task.weights) & set(batch.counts)))
                 if unknown:
