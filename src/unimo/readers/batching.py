@@ -180,7 +180,7 @@ class Stream:
 def pad_share(batches: Iterable[Batch]) -> float:
     """Share of padded positions among all positions of some batches, over every input that has a `mask`."""
     masks = [mask for batch in batches for mask in _masks(batch.inputs)]
-    return 1 - sum(float(m.sum()) for m in masks) / max(1, sum(m.size for m in masks))
+    return sum(m.size - float(m.sum()) for m in masks) / max(1, sum(m.size for m in masks))
 
 
 def _masks(inputs: dict[str, Any]) -> Iterator[np.ndarray]:

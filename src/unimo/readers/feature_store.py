@@ -24,6 +24,8 @@ from unimo.atomic import atomic_write
 from unimo.errors import DataError
 
 FORMAT, VERSION = "unimo-features", 1
+HEADER = {"format", "version", "feature_dim", "class_names", "extractor", "class_probs", "complete"}
+HEADER |= {"images", "images_bytes", "shards"}
 _SAFETENSORS_DTYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
 
 
@@ -275,19 +277,20 @@ def _checked(record: RegionRecord, header: dict[str, Any]) -> RegionRecord:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
+    file = path / "index.json"
     try:
-        header = json.loads((path / "index.json").read_bytes())
-        known = header["format"] == FORMAT
+        header = json.loads(file.read_bytes())
+        if header["format"] == FORMAT and header["version"] <= VERSION and header.keys() >= HEADER:
+            return header
+        kind = f"{header['format']!r} version {header['version']} with the keys {', '.join(sorted(header))}"
     except FileNotFoundError:
         raise DataError(f"no feature store at {path}: it has no index.json") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path / 'index.json'} is not the index of a feature store ({error})") from error
-    if not known or header["version"] > VERSION:
-        raise DataError(
-            f"{path} is a {header['format']!r} store of version {header.get('version')}; this program reads {FORMAT!r} "
-            f"up to version {VERSION}: use a newer release of it"
-        )
-    return header
+        raise DataError(f"{file} is not the index of a feature store ({error})") from error
+    raise DataError(
+        f"{file} is {kind}; expected {FORMAT!r} up to version {VERSION} with {', '.join(sorted(HEADER))}. "
+        "A higher version needs a newer release of this program"
+    )
 
 
 def _read_images(path: Path, header: dict[str, Any]) -> tuple[dict[str, int], np.ndarray]:

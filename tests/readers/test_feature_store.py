@@ -1,0 +1,305 @@
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unimo.errors import DataError
+from unimo.readers.feature_store import FeatureStore, RegionRecord, StoreWriter
+
+DIM, NAMES, EXTRACTOR = 6, ["cat", "dog", "cow"], {"name": "hand", "version": "1"}
+
+
+def record(image_id: str, n: int, seed: int = 0, probs: bool = True) -> RegionRecord:
+    rng = np.random.default_rng([seed, n])
+    return RegionRecord(
+        image_id,
+        width=640,
+        height=480,
+        features=rng.standard_normal((n, DIM)),
+        boxes=rng.integers(0, 400, (n, 4)),
+        classes=rng.integers(0, 3, n),
+        scores=rng.random(n),
+        class_probs=rng.random((n, 3)) if probs else None,
+    )
+
+
+def writer(path: Path, **changes) -> StoreWriter:
+    given = {"feature_dim": DIM, "class_names": NAMES, "extractor": EXTRACTOR, "shard_bytes": 400} | changes
+    return StoreWriter(path, **given)
+
+
+def write(path: Path, *records: RegionRecord) -> Path:
+    with writer(path) as store:
+        for r in records:
+            store.add(r)
+    return path
+
+
+RECORDS = [record(f"image {i}", n, seed=i) for i, n in enumerate([3, 0, 7, 1, 5, 2, 9, 4])]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return write(tmp_path / "store", *RECORDS)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in path.iterdir()}
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    ids=st.lists(st.text(st.characters(), min_size=1), min_size=1, max_size=8, unique=True),
+    counts=st.lists(st.integers(0, 12), min_size=8, max_size=8),
+    probs=st.booleans(),
+)
+def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, ids: list[str], counts: list, probs: bool):
+    path = tmp_path_factory.mktemp("store")
+    records = [record(i, n, seed, probs) for seed, (i, n) in enumerate(zip(ids, counts, strict=False))]
+    write(path, *records)
+    store = FeatureStore(path)
+    store.verify()
+    assert store.ids == ids and len(store) == len(ids) and ids[-1] in store and ids[0] + "x" not in store
+    assert store.counts(ids).tolist() == counts[: len(ids)]
+    for r in reversed(records):
+        read = store.read(r.image_id)
+        assert (read.image_id, read.width, read.height) == (r.image_id, 640, 480)
+        for name, dtype in {"features": "f2", "boxes": "f4", "classes": "i8", "scores": "f4"}.items():
+            array = getattr(read, name)
+            assert array.dtype == dtype
+            np.testing.assert_array_equal(array, getattr(r, name).astype(dtype))
+        assert (read.class_probs is None) != probs
+        if probs:
+            np.testing.assert_array_equal(read.class_probs, r.class_probs.astype("f2"))
+    assert {p.name.split("_")[0] for p in path.iterdir()} <= {"index.json", "images.jsonl", "shard"}
+
+
+def test_header(store: Path):
+    opened = FeatureStore(store)
+    assert (opened.feature_dim, opened.num_classes, opened.class_names, opened.extractor) == (DIM, 3, NAMES, EXTRACTOR)
+    assert len(opened.header["shards"]) > 2
+    assert opened.fingerprint == FeatureStore(store).fingerprint
+    assert opened.fingerprint != FeatureStore(write(store.parent / "other", *RECORDS[1:])).fingerprint
+
+
+def test_features_are_views_of_the_file(store: Path):
+    opened = FeatureStore(store)
+    first, again = opened.read("image 2").features, opened.read("image 2").features
+    assert np.shares_memory(first, again)
+    assert not first.flags.writeable
+
+
+def test_ids_are_not_paths(tmp_path: Path):
+    store = write(tmp_path / "deep" / "store", record("../../escaped", 2), record("/etc/passwd\n", 3))
+    assert FeatureStore(store).read("/etc/passwd\n").features.shape == (3, DIM)
+    assert [p.name for p in tmp_path.iterdir()] == ["deep"]
+
+
+def test_locations():
+    boxes = np.float32([[0, 0, 640, 480], [64, 48, 320, 144]])
+    r = RegionRecord("x", 640, 480, np.zeros((2, 1)), boxes, np.zeros(2), np.zeros(2))
+    np.testing.assert_allclose(r.locations(), [[0, 0, 1, 1, 1], [0.1, 0.1, 0.5, 0.3, 0.08]], rtol=1e-6)
+    assert r.locations().dtype == np.float32
+
+
+def test_a_duplicate_is_refused_and_a_finished_store_can_grow(store: Path):
+    with writer(store) as more:
+        assert "image 3" in more and len(more) == len(RECORDS)
+        with pytest.raises(DataError, match="'image 3' is already in"):
+            more.add(RECORDS[3])
+        more.add(record("new", 2))
+        with pytest.raises(DataError, match="'new' is already in"):
+            more.add(record("new", 2))
+    assert FeatureStore(store).ids == [*[r.image_id for r in RECORDS], "new"]
+
+
+def test_another_extractor_needs_another_folder(store: Path):
+    with pytest.raises(DataError, match="was written with another extractor; .*'version': '1'.*'version': '2'"):
+        writer(store, extractor={"name": "hand", "version": "2"})
+    with pytest.raises(DataError, match="another feature_dim and class_names"):
+        writer(store, feature_dim=5, class_names=["a"])
+    with pytest.raises(DataError, match="needs the keys name and version"):
+        writer(store.parent / "new", extractor={"name": "x"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_id": ""}, "id must be a non-empty string"),
+        ({"width": 0}, "width and height must be positive, got 0 x 480"),
+        ({"boxes": np.zeros((3, 5))}, r"boxes has shape \(3, 5\), expected \(3, 4\)"),
+        ({"scores": np.zeros(2)}, r"scores has shape \(2,\), expected \(3,\)"),
+        ({"features": np.full((3, DIM), 1e5)}, "features holds nan, inf or a value beyond float16"),
+        ({"boxes": np.full((3, 4), np.nan)}, "boxes holds nan"),
+        ({"classes": np.array([0, 3, 1])}, "class index outside 0..2"),
+        ({"class_probs": None}, "class_probs must be given for all images of a store or for none"),
+    ],
+)
+def test_a_bad_record_is_refused_and_nothing_is_lost(tmp_path: Path, changes: dict, message: str):
+    with writer(tmp_path / "s") as store:
+        store.add(RECORDS[0])
+        with pytest.raises(DataError, match=message):
+            store.add(RegionRecord(**{**vars(record("b", 3)), **changes}))
+        store.add(record("b", 3))
+    assert FeatureStore(tmp_path / "s").ids == ["image 0", "b"]
+
+
+def test_an_error_keeps_what_was_extracted(tmp_path: Path):
+    path = tmp_path / "s"
+    with pytest.raises(RuntimeError), writer(path, shard_bytes=1 << 20) as store:
+        store.add(RECORDS[0])
+        raise RuntimeError("the detector broke")
+    with pytest.raises(DataError, match=r"is unfinished \(1 images so far\)"):
+        FeatureStore(path)
+    with writer(path) as store:
+        assert "image 0" in store
+
+
+WORKER = """
+import sys
+from test_feature_store import RECORDS, writer
+with writer(sys.argv[1]) as store:
+    for i, r in enumerate(RECORDS):
+        if r.image_id not in store:
+            store.add(r)
+        if i == int(sys.argv[2]):
+            print("here", flush=True)
+            sys.stdin.read()
+"""
+
+
+def start(path: Path, *args: object, **options) -> subprocess.Popen:
+    command = [sys.executable, "-c", WORKER, str(path), *map(str, args)]
+    return subprocess.Popen(command, cwd=Path(__file__).parent, text=True, **options)
+
+
+def test_killed_twice_and_resumed(store: Path, tmp_path: Path):
+    path = tmp_path / "killed"
+    for stop_at in (3, 6):
+        process = start(path, stop_at, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with pytest.raises(DataError, match="is unfinished"):
+            FeatureStore(path)
+    # what a kill in the middle of a commit leaves
+    (path / ".shard_00002.safetensors.tmp").write_bytes(b"torn")
+    (path / "shard_00003.safetensors").write_bytes(b"torn")
+    with open(path / "images.jsonl", "a") as file:
+        file.write('{"id": "image 7", "wid')
+    assert start(path, -1).wait(60) == 0
+    FeatureStore(path).verify()
+    straight, resumed = contents(store), contents(path)
+    assert straight == {name: resumed[name] for name in straight}
+
+
+def test_a_full_disk_is_one_error_and_the_rest_goes_on_later(tmp_path: Path):
+    path = tmp_path / "s"
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))  # noqa: E731
+    process = start(path, -1, preexec_fn=limit, stderr=subprocess.PIPE)
+    assert "DataError: cannot write" in process.communicate(timeout=60)[1]
+    assert sorted(p.name for p in path.iterdir()) == ["images.jsonl", "index.json", "shard_00000.safetensors"]
+    assert start(path, -1).wait(60) == 0
+    FeatureStore(path).verify()
+    assert len(FeatureStore(path)) == len(RECORDS)
+
+
+def edit(path: Path, **changes) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def rewrite_shard(store: Path, **tensors: np.ndarray) -> None:
+    """Replace arrays of a shard and tell the index its new size, so that only the content is wrong."""
+    from safetensors.numpy import load_file, save_file
+
+    file = store / "shard_00001.safetensors"
+    save_file(load_file(file) | tensors, file)
+    header = json.loads((store / "index.json").read_text())
+    header["shards"][1]["bytes"] = file.stat().st_size
+    (store / "index.json").write_text(json.dumps(header))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda s: (s / "index.json").unlink(), "no feature store at .*it has no index.json"),
+        (lambda s: (s / "index.json").write_text("{"), "is not the index of a feature store"),
+        (lambda s: (s / "index.json").write_text("[]"), "is not the index of a feature store"),
+        (
+            lambda s: edit(s / "index.json", version=2),
+            "'unimo-features' version 2 .* expected 'unimo-features' up to version 1",
+        ),
+        (lambda s: edit(s / "index.json", format="lmdb"), "is 'lmdb' version 1"),
+        (
+            lambda s: (s / "index.json").write_text('{"format": "unimo-features", "version": 1}'),
+            "with the keys format, version",
+        ),
+        (lambda s: (s / "images.jsonl").unlink(), "images.jsonl is missing or damaged"),
+        (lambda s: os.truncate(s / "images.jsonl", 100), "images.jsonl is missing or damaged"),
+        (lambda s: (s / "images.jsonl").write_text(""), "holds 0 images, index.json says 8"),
+        (lambda s: (s / "shard_00001.safetensors").unlink(), "shard_00001.safetensors is missing"),
+        (lambda s: os.truncate(s / "shard_00001.safetensors", 50), "has 50 bytes, the index says"),
+        (
+            lambda s: rewrite_shard(s, boxes=np.zeros((2, 4), np.float32)),
+            r"boxes is F32 \[2, 4\], the index says float32 \[17, 4\]",
+        ),
+        (lambda s: rewrite_shard(s, features=np.zeros((17, DIM), np.float32)), "features is F32 .* says float16"),
+    ],
+)
+def test_a_damaged_store_is_one_error(store: Path, damage, message: str):
+    assert FeatureStore(store).header["shards"][1]["rows"] == 17
+    damage(store)
+    with pytest.raises(DataError, match=message):
+        opened = FeatureStore(store)
+        for image_id in opened.ids:
+            opened.read(image_id)
+
+
+def test_a_shard_with_a_damaged_head(store: Path):
+    file = store / "shard_00001.safetensors"
+    content = bytearray(file.read_bytes())
+    for bad in (b"\xff" * 8, bytes(8), b"\x10" + bytes(7)):
+        content[:8] = bad
+        file.write_bytes(content)
+        with pytest.raises(DataError, match="is not a shard of this store"):
+            FeatureStore(store).read("image 6")
+
+
+def test_index_rows_outside_a_shard(store: Path):
+    lines = (store / "images.jsonl").read_text()
+    for old, new in (('"count": 9', '"count": 10'), ('"shard": 1', '"shard": 9')):
+        changed = lines.replace(old, new)
+        (store / "images.jsonl").write_text(changed)
+        edit(store / "index.json", images_bytes=len(changed))
+        with pytest.raises(DataError, match="points to"):
+            FeatureStore(store)
+
+
+def test_verify_lists_every_bad_shard(store: Path, tmp_path: Path):
+    shutil.copytree(store, tmp_path / "copy")
+    store = tmp_path / "copy"
+    (store / "shard_00000.safetensors").unlink()
+    with open(store / "shard_00001.safetensors", "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    with pytest.raises(DataError) as error:
+        FeatureStore(store).verify()
+    assert "2 bad shard(s)" in str(error.value)
+    assert "shard_00000.safetensors is missing" in str(error.value)
+    assert "shard_00001.safetensors: content changed since it was written" in str(error.value)
+
+
+def test_unknown_image(store: Path):
+    with pytest.raises(DataError, match="image 'nope' is not in feature store .* such as .'image 0'"):
+        FeatureStore(store).read("nope")
