@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 class Job:
     """One process per rank, started with what `paddle.distributed.launch` puts into the environment."""
 
-    def __init__(self, target: Callable[..., int], output: Path, ranks: int, arguments: list[Any]):
-        self.output = output
+    def __init__(self, output: Path, ranks: int, options: list[dict[str, Any]]):
+        self.logs = [output.with_name(f"{output.name}.{time.monotonic_ns()}.rank{rank}.log") for rank in range(ranks)]
         ports = [_free_port() for _ in range(ranks)]
         context = multiprocessing.get_context("forkserver")
         self.processes = []
         for rank in range(ranks):
             environment = {} if ranks == 1 else _rank_environment(rank, ports)
-            arguments_of_rank = (target, environment, self._log(rank), output, *(a[rank] for a in arguments))
-            self.processes.append(context.Process(target=_child, args=arguments_of_rank, daemon=True))
+            self.processes.append(
+                context.Process(target=_child, args=(environment, self.logs[rank], output, options[rank]), daemon=True)
+            )
         for process in self.processes:
             process.start()
 
-    def _log(self, rank: int) -> Path:
-        return self.output.with_name(f"{self.output.name}.rank{rank}.log")
-
     def log(self, rank: int = 0) -> str:
-        return self._log(rank).read_text()
+        """What a process printed."""
+        return self.logs[rank].read_text() if self.logs[rank].exists() else ""
+
+    def until(self, condition: Callable[[], object], timeout: float = 60) -> None:
+        """Wait for a condition that comes true while the processes run."""
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end and self.processes[0].is_alive(), self.log()
 
     def signal(self, number: int, rank: int = 0) -> None:
         os.kill(self.processes[rank].pid, number)
@@ -63,25 +69,24 @@ def _rank_environment(rank: int, ports: list[int]) -> dict[str, str]:
     }
 
 
-def _child(target: Callable[..., int], environment: dict[str, str], log: Path, output: Path, *arguments: Any) -> None:
+def _child(environment: dict[str, str], log: Path, output: Path, options: dict[str, Any]) -> None:
+    import tiny_task
+
     os.environ.update(environment)
-    with open(log, "a") as file:
+    with open(log, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.exit(target(output, *arguments))
+    sys.exit(tiny_task.run(output, options))
 
 
 @pytest.fixture(scope="session")
 def start() -> Iterator[Callable[..., Job]]:
     """start(output, options, ranks=1): a tiny training run; options may be one dict, or one a rank."""
-    import tiny_task
-
     multiprocessing.get_context("forkserver").set_forkserver_preload(["paddle", "unimo.engine.loop", "tiny_task"])
     jobs = []
 
     def start_job(output: Path, options: dict[str, Any] | list[dict[str, Any]], ranks: int = 1) -> Job:
-        each = options if isinstance(options, list) else [options] * ranks
-        jobs.append(Job(tiny_task.run, output, ranks, [each]))
+        jobs.append(Job(output, ranks, options if isinstance(options, list) else [options] * ranks))
         return jobs[-1]
 
     yield start_job

@@ -58,10 +58,10 @@ class TinyData:
     """Step -> stream and 8 samples, each a function of the step; rank r takes every world-th of them."""
 
     STREAMS = ("text", "pair", "image", "text", "image", "pair")
-    fingerprint = "tiny-1"
 
-    def __init__(self, accumulate: int = 1, poison: int = -1, pause: float = 0.0):
+    def __init__(self, accumulate: int = 1, poison: int = -1, pause: float = 0.0, fingerprint: str = "tiny-1"):
         self.accumulate, self.poison, self.pause, self.step = accumulate, poison, pause, 0
+        self.fingerprint = fingerprint
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def next(self) -> list[Batch]:

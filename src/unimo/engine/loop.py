@@ -59,11 +59,10 @@ def train(
         _check_device(config)
         watchdog.at("connecting the processes")
         world.connect(config.sharding)
-        identity = {"config": config.model_dump(mode="json"), "data": data.fingerprint, "world_size": world.size}
-        settings = {f"config.{key}": value for key, value in identity["config"].items()}
-        world.check_same(
-            settings | {"data": data.fingerprint, "packages": _packages(), "model": _signature(task.model)}
-        )
+        settings, fingerprint = config.model_dump(mode="json"), data.fingerprint
+        facts = {"data_fingerprint": fingerprint, "packages": _packages(), "model": _signature(task.model)}
+        world.check_same(facts | {f"config.{key}": value for key, value in settings.items()})
+        identity = {"data_fingerprint": fingerprint, "world_size": world.size, "config": settings}
         trainer = Trainer(task, data, config, world, watchdog, identity, write_extras)
         # the checkpoint comes last, so that resuming from it repeats no event of its step
         run = Run(config, run_dir, world, [LogFile(), Progress(), *events, Checkpoints()], trainer.save)
