@@ -4,13 +4,15 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from unimo.models.layers import LayerNorm, Linear, dropout, gelu, tied_logits
+
 
 class PoolHead(nn.Layer):
     """ReLU(affine) of one position's state: the first text position, or the global image slot. [B, H] -> [B, H]."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
-        self.affine = nn.Linear(hidden_size, hidden_size)
+        self.affine = Linear(hidden_size, hidden_size)
 
     def forward(self, state: Tensor) -> Tensor:
         return F.relu(self.affine(state))
@@ -24,13 +26,13 @@ class MaskedLMHead(nn.Layer):
 
     def __init__(self, hidden_size: int, vocab_size: int, epsilon: float):
         super().__init__()
-        self.transform = nn.Linear(hidden_size, hidden_size)
-        self.norm = nn.LayerNorm(hidden_size, epsilon)
+        self.transform = Linear(hidden_size, hidden_size)
+        self.norm = LayerNorm(hidden_size, epsilon)
         self.bias = self.create_parameter([vocab_size], is_bias=True)
 
     def forward(self, states: Tensor, word_table: Tensor) -> Tensor:
-        x = self.norm(F.gelu(self.transform(states)))
-        return paddle.matmul(x, word_table, transpose_y=True) + self.bias
+        x = self.norm(gelu(self.transform(states), self.training))
+        return tied_logits(x, word_table, self.bias, self.training)
 
 
 class MatchHead(nn.Layer):
@@ -40,7 +42,7 @@ class MatchHead(nn.Layer):
         super().__init__()
         self.dropout = dropout
         # Fluid's default initialisers, as the release uses them here
-        self.affine = nn.Linear(
+        self.affine = Linear(
             hidden_size,
             1,
             weight_attr=nn.initializer.XavierUniform(),
@@ -48,7 +50,7 @@ class MatchHead(nn.Layer):
         )
 
     def forward(self, pooled_text: Tensor, pooled_image: Tensor) -> Tensor:
-        fused = F.dropout(pooled_text * pooled_image, self.dropout, training=self.training)
+        fused = dropout(pooled_text * pooled_image, self.dropout, self.training)
         return self.affine(fused)
 
 
@@ -57,10 +59,10 @@ class ClassifyHead(nn.Layer):
 
     def __init__(self, hidden_size: int, num_labels: int):
         super().__init__()
-        self.affine = nn.Linear(hidden_size, num_labels)
+        self.affine = Linear(hidden_size, num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return self.affine(F.dropout(pooled, 0.1, training=self.training))
+        return self.affine(dropout(pooled, 0.1, self.training))
 
 
 class RegionHead(nn.Layer):
@@ -68,7 +70,7 @@ class RegionHead(nn.Layer):
 
     def __init__(self, hidden_size: int, out_size: int):
         super().__init__()
-        self.affine = nn.Linear(hidden_size, out_size)
+        self.affine = Linear(hidden_size, out_size)
 
     def forward(self, states: Tensor) -> Tensor:
         return self.affine(states)

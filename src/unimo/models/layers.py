@@ -1,4 +1,8 @@
-"""Transformer parts that the systems share: attention masks, attention with a key/value cache, the post-LN block."""
+"""Transformer parts that the systems share: attention masks, attention with a key/value cache, the post-LN block.
+
+`Linear`, `LayerNorm`, `gelu`, `dropout` and the attention take the operators of `cpu_training` when a CPU trains, and
+Paddle's own everywhere else: on a GPU, in evaluation, under `to_static`.
+"""
 
 from dataclasses import dataclass
 
@@ -7,8 +11,48 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from unimo.errors import ConfigError
+from unimo.models import cpu_training
 
 MASKED = 1e4  # the release adds 1e4 * (mask - 1) to the logits, not -inf (transformer_encoder.py)
+
+
+def _trains_on_cpu(x: Tensor, training: bool) -> bool:
+    return training and paddle.in_dynamic_mode() and x.place.is_cpu_place()
+
+
+class Linear(nn.Linear):
+    """Affine map, weight [in, out]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if _trains_on_cpu(x, self.training):
+            return cpu_training.linear(x, self.weight, self.bias)
+        return super().forward(x)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm over the last axis."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if _trains_on_cpu(x, self.training):
+            return cpu_training.layer_norm(x, self.weight, self.bias, self._epsilon)
+        return super().forward(x)
+
+
+def gelu(x: Tensor, training: bool) -> Tensor:
+    """Exact (erf) GELU."""
+    return cpu_training.gelu(x) if _trains_on_cpu(x, training) else F.gelu(x)
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """Inverted dropout."""
+    return cpu_training.dropout(x, p) if _trains_on_cpu(x, training) else F.dropout(x, p, training=training)
+
+
+def tied_logits(x: Tensor, table: Tensor, bias: Tensor, training: bool) -> Tensor:
+    """Product with a word table and a bias: x [M, H], table [V, H], bias [V] -> [M, V]."""
+    if _trains_on_cpu(x, training):
+        return cpu_training.linear(x, table, bias, transposed=True)
+    return paddle.matmul(x, table, transpose_y=True) + bias
 
 
 def attention_bias(mask: Tensor) -> Tensor:
@@ -67,20 +111,26 @@ class Attention(nn.Layer):
         if hidden_size % num_heads:
             raise ConfigError(f"hidden_size ({hidden_size}) must be divisible by num_attention_heads ({num_heads})")
         self.num_heads, self.head_dim, self.dropout = num_heads, hidden_size // num_heads, dropout
-        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
-        self.out = nn.Linear(hidden_size, hidden_size)
+        self.qkv = Linear(hidden_size, 3 * hidden_size)
+        self.out = Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor, bias: Tensor, cache: KeyValue | None = None) -> tuple[Tensor, KeyValue]:
-        """x [B, S, H], bias broadcastable to [B, heads, S, T] -> ([B, S, H], cache extended by these S positions)."""
+    def forward(self, x: Tensor, bias: Tensor, cache: KeyValue | None = None) -> tuple[Tensor, KeyValue | None]:
+        """x [B, S, H], bias broadcastable to [B, heads, S, T] -> ([B, S, H], cache extended by these S positions).
+
+        In training nothing attends to these positions later, so there the second result is None.
+        """
         b, s, h = x.shape
-        q, k, v = self.qkv(x).reshape([b, s, 3, self.num_heads, self.head_dim]).transpose([2, 0, 3, 1, 4]).unbind(0)
+        qkv = self.qkv(x)
+        if cache is None and _trains_on_cpu(x, self.training):
+            return self.out(cpu_training.attention(qkv, bias, self.num_heads, self.dropout)), None
+        q, k, v = qkv.reshape([b, s, 3, self.num_heads, self.head_dim]).transpose([2, 0, 3, 1, 4]).unbind(0)
         if cache is not None:
             k = paddle.concat([cache.keys, k], axis=2)
             v = paddle.concat([cache.values, v], axis=2)
         logits = paddle.matmul(q * self.head_dim**-0.5, k, transpose_y=True)  # (B, heads, S, T)
         weights = F.dropout(F.softmax(logits + bias), self.dropout, training=self.training)
         context = paddle.matmul(weights, v).transpose([0, 2, 1, 3]).reshape([b, s, h])
-        return self.out(context), KeyValue(k, v)
+        return self.out(context), None if self.training else KeyValue(k, v)
 
 
 class FeedForward(nn.Layer):
@@ -88,11 +138,11 @@ class FeedForward(nn.Layer):
 
     def __init__(self, hidden_size: int, inner_size: int):
         super().__init__()
-        self.inner = nn.Linear(hidden_size, inner_size)
-        self.outer = nn.Linear(inner_size, hidden_size)
+        self.inner = Linear(hidden_size, inner_size)
+        self.outer = Linear(inner_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.outer(F.gelu(self.inner(x)))
+        return self.outer(gelu(self.inner(x), self.training))
 
 
 class PostNormBlock(nn.Layer):
@@ -101,13 +151,13 @@ class PostNormBlock(nn.Layer):
     def __init__(self, hidden_size: int, num_heads: int, dropout: float, attention_dropout: float, epsilon: float):
         super().__init__()
         self.attention = Attention(hidden_size, num_heads, attention_dropout)
-        self.attention_norm = nn.LayerNorm(hidden_size, epsilon)
+        self.attention_norm = LayerNorm(hidden_size, epsilon)
         self.feed_forward = FeedForward(hidden_size, 4 * hidden_size)
-        self.feed_forward_norm = nn.LayerNorm(hidden_size, epsilon)
+        self.feed_forward_norm = LayerNorm(hidden_size, epsilon)
         self.dropout = dropout
 
-    def forward(self, x: Tensor, bias: Tensor, cache: KeyValue | None = None) -> tuple[Tensor, KeyValue]:
+    def forward(self, x: Tensor, bias: Tensor, cache: KeyValue | None = None) -> tuple[Tensor, KeyValue | None]:
         attended, cache = self.attention(x, bias, cache)
-        x = self.attention_norm(x + F.dropout(attended, self.dropout, training=self.training))
-        x = self.feed_forward_norm(x + F.dropout(self.feed_forward(x), self.dropout, training=self.training))
+        x = self.attention_norm(x + dropout(attended, self.dropout, self.training))
+        x = self.feed_forward_norm(x + dropout(self.feed_forward(x), self.dropout, self.training))
         return x, cache

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import paddle
-import paddle.nn.functional as F
 from paddle import Tensor, nn
 from paddle.distributed.fleet.utils import recompute
 from pydantic import Field
@@ -17,7 +16,7 @@ from pydantic import Field
 from unimo.config import Config, validate
 from unimo.errors import ConfigError
 from unimo.models.heads import ClassifyHead, MaskedLMHead, MatchHead, PoolHead, RegionHead
-from unimo.models.layers import KeyValue, PostNormBlock, attention_bias
+from unimo.models.layers import KeyValue, LayerNorm, Linear, PostNormBlock, attention_bias, dropout
 
 
 class UnimoConfig(Config):
@@ -83,7 +82,7 @@ class Encoded:
     regions: Tensor | None  # [B, N, H]
     tags: Tensor | None  # [B, O, H]
     text: Tensor | None  # [B, S, H]
-    cache: list[KeyValue]  # empty where recompute dropped it
+    cache: list[KeyValue]  # empty in training
 
 
 HEADS = ("pool", "lm", "match", "region_feature", "region_class", "classify")
@@ -101,10 +100,10 @@ class Unimo(nn.Layer):
         h, eps = config.hidden_size, config.layer_norm_eps
         self.word_embedding = nn.Embedding(config.vocab_size, h)
         self.position_embedding = nn.Embedding(config.max_position_embeddings, h)
-        self.text_norm = nn.LayerNorm(h, eps)
-        self.image_embedding = nn.Linear(config.image_embedding_size, h)
-        self.box_embedding = nn.Linear(5, h)
-        self.image_norm = nn.LayerNorm(h, eps)
+        self.text_norm = LayerNorm(h, eps)
+        self.image_embedding = Linear(config.image_embedding_size, h)
+        self.box_embedding = Linear(5, h)
+        self.image_norm = LayerNorm(h, eps)
         self.layers = nn.LayerList(
             PostNormBlock(
                 h, config.num_attention_heads, config.hidden_dropout_prob, config.attention_probs_dropout_prob, eps
@@ -140,7 +139,7 @@ class Unimo(nn.Layer):
         return self.image_norm(self.image_embedding(features) + self.box_embedding(regions.boxes))
 
     def _dropout(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.config.hidden_dropout_prob, training=self.training)
+        return dropout(x, self.config.hidden_dropout_prob, self.training)
 
     def forward(
         self,
@@ -183,7 +182,8 @@ class Unimo(nn.Layer):
                 x = recompute(lambda x, bias, layer=layer: layer(x, bias)[0], x, bias, use_reentrant=False)
             else:
                 x, kept = layer(x, bias, cache[i] if cache is not None else None)
-                new_cache.append(kept)
+                if kept is not None:
+                    new_cache.append(kept)
         return x, new_cache
 
     def pooled_text(self, encoded: Encoded) -> Tensor:
