@@ -1,0 +1,103 @@
+"""One process or two, with and without sharding and accumulation: the same numbers; and failures that end the job."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from unimo.engine import checkpoint
+
+STEPS = 6  # two of each stream, so that each head is used, unused and used again
+OPTIONS = {"engine": {"steps": STEPS, "log_every": 1, "warmup": 2}}
+
+
+def options(**engine) -> dict:
+    return OPTIONS | {"engine": OPTIONS["engine"] | engine}
+
+
+def log(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def state(run: Path) -> dict:
+    return json.loads((run / "state.json").read_text())
+
+
+def assert_equal(run: Path, reference: Path) -> None:
+    """Losses, gradient norms and final weights to 1e-6."""
+    assert [r["stream"] for r in log(run)] == ["text", "pair", "image", "text", "image", "pair"]
+    for ours, theirs in zip(log(run), log(reference), strict=True):
+        assert ours["losses"] == pytest.approx(theirs["losses"], abs=1e-6)
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-6)
+        assert (ours["lr"], ours["pad_share"]) == (theirs["lr"], pytest.approx(theirs["pad_share"]))
+    for file in (checkpoint.MODEL, checkpoint.OPTIMIZER):
+        a, b = (load_file(checkpoint.folder_of(r, STEPS) / file) for r in (run, reference))
+        assert a.keys() == b.keys()
+        for name in a:
+            assert abs(a[name] - b[name]).max() < 1e-6, name
+
+
+@pytest.fixture(scope="module")
+def one_process(start, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("one") / "run"
+    assert start(run, options()).wait() == [0]
+    return run
+
+
+def test_accumulation_equals_one_large_batch(start, one_process, tmp_path):
+    assert start(tmp_path / "run", options(accumulate=4)).wait() == [0]
+    assert_equal(tmp_path / "run", one_process)
+
+
+def test_data_parallel_equals_one_process(start, one_process, tmp_path):
+    assert start(tmp_path / "run", options(accumulate=2), ranks=2).wait() == [0, 0]
+    assert_equal(tmp_path / "run", one_process)
+
+
+def test_sharding_equals_one_process_and_resumes_bit_equal(start, one_process, tmp_path):
+    sharded = options(sharding=1, accumulate=2)
+    assert start(tmp_path / "straight", sharded, ranks=2).wait() == [0, 0]
+    assert_equal(tmp_path / "straight", one_process)
+    job = start(tmp_path / "stopped", sharded | {"data": {"pause": 0.1}}, ranks=2)
+    job.until(lambda: f"step 2/{STEPS} " in job.log())
+    job.signal(signal.SIGTERM)
+    assert job.wait() == [75, 75]
+    assert start(tmp_path / "stopped", sharded, ranks=2).wait() == [0, 0]
+    for file in (checkpoint.MODEL, checkpoint.OPTIMIZER):
+        ours, theirs = (checkpoint.folder_of(tmp_path / run, STEPS) / file for run in ("stopped", "straight"))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_processes_that_disagree_do_not_start(start, tmp_path):
+    job = start(tmp_path / "run", [options(), options(seed=2) | {"data": {"fingerprint": "other"}}], ranks=2)
+    assert job.wait() == [2, 2]
+    for rank in (0, 1):
+        assert "- config.seed: 1 on rank(s) [0]; 2 on rank(s) [1]" in job.log(rank)
+        assert "- data_fingerprint: tiny-1 on rank(s) [0]; other on rank(s) [1]" in job.log(rank)
+    assert state(tmp_path / "run")["exit_code"] == 2
+
+
+def test_a_hang_becomes_an_error_with_rank_and_place(start, tmp_path):
+    quick = options(hang_timeout=3)
+    job = start(tmp_path / "run", [quick, quick | {"data": {"pause": 1000}}], ranks=2)
+    assert job.wait() == [1, 1]
+    assert "rank 0 of 2 made no progress for 3 s at: counts of step 1" in job.log(0)
+    assert "rank 1 of 2 made no progress for 3 s at: data of step 1" in job.log(1)
+    assert "in next" in job.log(1), "where it hangs"
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_non_finite_loss_stops_the_run_and_is_never_saved(start, tmp_path, ranks):
+    run = tmp_path / "run"
+    poisoned = options(save_every=3) | {"data": {"poison": 4}}
+    job = start(run, poisoned, ranks)
+    assert job.wait() == [76] * ranks
+    ids = {1: "rank 0: s4-0, s4-1, s4-2, s4-3, ", 2: "rank 0: s4-0, s4-2, s4-4, s4-6; rank 1: s4-1, s4-3, s4-5, s4-7"}
+    for rank in range(ranks):
+        assert "error: step 5, stream image: loss regions is nan; the last checkpoint is of step 3" in job.log(rank)
+        assert ids[ranks] in job.log(rank)
+    assert state(run)["status"] == "non_finite" and state(run)["exit_code"] == 76
+    assert checkpoint.find_latest(run) == checkpoint.folder_of(run, 3)
+    assert [f.name for f in (run / "checkpoints").glob("step_*")] == ["step_00000003"]
