@@ -66,5 +66,31 @@ def demo(out: Path, source: str, limit: int | None, cache: Path | None) -> None:
     )
 
 
+@main.command()
+@click.option("--pairs", type=PATH, help="Pictures with captions (pairs.jsonl).")
+@click.option("--images", type=PATH, help="Pictures without (images.jsonl).")
+@click.option("--out", type=PATH, required=True, help="Folder of the feature store.")
+@click.option(
+    "--extractor",
+    type=click.Choice(["opencv-ssd", "resnet50"]),
+    default="opencv-ssd",
+    help="Features of the detector's own last map (1280-d), or of ResNet-50 under its boxes (2048-d, needs npm once).",
+)
+@click.option("--min-boxes", type=click.IntRange(min=1), default=10, help="Regions kept even below the threshold.")
+@click.option("--max-boxes", type=click.IntRange(min=1), default=36, help="Regions kept at most, best first.")
+@click.option("--threshold", type=click.FloatRange(0, 1), default=0.2, help="Score above which a region is kept.")
+@click.option("--cache", type=PATH, help="Where downloads are kept.  [default: $UNIMO_CACHE or ~/.cache/unimo]")
+def regions(**settings: Any) -> None:
+    """Detect objects in pictures and store their boxes, classes and features. Resumable.
+
+    \b
+    Example: python -m data_prep regions --pairs data/demo/pairs.jsonl --images data/demo/images.jsonl \\
+                 --out data/demo/regions
+    """
+    from data_prep.regions.build import build
+
+    click.echo(build(**settings))
+
+
 if __name__ == "__main__":
     main(prog_name="python -m data_prep")

@@ -24,7 +24,8 @@ def read_picture(source: Path | bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{name} has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: shrink it")
+                size = f"{image.width} x {image.height}"
+                raise DataError(f"{name} has {size} pixels, more than {MAX_PIXELS:,}: scale it down")
             image = ImageOps.exif_transpose(image)
             if image.has_transparency_data:
                 ground = Image.new("RGBA", image.size, "white")

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep.demo.archives import deb_members
+from data_prep.archives import deb_members
 from data_prep.packages import fetch
 from data_prep.pictures import read_picture, shrink
 from unimo.atomic import atomic_write

