@@ -73,9 +73,12 @@ class Gallery:
         found = {name: r.value for name, r in recalls(self.scores(model), self.image_of_caption, bootstrap=1).items()}
         return found | {"mean_recall": float(np.mean(list(found.values())))}
 
-    def candidate_scores(self, model: Unimo, rewrites: Mapping[str, Rewrite]) -> dict[str, list[float]]:
-        """Match scores of each caption (original) and of its X+ and X- with its own image, by kind of rewriting."""
-        found: dict[str, list[float]] = {"original": []}
+    def candidate_scores(self, model: Unimo, rewrites: Mapping[str, Rewrite]) -> dict[str, dict[str, list[float]]]:
+        """Kind of rewriting -> caption id -> match scores of those X+ or X- with the caption's image.
+
+        The captions themselves are the kind "original".
+        """
+        found: dict[str, dict[str, list[float]]] = {"original": {}}
         for key, caption, row in zip(self.caption_ids, self.captions, self.image_of_caption):
             texts = [("original", caption)]
             if rewrite := rewrites.get(key):
@@ -83,7 +86,7 @@ class Gallery:
                 texts += [(n.kind, n.text) for n in rewrite.negatives]
             scores = score_matrix(model, [self._text(text) for _, text in texts], [self.images[row]])
             for (kind, _), score in zip(texts, scores[:, 0].tolist()):
-                found.setdefault(kind, []).append(score)
+                found.setdefault(kind, {}).setdefault(key, []).append(score)
         return found
 
     def top(self, scores: np.ndarray, image_folder: Path) -> list[dict[str, Any]]:

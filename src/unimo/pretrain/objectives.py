@@ -26,18 +26,18 @@ class Pretraining(nn.Layer):
         self.model, self.weights, self.temperature = model, weights, temperature
 
     def forward(self, batch: Batch) -> Losses:
-        losses = self._masked(batch)
+        regions = as_regions(batch.inputs["regions"]) if "regions" in batch.inputs else None
+        losses = self._masked(batch, regions)
         if "cmcl" in batch.counts:
-            losses["cmcl"] = self._contrast(batch.inputs)
+            losses["cmcl"] = self._contrast(batch.inputs, regions)
         return {name: loss for name, loss in losses.items() if name in self.weights}
 
-    def _masked(self, batch: Batch) -> Losses:
+    def _masked(self, batch: Batch, whole: Regions | None) -> Losses:
         """One pass over what the masks left, and the objectives that predict what they took."""
         model, inputs, losses = self.model, batch.inputs, {}
         text = as_text(inputs["text"]) if "text" in inputs else None
         regions, attention_mask = None, None
-        if "regions" in inputs:
-            whole = as_regions(inputs["regions"])
+        if whole is not None:
             hidden = paddle.to_tensor(inputs["regions"]["hidden"])
             regions = without_hidden(whole, hidden)
         if "seq2seq" in batch.counts:
@@ -55,18 +55,17 @@ class Pretraining(nn.Layer):
                 losses["region_class"] = soft_class_loss(model, states, target)
         return losses
 
-    def _contrast(self, inputs: dict) -> Tensor:
+    def _contrast(self, inputs: dict, regions: Regions) -> Tensor:
         """CMCL over all four candidate sets; sets that the files leave empty are simply not there."""
-        regions, captions, sets = as_regions(inputs["regions"]), as_text(inputs["captions"]), inputs["contrast"]
-        owner = paddle.to_tensor(inputs["captions"]["owner"])
-        scores = [self.model.pair_scores(captions, regions, paddle.arange(len(owner)), owner)]
+        scores = []
+        for name in [n for n in inputs if n.startswith("captions")]:  # groups of similar length
+            owner = paddle.to_tensor(inputs[name]["owner"])
+            scores.append(self.model.pair_scores(as_text(inputs[name]), regions, paddle.arange(len(owner)), owner))
         if "retrieved_texts" in inputs:
             scores.append(self._retrieved_texts(inputs["retrieved_texts"], regions))
         if "retrieved_images" in inputs:
-            own = paddle.to_tensor(sets["own_caption"])
-            texts = Text(*(getattr(captions, name).index_select(own) for name in ("ids", "positions", "mask")))
-            scores.append(self._retrieved_images(inputs["retrieved_images"], texts))
-        grid, positive, valid = (paddle.to_tensor(sets[name]) for name in ("grid", "positive", "valid"))
+            scores.append(self._retrieved_images(inputs["retrieved_images"], as_text(inputs["own_captions"])))
+        grid, positive, valid = (paddle.to_tensor(inputs["contrast"][k]) for k in ("grid", "positive", "valid"))
         return cmcl_loss(paddle.concat(scores)[grid], positive, valid, self.temperature)
 
     def _retrieved_texts(self, retrieved: dict, regions: Regions) -> Tensor:

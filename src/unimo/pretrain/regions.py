@@ -13,10 +13,9 @@ def without_hidden(regions: Regions, hidden: Tensor) -> Regions:
     Slot 0, the mean of an image's regions, is taken anew over the visible ones: the full mean would give a hidden
     region away as what is missing to the sum (ours; the paper does not say).
     """
-    features = regions.features.astype("float32")
     visible = (regions.mask * (1 - hidden)).unsqueeze(2)  # (B, N, 1)
     visible[:, 0] = 0
-    kept = features * visible
+    kept = regions.features * visible
     mean = kept.sum(axis=1, keepdim=True) / visible.sum(axis=1, keepdim=True).clip(min=1)
     return Regions(paddle.concat([mean, kept[:, 1:]], axis=1), regions.boxes, regions.mask)
 
@@ -28,7 +27,7 @@ def hidden_rows(values: Tensor, hidden: Tensor) -> Tensor:
 
 def feature_regression_loss(model: Unimo, states: Tensor, features: Tensor) -> Tensor:
     """Sum over hidden regions of || r(h) - v ||^2, r one affine map. states [R, H], features [R, D]."""
-    error = model.region_feature(states) - features.astype(states.dtype)
+    error = model.region_feature(states) - features
     return (error * error).sum()
 
 

@@ -18,6 +18,8 @@ from unimo.readers.masking import mask_regions, mask_spans, seq2seq_fragments
 from unimo.readers.regions import collate_regions
 from unimo.readers.tokenizer import Tokenizer
 
+LENGTH_SLACK = 2  # tokens by which a random negative caption may be longer or shorter (ours)
+LENGTH_GRAIN = 8  # candidate captions are grouped by length in steps of this many tokens
 Arrays = dict[str, np.ndarray]
 Rngs = Sequence[np.random.Generator]
 
@@ -140,6 +142,8 @@ class PairStream:
         self.sequences = [caption_ids(tokenizer, text, max_tokens) for text in self.texts]
         if contrast.random and len(set(self.image_ids)) < 2:
             raise DataError("contrast.random needs captions of at least two images; set it to 0")
+        self._by_length = np.argsort([len(s) for s in self.sequences], kind="stable")
+        self._sorted_lengths = np.array([len(self.sequences[i]) for i in self._by_length])
         slots = region_slots(store, self.image_ids, max_regions)
         lengths = np.stack([slots, [len(s) for s in self.sequences]], axis=1)
         joint = 1 + contrast.paraphrases + contrast.rewritten + contrast.tfidf + contrast.random
@@ -168,30 +172,35 @@ class PairStream:
     def _candidates(self, samples: np.ndarray, rngs: Rngs) -> dict[str, Arrays]:
         """What each pair is contrasted with: captions scored jointly, retrieved texts and images encoded alone.
 
-        `owner` [n] of each is the pair a candidate belongs to; `contrast` tells how the scores of all of them, in
-        this order, make up each pair's row.
+        Captions come in groups of similar length, because one long negative would pad all the others. `owner` [n] of
+        each group is the pair that a candidate belongs to; `contrast` tells how the scores of all groups, in this
+        order, make up each pair's row.
         """
-        joint, texts, images = [], [], []
+        groups: dict[str, list] = {}
+        texts, images = [], []
         for owner, (sample, rng) in enumerate(zip(samples, rngs)):
-            joint += [(owner, ids, positive) for ids, positive in self._captions(sample, rng)]
+            for ids, positive in self._captions(sample, rng):
+                width = -(-len(ids) // LENGTH_GRAIN) * LENGTH_GRAIN
+                groups.setdefault(f"captions_{width:03d}", []).append((owner, ids, positive))
             if rewrite := self.rewrites[sample]:
-                texts += [(owner, self._encode(t)) for t in pick(rewrite.similar_texts, self.contrast.texts, rng)]
+                texts += [(owner, self._encode(t), True) for t in pick(rewrite.similar_texts, self.contrast.texts, rng)]
                 images += [(owner, i) for i in pick(rewrite.similar_images, self.contrast.images, rng)]
-        owners, ids, positive = map(list, zip(*joint))
-        own_caption = np.searchsorted(owners, np.arange(len(samples)))
-        candidates = {"captions": collate_text(ids, self.tokenizer.pad_id) | {"owner": np.array(owners)}}
-        if texts:
-            owner, ids = zip(*texts)
-            candidates["retrieved_texts"] = collate_text(ids, self.tokenizer.pad_id) | {"owner": np.array(owner)}
+        groups = dict(sorted(groups.items())) | ({"retrieved_texts": texts} if texts else {})
+        owners, positives, inputs = [], [], {}
+        for name, members in groups.items():
+            owner, ids, positive = zip(*members)
+            inputs[name] = collate_text(ids, self.tokenizer.pad_id) | {"owner": np.array(owner)}
             owners += owner
+            positives += positive
         if images:
             owner, image_ids = zip(*images)
             records = [self.store.read(i) for i in image_ids]
             regions = collate_regions(records, self.max_regions, multiple=1)
-            candidates["retrieved_images"] = regions | {"owner": np.array(owner)}
+            inputs["retrieved_images"] = regions | {"owner": np.array(owner)}
+            inputs["own_captions"] = collate_text([self.sequences[i] for i in samples], self.tokenizer.pad_id)
             owners += owner
-        positive += [True] * (len(owners) - len(positive))
-        return candidates | {"contrast": candidate_rows(owners, positive) | {"own_caption": own_caption}}
+            positives += [True] * len(owner)
+        return inputs | {"contrast": candidate_rows(owners, positives)}
 
     def _captions(self, sample: int, rng: np.random.Generator) -> list[tuple[list[int], bool]]:
         """X+ and X- that are scored jointly with the image; the caption itself comes first."""
@@ -203,10 +212,22 @@ class PairStream:
             found += [(self._encode(t), True) for t in pick(paraphrases, settings.paraphrases, rng)]
             found += [(self._encode(t), False) for t in pick(rewritten, settings.rewritten, rng)]
             found += [(self._encode(t), False) for t in pick(tfidf, settings.tfidf, rng)]
-        others = rng.permutation(len(self.ids))[: settings.random + 8]
-        fitting = [i for i in others if self.image_ids[i] != self.image_ids[sample]]
-        unlike = [i for i in fitting if self.sequences[i] != self.sequences[sample]]
-        return found + [(self.sequences[i], False) for i in unlike[: settings.random]]
+        return found + [(self.sequences[i], False) for i in self._others(sample, settings.random, rng)]
+
+    def _others(self, sample: int, count: int, rng: np.random.Generator) -> list[int]:
+        """Captions of other images and other wording, about as long: length gives nothing away, and pads stay few."""
+        own = len(self.sequences[sample])
+        low, high = np.searchsorted(self._sorted_lengths, [own - LENGTH_SLACK, own + LENGTH_SLACK + 1])
+        if high - low <= count:  # a length of its own: take the neighbours in length
+            low, high = max(0, low - 2 * count), high + 2 * count
+        near = self._by_length[low:high]
+        drawn = near[rng.integers(len(near), size=4 * count)]
+        unlike = [
+            i
+            for i in dict.fromkeys(drawn.tolist())
+            if self.image_ids[i] != self.image_ids[sample] and self.sequences[i] != self.sequences[sample]
+        ]
+        return unlike[:count]
 
     def _encode(self, text: str) -> list[int]:
         return caption_ids(self.tokenizer, text, self.max_tokens)

@@ -12,5 +12,6 @@ def as_text(arrays: dict[str, np.ndarray]) -> Text:
 
 
 def as_regions(arrays: dict[str, np.ndarray]) -> Regions:
-    """features [B, N, D] (float16 stays float16: the model casts), boxes [B, N, 5] and mask [B, N] -> Regions."""
-    return Regions(*(paddle.to_tensor(arrays[name]) for name in ("features", "boxes", "mask")))
+    """features [B, N, D], boxes [B, N, 5] and mask [B, N] -> Regions. float16 features become float32 here, once."""
+    features, boxes, mask = (paddle.to_tensor(arrays[name]) for name in ("features", "boxes", "mask"))
+    return Regions(features.astype("float32"), boxes, mask)

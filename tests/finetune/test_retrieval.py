@@ -1,0 +1,78 @@
+"""Retrieval fine-tuning: the release's pairings, and that training on pictures that tell things apart is learnt."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from unimo.cli import main
+from unimo.config import validate
+from unimo.finetune.retrieval import RetrievalRecipe, RetrievalStream
+from unimo.readers.annotations import read_pairs
+from unimo.readers.batching import Stream
+from unimo.readers.feature_store import FeatureStore
+from unimo.readers.tokenizer import load_tokenizer
+
+
+@pytest.fixture
+def recipe(small_world) -> dict:
+    return {
+        "pairs": str(small_world / "pairs.jsonl"),
+        "regions": str(small_world / "regions"),
+        "negatives": 3,
+        "captions_per_batch": 8,
+        "max_regions": 5,
+        "engine": {"steps": 300, "learning_rate": 3e-3, "log_every": 50, "save_every": 300},
+    }
+
+
+def test_pairings_are_the_positive_then_images_then_captions(small_world, recipe):
+    settings = validate(RetrievalRecipe, recipe, "recipe")
+    pairs = read_pairs(small_world / "pairs.jsonl", "train")
+    tokenizer = load_tokenizer(small_world / "vocabulary")
+    source = RetrievalStream(pairs, FeatureStore(small_world / "regions"), tokenizer, settings)
+    n = settings.negatives
+    for epoch in range(3):
+        for sample in range(len(source.ids)):
+            pairings = source._pairings(sample, np.random.default_rng([epoch, sample]))
+            own = source.image_rows[sample]
+            assert pairings[0] == (sample, own)
+            assert all(c == sample and i != own for c, i in pairings[1 : 1 + n])
+            assert all(i == own and source.image_rows[c] != own for c, i in pairings[1 + n :])
+            assert len(pairings) == 1 + 2 * n
+    batch = Stream(source, 8, seed=1, multiple=1).next()
+    rows, columns = batch.inputs["text_rows"], batch.inputs["image_rows"]
+    assert len(rows) == len(columns) == 8 * (1 + 2 * n) and batch.counts == {"circle": 8}
+    assert len(batch.inputs["text"]["ids"]) == rows.max() + 1, "each caption is stored once"
+
+
+def invoke(*call: object) -> str:
+    result = CliRunner().invoke(main, [str(part) for part in call], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_training_is_learnt_and_writes_what_reports_read(small_world, small_recipe, recipe, tmp_path):
+    for name, content in (("start.yaml", small_recipe), ("recipe.yaml", recipe)):
+        (tmp_path / name).write_text(yaml.safe_dump(content))
+    data = ["--pairs", recipe["pairs"], "--regions", recipe["regions"], "--max-regions", 5]
+    rewrites = ["--rewrites", small_world / "rewrites.jsonl"]
+    invoke("init", tmp_path / "start.yaml", "--output", tmp_path / "start")
+    start = ["--model", tmp_path / "start", "--output", tmp_path / "run"]
+    invoke("finetune", "retrieval", tmp_path / "recipe.yaml", *start, "--split", "test")
+    invoke("evaluate", "retrieval", tmp_path / "run", *data, *rewrites, "--output", tmp_path / "again")
+    invoke("evaluate", "retrieval", tmp_path / "run", *data, "--split", "train", "--output", tmp_path / "train")
+
+    trained, again, train = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("run", "again", "train"))
+    assert train["captions"] == 40 and train["images"] == 20
+    for name in ("image_recall@1", "text_recall@1"):
+        assert train["metrics"][name]["low"] > train["metrics"][name]["chance"], train["metrics"][name]
+    assert trained["label"] == "fine-tuned" and trained["split"] == "test" and trained["images"] == 6
+    assert again["metrics"] == trained["metrics"], "the checkpoint gives the numbers of the model that was trained"
+    assert again["provenance"]["versions"]["paddlepaddle"]
+    shown = json.loads((tmp_path / "again" / "gallery.json").read_text())
+    assert shown["candidates"].keys() == {"original", "paraphrase", "object", "tfidf"}
+    first = np.mean([row["top"][0]["hit"] for row in shown["captions"]])
+    assert first == pytest.approx(again["metrics"]["image_recall@1"]["value"])

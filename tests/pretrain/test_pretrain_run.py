@@ -1,0 +1,68 @@
+"""Pre-training from the command line: losses fall, a stopped run goes on, the checkpoint carries all it needs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from unimo.cli import main
+from unimo.engine.model_folder import locate, read_model
+
+
+def run(recipe: dict, folder: Path, *arguments: str) -> tuple[int, str]:
+    folder.mkdir(exist_ok=True)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    output = ["--output", str(folder / "run")]
+    result = CliRunner().invoke(main, ["pretrain", str(folder / "recipe.yaml"), *arguments, *output])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def log(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+
+
+def test_losses_fall_and_the_checkpoint_is_complete(small_recipe, tmp_path):
+    code, output = run(small_recipe, tmp_path, "engine.steps=60", "engine.eval_every=30")
+    assert code == 0, output
+    records = [r for r in log(tmp_path) if "losses" in r]
+    assert len(records) == 60
+    for name in small_recipe["weights"]:
+        curve = [r["losses"][name] for r in records if name in r["losses"]]
+        assert np.mean(curve[-4:]) < np.mean(curve[:4]), name
+    model, tokenizer = read_model(locate(tmp_path / "run"))
+    assert model.heads == ("pool", "lm", "match", "region_feature", "region_class")
+    assert tokenizer.decode(tokenizer.encode("a red cat")) == "a red cat"
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["engine"]["steps"] == 60
+    evaluations = [r["metrics"]["mean_recall"] for r in log(tmp_path) if "metrics" in r]
+    assert len(evaluations) == 2
+
+
+def test_a_second_run_gives_the_same_numbers_and_a_shorter_one_is_its_start(small_recipe, tmp_path):
+    small_recipe["engine"]["schedule"] = "constant"
+    for name, steps in (("a", 6), ("b", 6)):
+        assert run(small_recipe, tmp_path / name, f"engine.steps={steps}")[0] == 0
+    first, second = ([(r["stream"], r["losses"], r["grad_norm"]) for r in log(tmp_path / name)] for name in ("a", "b"))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "override, expected",
+    [
+        ("model.image_embedding_size=20", "16-d features"),
+        ("model.image_class_size=5", "set model.image_class_size=9"),
+        ("model.vocab_size=10", "set model.vocab_size="),
+        ("weights.mlmm=1", "mlmm"),
+        ("data.regions=no/where", "no/where does not exist"),
+        ("batch_positions.pair=20", "alone takes"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_error(small_recipe, tmp_path, override, expected):
+    code, output = run(small_recipe, tmp_path, override)
+    assert code == 2
+    assert output.count("error:") == 1 and expected in output
+    assert "Traceback" not in output
