@@ -14,7 +14,6 @@
 #   HOST     this machine's ip;  GLOO_SOCKET_IFNAME  its interface (default: the one that has HOST; CPU only)
 #   LOG_DIR  one log file a process (default RUN/log; with several machines RUN/log/HOST)
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 NPROC=${NPROC:-1} NNODES=${NNODES:-1}
 
 usage() {
@@ -23,6 +22,7 @@ usage() {
 }
 [[ $# -gt 0 ]] || usage "no command; try: bash run_scripts/launch.sh pretrain RECIPE.yaml --output RUN"
 [[ $NPROC =~ ^[1-9][0-9]*$ && $NNODES =~ ^[1-9][0-9]*$ ]] || usage "NPROC=$NPROC and NNODES=$NNODES must be 1 or more"
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 run='' previous=''
 for argument in "$@"; do

@@ -17,7 +17,7 @@ from unimo.engine.events import Run
 from unimo.engine.optimizer import Optimizer
 from unimo.engine.schedules import learning_rate
 from unimo.engine.settings import EngineConfig
-from unimo.errors import CheckpointError, ConfigError, DataError, NonFiniteError
+from unimo.errors import CheckpointError, ConfigError, DataError, NonFiniteError, UnimoError
 from unimo.readers.batching import Batch, pad_share
 
 # Settings that a resumed run may change: no weight depends on them.
@@ -156,7 +156,7 @@ class Trainer:
             folder = checkpoint.folder_of(run.run_dir, run.step)
             try:
                 checkpoint.save(folder, self.task.model, self.optimizer.shapes(), moments, state, self.write_extras)
-            except CheckpointError as error:
+            except UnimoError as error:
                 failure = str(error)
         for _ in moments:  # the other ranks' part in gathering them, and the rest after a failure
             pass

@@ -1,0 +1,197 @@
+"""Checkpoint folders: whole or refused, strict, pruned, and safe from a full disk."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from safetensors.numpy import load_file
+from tiny_task import TinyModel
+
+from unimo.engine import checkpoint
+from unimo.errors import CheckpointError
+
+SHAPES = {"embed.weight.moment1": [8, 16]}
+
+
+def save(run: Path, step: int, model: paddle.nn.Layer | None = None, write_extras=None) -> Path:
+    folder = checkpoint.folder_of(run, step)
+    moments = iter([np.full((8, 16), step, np.float32)])
+    checkpoint.save(folder, model or TinyModel(0.0), SHAPES, moments, {"step": step}, write_extras)
+    return folder
+
+
+def test_what_was_saved_is_read_back(tmp_path):
+    paddle.seed(0)
+    model = TinyModel(0.0)
+    folder = save(tmp_path, 3, model, lambda f: (f / "config.yaml").write_text("a: 1\n"))
+    assert sorted(json.loads((folder / "COMPLETE").read_text())) == sorted(
+        ["model.safetensors", "optimizer.safetensors", "trainer_state.json", "config.yaml"]
+    )
+    assert (tmp_path / "checkpoints" / "latest").read_text() == "step_00000003\n"
+    other = TinyModel(0.0)
+    checkpoint.load_model(folder, other)
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), other.state_dict()[name].numpy())
+    (moments,) = checkpoint.read_tensors(folder / checkpoint.OPTIMIZER, SHAPES)
+    assert (moments == 3).all()
+    assert checkpoint.read_trainer_state(folder) == {"step": 3}
+
+
+DTYPES = ["float32", "float16", "float64", "int64", "int32", "bool"]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=8).filter(lambda name: name != "__metadata__"),
+        st.sampled_from(DTYPES).flatmap(
+            lambda d: arrays(d, array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
+        ),
+        max_size=5,
+    )
+)
+def test_our_writer_writes_what_the_library_reads(tmp_path_factory, tensors):
+    path = tmp_path_factory.mktemp("st") / "x.safetensors"
+    shapes = {name: (str(a.dtype), list(a.shape)) for name, a in tensors.items()}
+    checkpoint.write_safetensors(path, shapes, tensors.values())
+    read = load_file(path)
+    assert read.keys() == tensors.keys()
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(read[name], array)
+
+
+def test_every_misfit_is_listed(tmp_path):
+    folder = save(tmp_path, 1)
+    model = TinyModel(0.0)
+    model.words = paddle.nn.Linear(16, 6)  # other shape
+    model.extra = paddle.nn.Linear(2, 2)  # missing in the file
+    del model.regions  # unexpected in the file
+    before = {name: t.numpy().copy() for name, t in model.state_dict().items()}
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.load_model(folder, model)
+    message = str(error.value)
+    for part in (
+        "missing: extra.weight [2, 2]",
+        "missing: extra.bias [2]",
+        "unexpected: regions.weight [16, 3]",
+        "unexpected: regions.bias [3]",
+        "shape of words.weight: [16, 5], the model has [16, 6]",
+    ):
+        assert part in message
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), before[name])
+
+
+def damage_marker(folder: Path) -> None:
+    (folder / "COMPLETE").unlink()
+
+
+def damage_cut(folder: Path) -> None:
+    os.truncate(folder / "model.safetensors", 100)
+
+
+def damage_gone(folder: Path) -> None:
+    (folder / "optimizer.safetensors").unlink()
+
+
+def damage_garbage(folder: Path) -> None:
+    (folder / "COMPLETE").write_bytes(b"\0" * 64)
+
+
+@pytest.mark.parametrize("damage", [damage_marker, damage_cut, damage_gone, damage_garbage])
+def test_a_torn_checkpoint_is_skipped_with_a_warning_and_never_loaded(tmp_path, capsys, damage):
+    good, torn = save(tmp_path, 1), save(tmp_path, 2)
+    damage(torn)
+    assert checkpoint.find_latest(tmp_path) == good
+    assert f"skipping torn checkpoint {torn}" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="is torn"):
+        checkpoint.read_trainer_state(torn)
+    damage(good)
+    assert checkpoint.find_latest(tmp_path) is None
+    assert save(tmp_path, 2) == checkpoint.find_latest(tmp_path), "a torn folder does not block its step"
+
+
+def test_latest_is_what_the_pointer_names(tmp_path):
+    assert checkpoint.find_latest(tmp_path) is None
+    first, second = save(tmp_path, 1), save(tmp_path, 2)
+    assert checkpoint.find_latest(tmp_path) == second
+    checkpoint.point(tmp_path / "checkpoints", checkpoint.LATEST, first.name)  # set back by hand
+    assert checkpoint.find_latest(tmp_path) == first
+    (tmp_path / "checkpoints" / "latest").unlink()
+    assert checkpoint.find_latest(tmp_path) == second
+
+
+def test_the_last_ones_and_the_best_are_kept(tmp_path):
+    for step in range(1, 7):
+        save(tmp_path, step)
+        if step == 2:
+            checkpoint.point(tmp_path / "checkpoints", checkpoint.BEST, "step_00000002")
+        checkpoint.prune(tmp_path / "checkpoints", keep_last=2)
+    names = sorted(folder.name for folder in (tmp_path / "checkpoints").glob("step_*"))
+    assert names == ["step_00000002", "step_00000005", "step_00000006"]
+
+
+def refuse_large_files(tmp_path: Path) -> None:
+    """A save under a limit of the file size, which needs no root."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700, before[1]))  # the model's file is larger
+    try:
+        save(tmp_path, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def refuse_in_extras(tmp_path: Path) -> None:
+    """The task's own files do not fit."""
+
+    def no_space(folder: Path) -> None:
+        raise OSError(28, os.strerror(28))
+
+    save(tmp_path, 2, write_extras=no_space)
+
+
+@pytest.mark.parametrize(
+    ("refuse", "reason"), [(refuse_large_files, "File too large"), (refuse_in_extras, "No space left")]
+)
+def test_a_refused_save_leaves_the_last_checkpoint_and_nothing_else(tmp_path, refuse, reason):
+    good = save(tmp_path, 1)
+    with pytest.raises(
+        CheckpointError, match=f"cannot save .*step_00000002: {reason}.*earlier checkpoints are untouched"
+    ):
+        refuse(tmp_path)
+    assert checkpoint.find_latest(tmp_path) == good
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["latest", "step_00000001"]
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("mount"), reason="mounting a small tmpfs needs root and mount"
+)
+def test_a_full_disk_stops_the_run_with_one_error_and_it_goes_on_when_there_is_room(start, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80k", "tmpfs", disk], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"this container may not mount a tmpfs: {made.stderr.strip()}")
+    try:
+        options = {"engine": {"steps": 12, "save_every": 1, "keep_last": 12}}
+        job = start(disk / "run", options)
+        job.logs = [tmp_path / "unused"]
+        assert job.wait() == [2]
+        checkpoints = disk / "run" / "checkpoints"
+        saved = sorted(checkpoints.glob("step_*"))
+        assert len(saved) >= 2 and all(checkpoint.torn(folder) is None for folder in saved)
+        assert not list(checkpoints.glob(".*"))
+        assert checkpoint.find_latest(disk / "run") == saved[-1]
+        subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
+        assert start(disk / "run", options).wait() == [0]
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)

@@ -1,0 +1,149 @@
+"""launch.sh with the real launcher: exit codes, signals, a dead worker, and two hosts made of network namespaces."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = str(Path(__file__).with_name("tiny_task.py"))
+TWO = {"NPROC": "2"}
+
+
+def launch(run: Path, options: dict, environment: dict[str, str] | None = None, prefix: tuple[str, ...] = ()):
+    """Start launch.sh; its output goes to a file, because a pipe would be held open by what it leaves behind."""
+    command = [*prefix, "bash", str(ROOT / "run_scripts/launch.sh"), PROGRAM, "--output", str(run), json.dumps(options)]
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{run}.{len(list(run.parent.iterdir()))}.out", "w") as out:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | (environment or {}),
+            stdout=out,
+            stderr=out,
+            cwd=run.parent,
+        )
+    process.out = Path(out.name)
+    return process
+
+
+def state(run: Path) -> dict:
+    return json.loads((run / "state.json").read_text())
+
+
+def until_step(run: Path, step: int, process) -> None:
+    end = time.monotonic() + 60
+    while f'{{"step": {step},' not in ((run / "log.jsonl").read_text() if (run / "log.jsonl").exists() else ""):
+        assert time.monotonic() < end and process.poll() is None, process.out.read_text()
+        time.sleep(0.02)
+
+
+def workers(run: Path) -> list[int]:
+    """Process ids of the workers of a run, by their command lines."""
+    found = subprocess.run(["pgrep", "-f", f"^python -u {PROGRAM} --output {run} "], capture_output=True, text=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def test_one_process(tmp_path):
+    """In parallel, for time: 0, 2, 76, and a stop before the first step."""
+    bad = launch(tmp_path / "bad", {"engine": {"steps": 0, "amp": "int8"}})
+    poisoned = launch(tmp_path / "poisoned", {"engine": {}, "data": {"poison": 2}})
+    assert bad.wait(60) == 2
+    assert "tiny: 2 problem(s)" in bad.out.read_text()
+    assert poisoned.wait(60) == 76
+    good = launch(tmp_path / "good", {"engine": {}})
+    early = launch(tmp_path / "early", {"engine": {}, "data": {"pause": 1000}})
+    assert good.wait(60) == 0
+    assert good.out.read_text().startswith(f"run: python -u {PROGRAM} --output {tmp_path}/good")
+    early.send_signal(signal.SIGTERM)
+    early.send_signal(signal.SIGTERM)
+    for pid in workers(tmp_path / "early"):
+        os.kill(pid, signal.SIGKILL)  # stands for a scheduler that loses patience
+    assert early.wait(60) == 75
+
+
+def test_two_processes_are_stopped_and_resumed(start, tmp_path):
+    run, engine = tmp_path / "run", {"steps": 8, "log_every": 1, "sharding": 1}
+    process = launch(run, {"engine": engine, "data": {"pause": 0.5}}, TWO)
+    until_step(run, 2, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 75
+    assert state(run)["status"] == "preempted"
+    assert start(run, {"engine": engine}, ranks=2).wait() == [0, 0]
+    assert state(run)["status"] == "done"
+    steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 9))
+
+
+def test_a_killed_worker_ends_the_job_within_a_minute(tmp_path):
+    run = tmp_path / "run"
+    process = launch(run, {"engine": {"steps": 1000, "log_every": 1}, "data": {"pause": 0.2}}, TWO)
+    until_step(run, 2, process)
+    victim = workers(run)[-1]
+    os.kill(victim, signal.SIGKILL)
+    assert process.wait(60) not in (0, 2, 75, 76)
+    text = process.out.read_text()
+    assert "of 2 failed at: " in text and "workerlog.1 <==" in text
+    assert not workers(run)
+
+
+NETNS = "two hosts need root, network namespaces and the ip command (Debian: apt-get install iproute2)"
+
+
+@pytest.fixture
+def hosts():
+    """Two network namespaces joined by a cable: (prefix of a command, address) of each."""
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        pytest.skip(NETNS)
+    names, addresses = [f"unimo{os.getpid()}{side}" for side in "ab"], ["10.77.0.1", "10.77.0.2"]
+    cable = [f"u{os.getpid()}{side}" for side in "ab"]
+    try:
+        for name in names:
+            made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+            if made.returncode:
+                pytest.skip(f"{NETNS}: {made.stderr.strip()}")
+        subprocess.run(["ip", "link", "add", cable[0], "type", "veth", "peer", "name", cable[1]], check=True)
+        for name, end, address in zip(names, cable, addresses, strict=True):
+            subprocess.run(["ip", "link", "set", end, "netns", name], check=True)
+            subprocess.run(["ip", "-n", name, "addr", "add", f"{address}/24", "dev", end], check=True)
+            for device in (end, "lo"):
+                subprocess.run(["ip", "-n", name, "link", "set", device, "up"], check=True)
+        yield [(("ip", "netns", "exec", name), address) for name, address in zip(names, addresses, strict=True)]
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def test_two_hosts_give_the_losses_of_one_process(hosts, start, tmp_path):
+    options = {"engine": {"log_every": 1}}
+    run, alone = tmp_path / "two" / "run", tmp_path / "alone"
+    processes = [
+        launch(run, options, {"NNODES": "2", "MASTER": "10.77.0.1:29500", "HOST": address}, prefix)
+        for prefix, address in hosts
+    ]
+    assert start(alone, options).wait() == [0]
+    assert [process.wait(120) for process in processes] == [0, 0], "".join(p.out.read_text() for p in processes)
+    logs = [[json.loads(line) for line in (r / "log.jsonl").read_text().splitlines()] for r in (run, alone)]
+    assert len(logs[0]) == len(logs[1]) == 6
+    for ours, theirs in zip(*logs, strict=True):
+        assert ours["losses"] == pytest.approx(theirs["losses"], abs=1e-6)
+    assert sorted(path.name for path in (run / "log").iterdir()) == ["10.77.0.1", "10.77.0.2"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "words"),
+    [
+        ({}, [], "no command"),
+        ({"NPROC": "two"}, ["pretrain"], "NPROC=two and NNODES=1 must be 1 or more"),
+        ({"NNODES": "2"}, ["pretrain"], "NNODES=2 needs MASTER=ip:port and HOST"),
+        ({"NNODES": "2", "MASTER": "10.0.0.1:1", "HOST": "203.0.113.9"}, ["pretrain"], "no interface has HOST"),
+    ],
+)
+def test_wrong_use_of_the_script(environment, arguments, words):
+    command = ["bash", str(ROOT / "run_scripts/launch.sh"), *arguments]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and words in done.stderr
