@@ -92,5 +92,36 @@ def regions(**settings: Any) -> None:
     click.echo(build(**settings))
 
 
+@main.command()
+@click.option("--pairs", type=PATH, required=True, help="Pictures with captions (pairs.jsonl).")
+@click.option("--out", type=PATH, required=True, help="The file to write (rewrites.jsonl).")
+@click.option("--negatives", type=click.IntRange(min=0), default=8, help="Swaps of each kind a caption, at most.")
+@click.option("--tfidf", type=click.IntRange(min=0), default=8, help="Similar captions of other images a caption.")
+@click.option("--seed", type=int, default=0)
+def rewrite(**settings: Any) -> None:
+    """Parse captions into scene graphs and make hard negatives: swapped phrases, similar captions. Resumable.
+
+    \b
+    Example: python -m data_prep rewrite --pairs data/demo/pairs.jsonl --out data/demo/rewrites.jsonl
+    """
+    from data_prep.rewrite.build import build
+
+    click.echo(build(**settings))
+
+
+@main.command()
+@click.argument("out", type=PATH)
+@click.option("--cache", type=PATH, help="Where downloads are kept.  [default: $UNIMO_CACHE or ~/.cache/unimo]")
+def minilm(out: Path, cache: Path | None) -> None:
+    """Fetch the text encoder MiniLM, from which small models start, into the folder OUT.
+
+    \b
+    Example: python -m data_prep minilm data/minilm
+    """
+    from data_prep.weights import write_minilm
+
+    click.echo(write_minilm(out, cache))
+
+
 if __name__ == "__main__":
     main(prog_name="python -m data_prep")

@@ -23,7 +23,7 @@ def deb_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[
         unpack = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE)
     except FileNotFoundError:
         raise DataError(f"reading {archive} needs dpkg-deb, which is not on this machine") from None
-    with unpack:
+    with unpack:  # a reader that stops early closes the pipe, which ends dpkg-deb
         try:
             with tarfile.open(fileobj=unpack.stdout, mode="r|") as tar:
                 for member in tar:
@@ -31,10 +31,12 @@ def deb_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[
                     if member.isreg() and wanted(path):
                         _check(archive, path, member.size)
                         yield path, tar.extractfile(member).read()
+            while unpack.stdout.read(1 << 20):  # padding after the end of the tar stream
+                pass
         except (tarfile.TarError, EOFError, OSError) as error:
             raise DataError(f"{archive} is damaged ({error}); delete it and run again") from error
-        finally:
-            unpack.stdout.close()  # a reader that stops early ends dpkg-deb by a broken pipe
+    if unpack.returncode:
+        raise DataError(f"{archive} is damaged (dpkg-deb: exit status {unpack.returncode}); delete it and run again")
 
 
 def wheel_member(archive: Path, path: str) -> bytes:

@@ -11,9 +11,10 @@ import click
 import numpy as np
 from tqdm import tqdm
 
+from data_prep.captions import normalise
 from data_prep.demo import sources
 from data_prep.demo.sources import Item
-from data_prep.demo.splits import Use, assign, groups, look, normalise
+from data_prep.demo.splits import Use, assign, groups, look
 from data_prep.packages import Package, fetch, sha256
 from data_prep.pictures import read_picture, shrink, write_picture
 from unimo.atomic import atomic_write

@@ -1,7 +1,6 @@
 """Near-duplicates into groups, groups into train, dev and test, before anything is learnt from the data."""
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
@@ -11,17 +10,13 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from data_prep.captions import normalise
+
 Use = Literal["train", "dev", "test", "unpaired", "duplicate"]
 
 # Both must hold for two pictures to be near-duplicates. Chosen by looking at the closest pairs of the demo's pictures:
 # the hash alone joins unlike round things, the thumbnail alone joins all that is small and pale.
 HASH_BITS, THUMBNAIL_DIFFERENCE = 6, 10.0
-
-
-def normalise(caption: str) -> str:
-    """Lower case, words only, without articles: captions equal after this are the same caption."""
-    words = re.findall(r"\w+", caption.lower())
-    return " ".join(word for word in words if word not in ("a", "an", "the"))
 
 
 def look(picture: np.ndarray) -> np.ndarray:

@@ -61,10 +61,10 @@ def build(
         write_jsonl(out / "rejects.jsonl", rejects)
         if not len(store):
             raise DataError(f"none of {len(files)} pictures is usable; the first: {rejects[0]['reason']}")
-    seconds = time.monotonic() - started
+    rate = len(todo) / (time.monotonic() - started)
     return (
-        f"{out}: {len(todo) - len(rejects)} pictures added, {len(files) - len(todo)} were there, {len(rejects)} left out "
-        f"(rejects.jsonl); {len(todo) / max(seconds, 1e-9):.1f} pictures a second"
+        f"{out}: {len(todo) - len(rejects)} pictures added at {rate:.1f} a second, "
+        f"{len(files) - len(todo)} were there, {len(rejects)} left out (rejects.jsonl)"
     )
 
 
