@@ -75,6 +75,12 @@ def test_paths_are_found_from_any_folder(tmp_path, monkeypatch):
 
 def test_every_model_config_loads():
     files = sorted((ROOT / "model_configs" / "models").glob("*.yaml"))
-    assert [f.stem for f in files] == ["unimo_base", "unimo_large", "unimo_mini", "unimo_tiny"]
+    assert [f.stem for f in files] == ["unimo_base", "unimo_large", "unimo_mini", "unimo_quickstart", "unimo_tiny"]
     sizes = {f.stem: load(UnimoConfig, f).hidden_size for f in files}
-    assert sizes == {"unimo_base": 768, "unimo_large": 1024, "unimo_mini": 384, "unimo_tiny": 32}
+    assert sizes == {
+        "unimo_base": 768,
+        "unimo_large": 1024,
+        "unimo_mini": 384,
+        "unimo_quickstart": 384,
+        "unimo_tiny": 32,
+    }

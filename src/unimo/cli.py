@@ -85,12 +85,15 @@ def finetune_retrieval(
 ) -> None:
     """Image-text retrieval with circle loss by a RECIPE (YAML), then R@1/5/10 of a split."""
     from unimo.config import load
+    from unimo.engine.distributed import World
     from unimo.engine.model_folder import locate
     from unimo.evaluate.gallery import evaluate_retrieval
     from unimo.finetune.retrieval import RetrievalRecipe, finetune_retrieval
 
     settings = load(RetrievalRecipe, recipe, overrides)
     trained, tokenizer = finetune_retrieval(settings, locate(model), output, curves(visualdl))
+    if World().rank:  # one process writes the results
+        return
     limits = {"max_tokens": settings.max_tokens, "max_regions": settings.max_regions}
     facts = {"label": label, "model": str(output), "seed": settings.engine.seed}
     for line in evaluate_retrieval(
@@ -136,6 +139,34 @@ def curves(visualdl: bool) -> list[Any]:
 
 
 @main.group()
+def report() -> None:
+    """Pages and tables about run folders, also of runs that are still going."""
+
+
+@report.command("run")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="[default: report.html in the folder of the RUNs]")
+def report_run(runs: tuple[Path, ...], output: Path | None) -> None:
+    """Write one self-contained HTML page about one or more RUN folders, and print its path."""
+    from unimo.report.page import default_output, write_page
+    from unimo.report.run_folder import open_runs
+
+    page = output or default_output(runs)
+    write_page(open_runs(runs), page)
+    click.echo(page)
+
+
+@report.command("table")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+def report_table(runs: tuple[Path, ...]) -> None:
+    """Print the recalls of RUN folders with 95 % intervals and chance."""
+    from unimo.report.results import as_text
+    from unimo.report.run_folder import open_runs
+
+    click.echo(as_text(open_runs(runs)))
+
+
+@main.group()
 def port() -> None:
     """Checkpoints of the original releases."""
 
@@ -162,3 +193,7 @@ def verify(checkpoint_dir: Path, config_file: Path, golden: Path, system: str, t
         click.echo(f"{compared.name:<24} {compared.difference:10.3e}  {compared.values:>9} values  {verdict}")
     if not all(compared.within(tolerance) for compared in comparisons):
         raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main(prog_name="unimo")

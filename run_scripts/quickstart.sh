@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# UNIMO from nothing on two CPU cores: real pictures and captions, region features, hard negatives, pre-training on three
+# streams, zero-shot and fine-tuned retrieval beside fine-tuning without pre-training, and a page to look at.
+#   bash run_scripts/quickstart.sh
+# Run again after an interruption: every stage goes on where it was.
+# Variables: OUTPUT (default runs/quickstart), DATA (default data/quickstart), SOURCE (auto, debian or openclipart: where
+# pictures come from), PRETRAIN_STEPS, FINETUNE_STEPS, LIMIT (records of each kind; for a try), NPROC (processes), and
+# those of setup.sh.
+set -euo pipefail
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$repo/run_scripts/setup.sh" data,report
+cd "$repo"
+OUTPUT=${OUTPUT:-runs/quickstart} DATA=${DATA:-data/quickstart} SOURCE=${SOURCE:-auto}
+export NPROC=${NPROC:-2}
+source "$repo/run_scripts/env.sh"
+
+step() { # print a command, run it, and tell how long it took
+  printf '\n== %s\n' "$*"
+  local start=$SECONDS
+  "$@"
+  printf '== done in %d s\n' $((SECONDS - start))
+}
+launch() { step bash "$repo/run_scripts/launch.sh" "$@"; }
+
+data=(data.pairs="$DATA/pairs.jsonl" data.rewrites="$DATA/rewrites.jsonl" data.images="$DATA/images.jsonl"
+  data.texts="$DATA/texts.jsonl" data.regions="$DATA/regions"
+  tokenizer="$DATA/minilm" initialise_from="$DATA/minilm/model.safetensors")
+pretrain=model_configs/pretrain/unimo_quickstart.yaml
+finetune=(finetune retrieval model_configs/finetune/retrieval_quickstart.yaml
+  pairs="$DATA/pairs.jsonl" regions="$DATA/regions" engine.steps="${FINETUNE_STEPS:-150}")
+
+step python -m data_prep minilm "$DATA/minilm"
+step python -m data_prep demo "$DATA" --source "$SOURCE" ${LIMIT:+--limit "$LIMIT"}
+step python -m data_prep regions --pairs "$DATA/pairs.jsonl" --images "$DATA/images.jsonl" --out "$DATA/regions"
+step python -m data_prep rewrite --pairs "$DATA/pairs.jsonl" --out "$DATA/rewrites.jsonl"
+
+launch pretrain "$pretrain" "${data[@]}" engine.steps="${PRETRAIN_STEPS:-500}" --output "$OUTPUT/pretrain"
+step unimo evaluate retrieval "$OUTPUT/pretrain" --pairs "$DATA/pairs.jsonl" --regions "$DATA/regions" \
+  --rewrites "$DATA/rewrites.jsonl" --max-tokens 32 --max-regions 6 --label "zero-shot" --output "$OUTPUT/zero_shot"
+launch "${finetune[@]}" --model "$OUTPUT/pretrain" --label "fine-tuned" --output "$OUTPUT/finetuned"
+step unimo init "$pretrain" "${data[@]}" --output "$OUTPUT/start"
+launch "${finetune[@]}" --model "$OUTPUT/start" --label "fine-tuned without pre-training" --output "$OUTPUT/not_pretrained"
+
+runs=("$OUTPUT/pretrain" "$OUTPUT/zero_shot" "$OUTPUT/finetuned" "$OUTPUT/not_pretrained")
+step unimo report run "${runs[@]}" --output "$OUTPUT/report.html"
+printf '\n'
+unimo report table "${runs[@]}"
+printf '\n%s\n' "$repo/${OUTPUT#"$repo/"}/report.html"

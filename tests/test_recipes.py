@@ -1,0 +1,70 @@
+"""Every recipe and every script that ships: each loads, and each script runs on the small set."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from unimo.config import ROOT, load
+from unimo.finetune.retrieval import RetrievalRecipe
+from unimo.pretrain.recipe import PretrainRecipe
+
+SCHEMAS = {"pretrain": PretrainRecipe, "finetune": RetrievalRecipe}
+RECIPES = sorted(p for kind in SCHEMAS for p in (ROOT / "model_configs" / kind).rglob("*"))
+SCRIPTS = sorted((ROOT / "run_scripts").rglob("*.sh"))
+TASKS = {"finetune/retrieval/Flickr30k/run.sh", "finetune/retrieval/Flickr30k_large/run.sh", "pretrain/unimo_base.sh"}
+
+
+def test_nothing_ships_unseen():
+    assert len(RECIPES) == 5 and all(p.suffix == ".yaml" for p in RECIPES)
+    others = {"env.sh", "launch.sh", "quickstart.sh", "setup.sh", "test.sh"}
+    assert {str(p.relative_to(ROOT / "run_scripts")) for p in SCRIPTS} == TASKS | others
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_recipe_loads_and_says_where_it_comes_from(path: Path):
+    recipe = load(SCHEMAS[path.parent.name], path)
+    if "quickstart" in path.stem:
+        assert recipe.paper is None and "Not a row of the paper" in path.read_text()
+    else:
+        assert recipe.paper.table and recipe.paper.row and recipe.paper.hardware and recipe.paper.hours
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: str(p.relative_to(ROOT / "run_scripts")))
+def test_script_is_safe_shell(path: Path):
+    subprocess.run(["bash", "-n", path], check=True)
+    if path.name != "env.sh":  # sourced: it must not change the options of the shell that sources it
+        assert "set -euo pipefail" in path.read_text()
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_task_script_runs_on_the_small_set(name: str, small_recipe: dict, small_world: Path, tmp_path: Path):
+    """The paper's recipe with a small model and data, five updates; started from another folder."""
+    start = tmp_path / "start.yaml"
+    start.write_text(yaml.safe_dump(small_recipe))
+    environment = {**os.environ, "OUTPUT": str(tmp_path / "run"), "MODEL": str(tmp_path / "start"), "NPROC": "1"}
+    small = ["engine.steps=5", "engine.eval_every=0", "engine.log_every=1"]
+    if name.startswith("pretrain"):
+        small_model = yaml.safe_dump(small_recipe["model"])
+        (tmp_path / "model.yaml").write_text(small_model)
+        data = [f"data.{key}={value}" for key, value in small_recipe["data"].items()]
+        small += [f"model={tmp_path}/model.yaml", f"tokenizer={small_recipe['tokenizer']}", "engine.amp=none", *data]
+    else:
+        subprocess.run(["unimo", "init", start, "--output", tmp_path / "start"], check=True, capture_output=True)
+        small += [f"pairs={small_world}/pairs.jsonl", f"regions={small_world}/regions", "captions_per_batch=4"]
+    command = ["bash", ROOT / "run_scripts" / name, *small]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "run: python" in done.stderr, "the resolved command is printed"
+    assert (tmp_path / "run" / "checkpoints" / "step_00000005" / "COMPLETE").is_file()
+
+
+def test_task_script_fails_with_the_exit_code_of_a_wrong_config(tmp_path: Path):
+    script = ROOT / "run_scripts" / "pretrain" / "unimo_base.sh"
+    environment = {**os.environ, "OUTPUT": str(tmp_path / "run")}
+    command = ["bash", script, "no_such_key=1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "no_such_key: unknown key" in done.stderr and "Traceback" not in done.stderr
