@@ -19,10 +19,15 @@ def provenance() -> dict[str, Any]:
         "command": shlex.join(["unimo", *sys.argv[1:]]),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "versions": versions(),
         "hardware": describe(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that numbers depend on, of those that are installed."""
+    return {name: version for name in PACKAGES if (version := _version(name))}
 
 
 def _git(*arguments: str) -> str | None:

@@ -56,6 +56,14 @@ def test_data_parallel_equals_one_process(start, one_process, tmp_path):
     assert_equal(tmp_path / "run", one_process)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_unimo_on_two_processes_equals_one(start, tmp_path, recompute):
+    unimo = {"unimo": {"recompute": recompute}}
+    assert start(tmp_path / "one", options() | unimo).wait() == [0]
+    assert start(tmp_path / "two", options(accumulate=2) | unimo, ranks=2).wait() == [0, 0]
+    assert_equal(tmp_path / "two", tmp_path / "one")
+
+
 def test_sharding_equals_one_process_and_resumes_bit_equal(start, one_process, tmp_path):
     sharded = options(sharding=1, accumulate=2)
     assert start(tmp_path / "straight", sharded, ranks=2).wait() == [0, 0]
@@ -80,11 +88,11 @@ def test_processes_that_disagree_do_not_start(start, tmp_path):
 
 
 def test_a_hang_becomes_an_error_with_rank_and_place(start, tmp_path):
-    quick = options(hang_timeout=3)
+    quick = options(hang_timeout=10)
     job = start(tmp_path / "run", [quick, quick | {"data": {"pause": 1000}}], ranks=2)
     assert job.wait() == [1, 1]
-    assert "rank 0 of 2 made no progress for 3 s at: counts of step 1" in job.log(0)
-    assert "rank 1 of 2 made no progress for 3 s at: data of step 1" in job.log(1)
+    assert "rank 0 of 2 made no progress for 10 s at: counts of step 1" in job.log(0)
+    assert "rank 1 of 2 made no progress for 10 s at: data of step 1" in job.log(1)
     assert "in next" in job.log(1), "where it hangs"
 
 

@@ -66,6 +66,22 @@ def test_evaluation_is_logged_and_the_best_checkpoint_kept(tmp_path):
     assert best == {"step": 2, "metrics": {"recall": 0.9}}
 
 
+def test_evaluating_changes_no_weight(tmp_path):
+    """Not even if it leaves the task in evaluation mode and draws random numbers."""
+    paddle.seed(0)
+    task = TinyTask(dropout=0.3)
+
+    def evaluate() -> dict[str, float]:
+        task.eval()
+        return {"recall": paddle.rand([1]).item()}
+
+    run(tmp_path / "with", [Evaluation(evaluate, "recall")], task=task, eval_every=2)
+    paddle.seed(0)
+    run(tmp_path / "without", task=TinyTask(dropout=0.3))
+    ours, theirs = (checkpoint.folder_of(tmp_path / name, 6) / checkpoint.MODEL for name in ("with", "without"))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
 def test_visualdl_gets_every_number(tmp_path):
     pytest.importorskip("visualdl", reason="pip install 'unimo-paddle[report]'")
     from visualdl import LogReader

@@ -16,6 +16,7 @@ from unimo.config import validate
 from unimo.engine.loop import train
 from unimo.engine.settings import EngineConfig
 from unimo.errors import UnimoError
+from unimo.models.unimo import Regions, Text, Unimo, UnimoConfig
 from unimo.readers.batching import Batch
 
 NO_LABEL = -100
@@ -51,6 +52,42 @@ class TinyTask(nn.Layer):
             losses["regions"] = F.cross_entropy(
                 self.model.regions(states), labels, reduction="sum", ignore_index=NO_LABEL
             )
+        return losses
+
+
+class UnimoTask(nn.Layer):
+    """The same objectives by the smallest UNIMO, whose layers have gradients of their own (PyLayers) on the CPU."""
+
+    def __init__(self, dropout: float = 0.0, recompute: bool = False):
+        super().__init__()
+        config = UnimoConfig(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            vocab_size=8,
+            max_position_embeddings=8,
+            image_embedding_size=4,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            recompute=recompute,
+        )
+        self.model, self.weights = Unimo(config, ("lm", "region_feature")), {"words": 1.0, "regions": 0.5}
+
+    def forward(self, batch: Batch) -> dict[str, paddle.Tensor]:
+        n, words = len(batch.ids), paddle.to_tensor(batch.inputs["word"])
+        features = paddle.to_tensor(batch.inputs["x"]).reshape([n, 2, 4])
+        text = Text(
+            (words.unsqueeze(1) + paddle.arange(3)) % 8, paddle.arange(2, 5).expand([n, 3]), paddle.ones([n, 3])
+        )
+        regions = Regions(features, paddle.zeros([n, 2, 5]), paddle.ones([n, 2]))
+        encoded = self.model(text if "words" in batch.counts else None, regions if "regions" in batch.counts else None)
+        losses = {}
+        if "words" in batch.counts:
+            losses["words"] = F.cross_entropy(self.model.lm_logits(encoded.text[:, 1]), words, reduction="sum")
+        if "regions" in batch.counts:
+            kept = paddle.to_tensor(batch.inputs["region"] != NO_LABEL).astype("float32").unsqueeze(1)
+            error = self.model.region_feature(encoded.regions[:, 1]) - features[:, 1]
+            losses["regions"] = (error.square() * kept).sum()
         return losses
 
 
@@ -90,11 +127,11 @@ class TinyData:
 
 
 def run(output: str | Path, options: dict[str, Any]) -> int:
-    """Train with `options`: `engine` settings and perhaps `dropout` and TinyData's arguments; the exit code."""
+    """Train with `options`: `engine` settings and perhaps `dropout`, `unimo` and `data` (arguments); the exit code."""
     try:
         config = validate(EngineConfig, {"steps": 6, "learning_rate": 0.01, **options["engine"]}, "tiny")
         paddle.seed(0)
-        task = TinyTask(options.get("dropout", 0.0))
+        task = (UnimoTask if "unimo" in options else TinyTask)(options.get("dropout", 0.0), **options.get("unimo", {}))
         train(task, TinyData(config.accumulate, **options.get("data", {})), config, output)
     except UnimoError as error:
         print(f"error: {error}", file=sys.stderr)

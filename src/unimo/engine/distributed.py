@@ -5,6 +5,7 @@ objects are reduced: gloo's float16 sums are wrong in Paddle 3.3.1.
 """
 
 import faulthandler
+import math
 import os
 import sys
 import threading
@@ -108,7 +109,7 @@ class Watchdog:
     """Ends this process with exit code 1 when it stays at one place too long, naming rank and place.
 
     A rank that waits in a collective for another that hangs would wait for ever; the launcher ends the job as soon as
-    one process is gone.
+    one process is gone. One process alone is not watched, and no one is in events: an evaluation may take hours.
     """
 
     def __init__(self, world: World, seconds: float):
@@ -120,8 +121,13 @@ class Watchdog:
         """Note progress: the process is alive and now at `place`."""
         self._place, self._since = place, time.monotonic()
 
+    def pause(self) -> None:
+        """Watch no more until the next `at`."""
+        self._place, self._since = f"events after: {self._place}", math.inf
+
     def __enter__(self) -> "Watchdog":
-        threading.Thread(target=self._watch, daemon=True).start()
+        if self.world.size > 1:
+            threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -7,7 +7,7 @@ folder does so on rank 0 only.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -55,9 +55,9 @@ class LogFile:
         self._file: TextIO | None = None
         if run.world.rank == 0:
             path = run.run_dir / "log.jsonl"
-            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= run.step]
+            kept = [record for record in _whole_records(path) if record["step"] <= run.step]
             with atomic_write(path) as file:
-                file.writelines(f"{line}\n".encode() for line in kept)
+                file.writelines(f"{json.dumps(record)}\n".encode() for record in kept)
             self._file = open(path, "a", encoding="utf-8")
 
     def on_log(self, run: Run) -> None:
@@ -73,9 +73,13 @@ class LogFile:
             self._file.close()
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Lines of a log; the last one is dropped if a kill cut it short."""
-    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+def _whole_records(path: Path) -> Iterator[dict[str, Any]]:
+    """Records of a log up to the first line that a kill or a power cut left broken."""
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
 
 
 class Progress:

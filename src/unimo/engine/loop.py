@@ -6,7 +6,6 @@ update for this rank; same number and stream on all ranks), `state()` and `resto
 """
 
 import hashlib
-import importlib.metadata
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from unimo.engine.settings import EngineConfig
 from unimo.engine.stop import StopRequest
 from unimo.engine.trainer import Trainer
 from unimo.errors import ConfigError, DataError, NonFiniteError, Preempted, UnimoError
+from unimo.provenance import versions
 
 STATUS = {Preempted: "preempted", NonFiniteError: "non_finite"}
 
@@ -60,7 +60,7 @@ def train(
         watchdog.at("connecting the processes")
         world.connect(config.sharding)
         settings, fingerprint = config.model_dump(mode="json"), data.fingerprint
-        facts = {"data_fingerprint": fingerprint, "packages": _packages(), "model": _signature(task.model)}
+        facts = {"data_fingerprint": fingerprint, "packages": versions(), "model": _signature(task.model)}
         world.check_same(facts | {f"config.{key}": value for key, value in settings.items()})
         identity = {"data_fingerprint": fingerprint, "world_size": world.size, "config": settings}
         trainer = Trainer(task, data, config, world, watchdog, identity, write_extras)
@@ -69,13 +69,12 @@ def train(
         watchdog.at("resuming")
         trainer.resume(run)
         run.emit("on_start")
-        task.train()
         try:
             while run.step < config.steps:
                 record = trainer.update(run.step)
                 run.step += 1
-                watchdog.at(f"events of step {run.step}")
                 stopping = world.sum([float(stop.made)])[0] > 0
+                watchdog.pause()
                 if run.step % config.log_every == 0 or run.step == config.steps:
                     run.log(record)
                 run.emit("on_step")
@@ -120,11 +119,6 @@ def _check_device(config: EngineConfig) -> None:
             f"amp is {config.amp} but this process computes on {paddle.device.get_device()}, where Paddle would "
             "ignore it silently; set amp=none, or run on a GPU"
         )
-
-
-def _packages() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in ("unimo-paddle", "numpy", "safetensors")}
-    return {"python": sys.version.split()[0], "paddle": paddle.__version__, **versions}
 
 
 def _signature(model: nn.Layer) -> str:

@@ -90,7 +90,7 @@ class Optimizer:
             scaler.step(self.outer)
         scaler.update()
         for parameter in self.parameters.values():
-            parameter.clear_gradient(set_to_zero=False)  # zeros that stay would differ from none after a resume
+            parameter.clear_gradient(set_to_zero=False)  # freed, so that the next backward pass need not add to it
 
     def shapes(self) -> dict[str, list[int]]:
         """Name and shape of every float32 tensor of the state, in the order of `state`."""

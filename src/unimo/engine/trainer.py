@@ -67,6 +67,7 @@ class Trainer:
             NonFiniteError: a loss or the gradient norm is inf or nan; no weight was changed.
         """
         started = time.monotonic()
+        self.task.train()  # an evaluation may have left it otherwise
         self.watchdog.at(f"data of step {step + 1}")
         batches = self.data.next()
         if len(batches) != self.config.accumulate:
@@ -161,6 +162,7 @@ class Trainer:
         for _ in moments:  # the other ranks' part in gathering them, and the rest after a failure
             pass
         failure = self.world.broadcast(failure)
+        self.watchdog.pause()
         if failure:
             raise CheckpointError(failure)
         self.saved_step = run.step
