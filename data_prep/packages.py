@@ -51,6 +51,8 @@ def fetch(name: str, cache: Path | None = None, log: Callable[[str], None] = pri
         DataError: the client is missing or failed (offline), or a known version has another hash.
     """
     entry = CATALOGUE[name]
+    if entry["client"] == "apt" and not shutil.which("dpkg-deb"):  # needed to read a cached archive, too
+        raise DataError(f"{name} is a Debian package, and this machine has no dpkg-deb")
     folder = cache_folder(cache) / "packages" / name
     archives = sorted(folder.glob("[!.]*.*"))
     if not archives:
@@ -105,8 +107,8 @@ def _apt(name: str, _: str, folder: Path) -> None:
 
     Lists are absent in fresh containers, and old ones name versions that the mirrors no longer have.
     """
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise DataError(f"{name} is a Debian package, and this machine has no apt-get and dpkg-deb")
+    if not shutil.which("apt-get"):
+        raise DataError(f"{name} is a Debian package, and this machine has no apt-get")
     # apt run by root would step down to a user that may not write here
     options = ["-q", "-o", "Acquire::Retries=3", "-o", f"APT::Sandbox::User={getpass.getuser()}"]
     if _run(["apt-get", *options, "download", name], folder) is None:
