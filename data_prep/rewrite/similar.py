@@ -34,15 +34,16 @@ def vectorizer(training: Sequence[str]) -> TfidfVectorizer:
 def similar(captions: Captions, numbers: Sequence[int], most: int, seeds: Sequence[int]) -> Iterator[list[dict]]:
     """For each caption `numbers[i]` the `most` similar ones of other images, best first, no text twice.
 
-    Where too few share a word, others are drawn at random (score 0).
+    Where too few share a word, others are drawn at random (score 0). Ours: a caption all of whose words the own
+    captions have is left out ("A snowman." for "A snowman with a broom."), since it is likely true of the image.
 
     Args:
         seeds: one a caption; decides between equals and draws the rest.
     """
     keys = [normalise(text) for text in captions.texts]
-    own: dict[str, set[str]] = {}  # image -> its captions
+    own: dict[str, set[str]] = {}  # image -> the words of its captions
     for image_id, key in zip(captions.image_ids, keys):
-        own.setdefault(image_id, set()).add(key)
+        own.setdefault(image_id, set()).update(key.split())
     transposed = captions.rows.T.tocsr()
     for first in range(0, len(numbers), _BLOCK):
         block = numbers[first : first + _BLOCK]
@@ -55,15 +56,15 @@ def similar(captions: Captions, numbers: Sequence[int], most: int, seeds: Sequen
             drawn = rng.integers(len(keys), size=4 * most)
             ranked = [(columns[i], float(values[i])) for i in by_score] + [(i, 0.0) for i in drawn]
             image_id = captions.image_ids[number]
-            yield _best(captions, keys, ranked, most, image_id, set(own[image_id]))
+            yield _best(captions, keys, ranked, most, own[image_id])
 
 
-def _best(captions: Captions, keys: list[str], ranked, most: int, image_id: str, used: set[str]) -> list[dict]:
-    found = []
+def _best(captions: Captions, keys: list[str], ranked, most: int, own: set[str]) -> list[dict]:
+    found, used = [], set()
     for i, score in ranked:
         if len(found) == most:
             break
-        if captions.image_ids[i] != image_id and keys[i] not in used:
+        if keys[i] not in used and not own.issuperset(keys[i].split()):  # the image's own captions fall out here too
             used.add(keys[i])
             source = {"image_id": captions.image_ids[i], "caption_id": captions.caption_ids[i]}
             found.append({"text": captions.texts[i], "kind": "tfidf", **source, "score": round(score, 4)})

@@ -1,6 +1,9 @@
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -68,21 +71,22 @@ def test_the_cache_folder_follows_argument_environment_and_home(tmp_path, monkey
 
 @pytest.mark.heavy
 @pytest.mark.skipif(not shutil.which("apt-get"), reason="no apt-get on this machine")
-def test_apt_needs_neither_root_nor_package_lists(tmp_path):
+def test_apt_needs_neither_root_nor_package_lists():
     """As the user nobody, with an empty folder bound over the system's lists, in a mount namespace of its own."""
     if os.geteuid() != 0:
         pytest.skip("needs root to become another user")
-    (tmp_path / "lists" / "partial").mkdir(parents=True)
-    (tmp_path / "cache").mkdir()
-    shutil.chown(tmp_path / "cache", "nobody")
-    for folder in (tmp_path, *tmp_path.parents):
-        folder.chmod(folder.stat().st_mode | 0o055)
-    program = (
-        "import os, sys; from pathlib import Path; from data_prep.packages import fetch; os.setgid(65534); "
-        "os.setgroups([]); os.setuid(65534); print(fetch('gcompris-qt-data', Path(sys.argv[1])).version)"
-    )
-    script = f'mount --bind {tmp_path}/lists /var/lib/apt/lists && exec "$@"'
-    command = ["unshare", "-m", "sh", "-c", script, "sh", os.sys.executable, "-c", program, str(tmp_path / "cache")]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "USER": "nobody"})
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "cache" / "apt" / "state" / "lists").is_dir()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "lists" / "partial").mkdir(parents=True)
+        (folder / "cache").mkdir()
+        shutil.chown(folder / "cache", "nobody")
+        program = (
+            "import os, sys; from pathlib import Path; from data_prep.packages import fetch; os.setgid(65534); "
+            "os.setgroups([]); os.setuid(65534); print(fetch('gcompris-qt-data', Path(sys.argv[1])).version)"
+        )
+        script = f'mount --bind {folder}/lists /var/lib/apt/lists && exec "$@"'
+        command = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", program, str(folder / "cache")]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "USER": "nobody"})
+        assert done.returncode == 0, done.stderr
+        assert (folder / "cache" / "apt" / "state" / "lists").is_dir()

@@ -134,7 +134,9 @@ def test_similar_captions_are_of_other_images_of_the_same_split(rewrites, record
         found = [n for n in rewrite.negatives if n.kind == "tfidf"]
         assert len(found) == 5  # captions without any node have them as well
         assert len({normalise(n.text) for n in found} | {normalise(rewrite.caption)}) == 6
+        own = set(normalise(" ".join(c for p in records if p.image_id == rewrite.image_id for c in p.captions)).split())
         for negative in found:
+            assert not own.issuperset(normalise(negative.text).split())  # it would likely be true of the image
             assert negative.image_id != rewrite.image_id and captions[negative.caption_id] == negative.text
             assert split[negative.image_id] == split[rewrite.image_id]
         assert [n.score for n in found] == sorted((n.score for n in found), reverse=True)
