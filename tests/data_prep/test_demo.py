@@ -36,7 +36,7 @@ def test_the_files_are_what_the_readers_read(demo):
         read_texts(out / "texts.jsonl"),
     )
     splits = [pair.split for pair in pairs]
-    assert (splits.count("test"), splits.count("dev"), len(texts)) == (12, 6, 60)
+    assert (splits.count("test"), splits.count("dev"), len(texts)) == (12, 6, 20_000)
     assert len(pairs) + len(images) == 60 and len(images) == 7
     assert {p.image_id for p in pairs}.isdisjoint(i.image_id for i in images)
     for record in [*pairs, *images]:

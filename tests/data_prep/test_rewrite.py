@@ -1,7 +1,5 @@
 import json
 import random
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -196,19 +194,3 @@ def test_without_training_captions_there_is_nothing_to_learn(write_pairs, shippe
     pairs = write_pairs(tmp_path, shipped[:3], ("test",))
     with pytest.raises(DataError, match="training captions"):
         build(pairs, tmp_path / "rewrites.jsonl")
-
-
-def test_a_missing_parser_is_one_clear_error(pairs, tmp_path):
-    program = (
-        "import sys; sys.modules['sng_parser'] = None; from data_prep.__main__ import main; "
-        f"main(['rewrite', '--pairs', {str(pairs)!r}, '--out', {str(tmp_path / 'r.jsonl')!r}])"
-    )
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 2 and "pip install -e '.[data]'" in done.stderr and "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("name", ["demo", "regions", "rewrite"])
-def test_help_shows_an_example(stage, name):
-    done = stage(name, "--help")
-    assert done.returncode == 0 and f"Example: python -m data_prep {name}" in done.stdout

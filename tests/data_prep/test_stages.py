@@ -1,0 +1,45 @@
+"""What all stages share: help, errors and exit codes of the command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def without(module: str, *arguments: object) -> subprocess.CompletedProcess:
+    """Run a stage in a process where `module` is not installed."""
+    program = f"import sys; sys.modules[{module!r}] = None; from data_prep.__main__ import main; main(sys.argv[1:])"
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("name", ["demo", "regions", "rewrite"])
+def test_help_shows_an_example(stage, name):
+    done = stage(name, "--help")
+    assert done.returncode == 0 and f"Example: python -m data_prep {name}" in done.stdout
+
+
+@pytest.mark.parametrize("module, name", [("scipy", "demo"), ("sng_parser", "rewrite"), ("sklearn", "rewrite")])
+def test_a_missing_package_is_named_with_its_cure(module, name, write_pairs, shipped, tmp_path):
+    pairs = write_pairs(tmp_path, shipped[:2])
+    arguments = [tmp_path / "out"] if name == "demo" else ["--pairs", pairs, "--out", tmp_path / "r.jsonl"]
+    done = without(module, name, *arguments)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert module in done.stderr and "pip install -e '.[data]'" in done.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_error(stage, write_pairs, shipped, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    pairs = write_pairs(tmp_path, shipped[:2])
+    done = stage("rewrite", "--pairs", pairs, "--out", tmp_path / "file" / "rewrites.jsonl")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"error: {tmp_path / 'file'}: " in done.stderr
+
+
+def test_a_missing_list_of_pictures_is_one_clear_error(stage, tmp_path):
+    done = stage("rewrite", "--pairs", tmp_path / "none.jsonl", "--out", tmp_path / "rewrites.jsonl")
+    assert done.returncode == 2 and "cannot read" in done.stderr and "Traceback" not in done.stderr
