@@ -157,7 +157,7 @@ def _read(path: Path, schema: type[R], key: str) -> dict[int, R]:
         try:
             records[number] = schema.model_validate_json(line)
         except ValidationError as error:
-            problems += [f"line {number}: {_problem(e)}" for e in error.errors(include_url=False)]
+            problems += [f"line {number}: {problem(e)}" for e in error.errors(include_url=False)]
             continue
         value = getattr(records[number], key)
         if value in seen:
@@ -169,7 +169,8 @@ def _read(path: Path, schema: type[R], key: str) -> dict[int, R]:
     return records
 
 
-def _problem(error: Any) -> str:
+def problem(error: Any) -> str:
+    """One of a ValidationError's errors in words: key, what is wrong, what was got."""
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "missing":
         return f"key {where!r} is missing"

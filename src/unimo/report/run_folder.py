@@ -1,0 +1,175 @@
+"""What a run folder holds, read and checked. Every file may be missing: a pre-training run has no gallery."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import ConfigDict, FiniteFloat, ValidationError
+
+from unimo.errors import DataError
+from unimo.evaluate.retrieval import Recall
+from unimo.readers.annotations import SHOWN, Negative, Positive, Record, problem
+
+FILES = ("config.yaml", "log.jsonl", "state.json", "metrics.json", "gallery.json")
+
+
+class LogRecord(Record):
+    """A line of log.jsonl: an update (with `losses`) or an evaluation (with `metrics`)."""
+
+    step: int
+    stream: str = ""
+    losses: dict[str, float] = {}  # objective -> mean over its items
+    total: float | None = None
+    lr: float | None = None
+    grad_norm: float | None = None
+    items_per_s: float | None = None
+    metrics: dict[str, float] = {}
+
+
+class State(Record):
+    """state.json: how the run stands."""
+
+    status: str
+    exit_code: int | None = None
+    message: str = ""
+
+
+class Metrics(Record):
+    """metrics.json: the recalls of one split; further keys (model, seed) are shown as provenance."""
+
+    model_config = ConfigDict(extra="allow")
+    task: Literal["retrieval"]
+    label: str
+    split: str
+    captions: int
+    images: int
+    metrics: dict[str, Recall]
+    provenance: dict[str, Any] = {}
+
+
+class RankedImage(Record):
+    """An image that a caption found; paths are relative to the gallery's folder, or absolute."""
+
+    image_id: str
+    image: str
+    score: float
+    hit: bool
+
+
+class RankedCaption(Record):
+    """A caption with its own image and the images found for it, best first."""
+
+    caption_id: str
+    caption: str
+    image_id: str
+    image: str
+    top: list[RankedImage]
+
+
+class RewrittenCaption(Record):
+    """A caption with its X+ and X-."""
+
+    caption: str
+    positives: list[Positive]
+    negatives: list[Negative]
+
+
+class Gallery(Record):
+    """gallery.json: what a person wants to look at. `candidates`: kind -> caption id -> match scores."""
+
+    captions: list[RankedCaption] = []
+    candidates: dict[str, dict[str, list[FiniteFloat]]] = {}
+    rewrites: list[RewrittenCaption] = []
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run with what its folder holds; None or empty where there is no file."""
+
+    path: Path
+    name: str  # short, unique among the runs of a report
+    config: str | None
+    log: list[LogRecord]
+    state: State | None
+    metrics: Metrics | None
+    gallery: Gallery | None
+
+    @property
+    def updates(self) -> list[LogRecord]:
+        """The log's optimiser updates."""
+        return [record for record in self.log if record.losses]
+
+    @property
+    def evaluations(self) -> list[LogRecord]:
+        """The log's evaluations on the way."""
+        return [record for record in self.log if record.metrics]
+
+
+def open_runs(paths: Sequence[Path]) -> list[RunFolder]:
+    """Read run folders, in the order given.
+
+    Raises:
+        DataError: a folder that is none or holds no file of a run, or a file that is not what the engine writes.
+    """
+    return [_open(path, name) for path, name in zip(paths, _names(paths))]
+
+
+def _open(path: Path, name: str) -> RunFolder:
+    if not any((path / file).is_file() for file in FILES):
+        reason = "holds none of the files of a run" if path.is_dir() else "is not a folder"
+        raise DataError(f"{path} {reason}; looked for {', '.join(FILES)}. Give the folder after a command's --output")
+    config = _content(path / "config.yaml")
+    return RunFolder(
+        path=path,
+        name=name,
+        config=config and config.decode("utf-8", errors="replace"),
+        log=_read_log(path / "log.jsonl"),
+        state=_read(path / "state.json", State),
+        metrics=_read(path / "metrics.json", Metrics),
+        gallery=_read(path / "gallery.json", Gallery),
+    )
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Each path from the folder that all have in common: the shortest names that differ."""
+    folders = [path.resolve() for path in paths]
+    common = Path(os.path.commonpath(folders))
+    return [folder.name if folder == common else str(folder.relative_to(common)) for folder in folders]
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+
+R = TypeVar("R", bound=Record)
+
+
+def _read(path: Path, schema: type[R]) -> R | None:
+    content = _content(path)
+    if content is None:
+        return None
+    try:
+        return schema.model_validate_json(content)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        shown = "".join(f"\n  - {problem(e)}" for e in found[:SHOWN])
+        raise DataError(
+            f"{path}: {len(found)} problem(s); write it again with the command that made it{shown}"
+        ) from None
+
+
+def _read_log(path: Path) -> list[LogRecord]:
+    """Records of a log. A last line without its line end is left out: the run is still writing it, or was killed."""
+    records = []
+    for number, line in enumerate((_content(path) or b"").split(b"\n")[:-1], start=1):
+        try:
+            records.append(LogRecord.model_validate_json(line))
+        except ValidationError as error:
+            wrong = "; ".join(problem(e) for e in error.errors(include_url=False))
+            raise DataError(f"{path} line {number}: {wrong}; remove the line") from None
+    return records

@@ -1,0 +1,75 @@
+"""Reading run folders: what may be missing, and one clear error for what is broken."""
+
+import json
+from pathlib import Path
+
+import pytest
+from example_runs import evaluation, finetuning, metrics, pretraining, update, write
+
+from unimo.errors import DataError
+from unimo.report.run_folder import open_runs
+
+
+def test_any_file_may_be_missing(tmp_path: Path):
+    pretrained, evaluated, tuned = open_runs(
+        [pretraining(tmp_path / "pretrain"), evaluation(tmp_path / "zero_shot"), finetuning(tmp_path / "finetune")]
+    )
+    assert (len(pretrained.updates), len(pretrained.evaluations)) == (300, 3)
+    assert pretrained.metrics is None and pretrained.gallery is None
+    assert evaluated.log == [] and evaluated.config is None and evaluated.state is None
+    assert tuned.state.status == "done" and tuned.metrics.label == "fine-tuned" and tuned.config
+    assert [run.name for run in (pretrained, evaluated, tuned)] == ["pretrain", "zero_shot", "finetune"]
+
+
+def test_runs_of_the_same_name_are_told_apart(tmp_path: Path):
+    paths = [tmp_path / "seed1" / "run", tmp_path / "seed2" / "run", tmp_path]
+    for path in paths:
+        write(path / "state.json", {"status": "done"})
+    assert [run.name for run in open_runs(paths[:2])] == ["seed1/run", "seed2/run"]
+    assert [run.name for run in open_runs(paths[:1])] == ["run"]
+    assert [run.name for run in open_runs([tmp_path, paths[0]])] == [tmp_path.name, "seed1/run"]
+
+
+def test_a_folder_without_a_run_names_what_was_looked_for(tmp_path: Path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(DataError, match="holds none of the files of a run; looked for config.yaml, log.jsonl, state"):
+        open_runs([tmp_path])
+    with pytest.raises(DataError, match="none is not a folder; looked for"):
+        open_runs([tmp_path / "none"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{'step': 1}", "log.jsonl line 2: Invalid JSON"),
+        ("", "log.jsonl line 2: Invalid JSON"),
+        ("[]", "log.jsonl line 2: Input should be an object"),
+        ('{"losses": {"mlm": "high"}}', "log.jsonl line 2: key 'step' is missing; losses.mlm: Input should be a valid"),
+    ],
+)
+def test_a_broken_log_line_is_named(tmp_path: Path, line: str, message: str):
+    good = json.dumps(update(1, "text", {"mlm": 1.0}))
+    (tmp_path / "log.jsonl").write_text(f"{good}\n{line}\n{good}\n")
+    with pytest.raises(DataError) as error:
+        open_runs([tmp_path])
+    assert message in str(error.value)
+
+
+def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path):
+    lines = [json.dumps(update(step, "text", {"mlm": 1.0})) for step in (1, 2)]
+    (tmp_path / "log.jsonl").write_text(f"{lines[0]}\n{lines[1][:20]}")
+    (run,) = open_runs([tmp_path])
+    assert [record.step for record in run.log] == [1]
+
+
+def test_broken_results_are_named_with_their_key(tmp_path: Path):
+    write(tmp_path / "metrics.json", metrics("x", 0.1) | {"task": "captioning", "images": "12"})
+    with pytest.raises(DataError, match=r"(?s)metrics.json: 2 problem.*- task: .*'captioning'.*- images: .*integer"):
+        open_runs([tmp_path])
+    (tmp_path / "metrics.json").unlink()
+    (tmp_path / "gallery.json").write_text('{"captions": [')
+    with pytest.raises(DataError, match="gallery.json: 1 problem.*\n.*Invalid JSON"):
+        open_runs([tmp_path])
+    (tmp_path / "gallery.json").write_text('{"candidates": {"original": {"cat#0": [NaN]}}}')
+    with pytest.raises(DataError, match="candidates.original.cat#0.0: Input should be a finite number"):
+        open_runs([tmp_path])
