@@ -1,7 +1,9 @@
 """One process or two, with and without sharding and accumulation: the same numbers; and failures that end the job."""
 
 import json
+import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -82,7 +84,7 @@ def test_processes_that_disagree_do_not_start(start, tmp_path):
     job = start(tmp_path / "run", [options(), options(seed=2) | {"data": {"fingerprint": "other"}}], ranks=2)
     assert job.wait() == [2, 2]
     for rank in (0, 1):
-        assert "- config.seed: 1 on rank(s) [0]; 2 on rank(s) [1]" in job.log(rank)
+        assert "- seed: 1 on rank(s) [0]; 2 on rank(s) [1]" in job.log(rank)
         assert "- data_fingerprint: tiny-1 on rank(s) [0]; other on rank(s) [1]" in job.log(rank)
     assert state(tmp_path / "run")["exit_code"] == 2
 
@@ -91,9 +93,29 @@ def test_a_hang_becomes_an_error_with_rank_and_place(start, tmp_path):
     quick = options(hang_timeout=10)
     job = start(tmp_path / "run", [quick, quick | {"data": {"pause": 1000}}], ranks=2)
     assert job.wait() == [1, 1]
-    assert "rank 0 of 2 made no progress for 10 s at: counts of step 1" in job.log(0)
+    ended = "made no progress for 10 s|failed"  # whichever of the two is first ends the other
+    assert re.search(f"error: rank 0 of 2 ({ended}) at: counts of step 1", job.log(0))
     assert "rank 1 of 2 made no progress for 10 s at: data of step 1" in job.log(1)
     assert "in next" in job.log(1), "where it hangs"
+
+
+def test_signals_during_a_save_do_not_break_it(start, tmp_path):
+    """They interrupt the socket on which the other rank asks whether rank 0 has written."""
+    run, slow = tmp_path / "run", options(save_every=1, steps=50) | {"save_seconds": 0.5}
+    job = start(run, slow, ranks=2)
+    job.until(lambda: list((run / "checkpoints").glob(".*.tmp")))
+    for _ in range(40):
+        for rank in (0, 1):
+            if job.processes[rank].is_alive():
+                job.signal(signal.SIGTERM, rank)
+        time.sleep(0.01)
+    assert job.wait() == [75, 75], job.log(1)
+
+
+@pytest.mark.heavy
+def test_a_slow_save_is_waited_for(start, tmp_path):
+    """Longer than the 30 s after which gloo gives up."""
+    assert start(tmp_path / "run", options() | {"save_seconds": 35}, ranks=2).wait(120) == [0, 0]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -139,4 +139,4 @@ def test_a_checkpoint_of_another_run_is_refused_with_all_differences(start, stra
     assert all("- world_size: 1 in the checkpoint, 2 now" in job.log(rank) for rank in (0, 1))
     job = start(run, OPTIONS | {"data": {"fingerprint": "tiny-2"}})
     assert job.wait() == [2]
-    assert "- data_fingerprint: tiny-1 in the checkpoint, tiny-2 now" in job.log()
+    assert "- data_fingerprint: 'tiny-1' in the checkpoint, 'tiny-2' now" in job.log()

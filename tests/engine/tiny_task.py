@@ -127,12 +127,16 @@ class TinyData:
 
 
 def run(output: str | Path, options: dict[str, Any]) -> int:
-    """Train with `options`: `engine` settings and perhaps `dropout`, `unimo` and `data` (arguments); the exit code."""
+    """Train and return the exit code.
+
+    Options: `engine` settings, perhaps `dropout`, `unimo` and `data` (arguments of their classes), `save_seconds`.
+    """
     try:
         config = validate(EngineConfig, {"steps": 6, "learning_rate": 0.01, **options["engine"]}, "tiny")
         paddle.seed(0)
         task = (UnimoTask if "unimo" in options else TinyTask)(options.get("dropout", 0.0), **options.get("unimo", {}))
-        train(task, TinyData(config.accumulate, **options.get("data", {})), config, output)
+        data, pause = TinyData(config.accumulate, **options.get("data", {})), options.get("save_seconds", 0)
+        train(task, data, config, output, write_extras=lambda folder: time.sleep(pause))
     except UnimoError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

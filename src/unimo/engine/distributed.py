@@ -18,8 +18,10 @@ import numpy as np
 import paddle
 import paddle.distributed as dist
 from paddle import nn
+from paddle.base import core
 from paddle.distributed import fleet
 
+from unimo.engine.stop import signals_held_back
 from unimo.errors import ConfigError, UnimoError
 
 
@@ -28,6 +30,7 @@ class World:
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._meetings = 0
 
     def connect(self, sharding: int) -> None:
         """Start fleet; optimiser state is sharded over all processes or not at all."""
@@ -79,6 +82,21 @@ class World:
         values = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    def meet(self) -> None:
+        """Wait for every rank, after work that may take one of them long.
+
+        gloo's collectives give up after 30 s, which cannot be changed from Python; the store's counters do not.
+        """
+        if self.size == 1:
+            return
+        self._meetings += 1
+        store, key = core.create_or_get_global_tcp_store(), f"unimo/meeting/{self._meetings}"
+        with signals_held_back():  # one that interrupts the store's socket makes it fail
+            store.add(key, 1)
+            while store.add(key, 0) < self.size:
+                time.sleep(0.02)
+        self.sum([0.0])  # rank 0 serves the store: it must not end before all have read it
 
     def broadcast_array(self, array: np.ndarray | None, shape: Sequence[int], source: int) -> np.ndarray:
         """The float32 array of rank `source` on every rank; the others pass None."""

@@ -139,7 +139,9 @@ class Evaluation:
     def on_step(self, run: Run) -> None:
         if not run.config.eval_every or run.step % run.config.eval_every:
             return
-        metrics = run.world.broadcast(self.evaluate())
+        metrics = self.evaluate()
+        run.world.meet()
+        metrics = run.world.broadcast(metrics)
         run.log({"step": run.step, "metrics": metrics})
         if run.best is None or metrics[self.metric] > run.best["metrics"][self.metric]:
             run.best = {"step": run.step, "metrics": metrics}

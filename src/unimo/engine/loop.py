@@ -59,10 +59,9 @@ def train(
         _check_device(config)
         watchdog.at("connecting the processes")
         world.connect(config.sharding)
-        settings, fingerprint = config.model_dump(mode="json"), data.fingerprint
-        facts = {"data_fingerprint": fingerprint, "packages": versions(), "model": _signature(task.model)}
-        world.check_same(facts | {f"config.{key}": value for key, value in settings.items()})
-        identity = {"data_fingerprint": fingerprint, "world_size": world.size, "config": settings}
+        identity = {"data_fingerprint": data.fingerprint, "weights": task.weights, "world_size": world.size}
+        identity |= config.model_dump(mode="json")
+        world.check_same(identity | {"packages": versions(), "model": _signature(task.model)})
         trainer = Trainer(task, data, config, world, watchdog, identity, write_extras)
         # the checkpoint comes last, so that resuming from it repeats no event of its step
         run = Run(config, run_dir, world, [LogFile(), Progress(), *events, Checkpoints()], trainer.save)

@@ -39,7 +39,7 @@ class EngineConfig(Config):
 
     amp: Literal["none", "bfloat16", "float16"] = "none"  # autocast level O1, GPU only; float16 scales the loss
     sharding: Literal[0, 1] = 0  # 1: each process keeps the moments of a part of the parameters (ZeRO stage 1)
-    hang_timeout: float = Field(1800.0, gt=0)  # seconds without progress after which a rank ends with an error
+    hang_timeout: float = Field(1800.0, gt=0)  # seconds; a rank stuck so long ends with an error (gloo: 30 in a step)
 
     @model_validator(mode="after")
     def _combination(self) -> "EngineConfig":

@@ -1,19 +1,21 @@
 """SIGTERM and SIGINT as a request that the loop honours after the running step."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
     """A context in which both signals only set `made`. The launcher repeats SIGTERM, so repeating changes nothing."""
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
     def __init__(self) -> None:
         self.made = False
 
     def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -22,3 +24,13 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.made = True
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Let both signals wait until the end of the block, where a system call of this thread must not be interrupted."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -150,7 +150,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "seed_rule": SEED_RULE,
             "best": run.best,
-            **self.identity,
+            "identity": self.identity,
         }
         moments, failure = self.optimizer.state(), None
         if self.world.rank == 0:
@@ -161,6 +161,7 @@ class Trainer:
                 failure = str(error)
         for _ in moments:  # the other ranks' part in gathering them, and the rest after a failure
             pass
+        self.world.meet()  # rank 0 may have written for minutes
         failure = self.world.broadcast(failure)
         self.watchdog.pause()
         if failure:
@@ -194,16 +195,11 @@ class Trainer:
         self.model = self.world.distributed_model(self.task)
 
     def _check_identity(self, folder: Path, state: dict[str, Any]) -> None:
-        ours, theirs = self.identity, {key: state[key] for key in self.identity}
+        theirs = state["identity"]
         problems = [
-            f"{key}: {theirs[key]} in the checkpoint, {ours[key]} now"
-            for key in ours
-            if key != "config" and ours[key] != theirs[key]
-        ]
-        problems += [
-            f"{key}: {theirs['config'].get(key)!r} in the checkpoint, {value!r} now"
-            for key, value in ours["config"].items()
-            if key not in FREE and theirs["config"].get(key) != value
+            f"{key}: {theirs.get(key)!r} in the checkpoint, {value!r} now"
+            for key, value in self.identity.items()
+            if key not in FREE and theirs.get(key) != value
         ]
         if problems:
             raise CheckpointError(
