@@ -27,17 +27,17 @@ def log(folder: Path) -> list[dict]:
 
 
 def test_losses_fall_and_the_checkpoint_is_complete(small_recipe, tmp_path):
-    code, output = run(small_recipe, tmp_path, "engine.steps=60", "engine.eval_every=30")
+    code, output = run(small_recipe, tmp_path, "engine.steps=150", "engine.learning_rate=3e-3", "engine.eval_every=75")
     assert code == 0, output
     records = [r for r in log(tmp_path) if "losses" in r]
-    assert len(records) == 60
+    assert len(records) == 150
     for name in small_recipe["weights"]:
         curve = [r["losses"][name] for r in records if name in r["losses"]]
-        assert np.mean(curve[-4:]) < np.mean(curve[:4]), name
+        assert np.mean(curve[-4:]) < 0.98 * np.mean(curve[:4]), name
     model, tokenizer = read_model(locate(tmp_path / "run"))
     assert model.heads == ("pool", "lm", "match", "region_feature", "region_class")
     assert tokenizer.decode(tokenizer.encode("a red cat")) == "a red cat"
-    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["engine"]["steps"] == 60
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["engine"]["steps"] == 150
     evaluations = [r["metrics"]["mean_recall"] for r in log(tmp_path) if "metrics" in r]
     assert len(evaluations) == 2
 

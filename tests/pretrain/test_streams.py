@@ -7,7 +7,7 @@ from unimo.config import validate
 from unimo.errors import ConfigError
 from unimo.pretrain.recipe import PretrainRecipe
 from unimo.pretrain.run import build_sources
-from unimo.pretrain.streams import candidate_rows
+from unimo.pretrain.streams import Candidate, candidate_rows
 from unimo.readers.batching import Batch, Stream
 from unimo.readers.tokenizer import load_tokenizer
 
@@ -19,7 +19,7 @@ def sources(small_recipe):
 
 
 def batches(source, count: int, rank: int = 0, world: int = 1) -> list[Batch]:
-    stream = Stream(source, 1024, seed=3, rank=rank, world=world, multiple=1)
+    stream = Stream(source, 4096, seed=3, rank=rank, world=world, multiple=1)
     return [stream.next() for _ in range(count)]
 
 
@@ -44,7 +44,7 @@ def test_counts_are_what_the_arrays_hold(sources):
                 assert len(inputs["regions"]["class_probs"]) == hidden.sum()
                 assert not hidden[:, 0].any(), "the image slot is never masked"
                 assert (hidden <= inputs["regions"]["mask"]).all(), "only real regions are masked"
-            assert counts == ({"cmcl": len(batch.ids)} if name == "pair" else {})
+            assert counts == ({"cmcl": 4 * len(batch.ids)} if name == "pair" else {})
 
 
 def test_both_language_objectives_occur(sources):
@@ -60,29 +60,50 @@ def test_masked_copies_do_not_reach_the_contrast(sources, small_world):
                 assert not (group["ids"] == tokenizer.mask_id).any()
 
 
-def test_candidates_of_each_pair_are_its_own(sources, small_world):
-    """Decode every candidate: X+ is the caption and its paraphrase, X- differs, retrieved ones come from the file."""
-    tokenizer = load_tokenizer(small_world / "vocabulary")
-    source = sources["pair"]
+def test_rows_hold_the_group_and_what_was_rewritten_and_retrieved(sources, small_world):
+    """Decode every candidate of the first batch and rebuild each row from the files."""
+    tokenizer, source = load_tokenizer(small_world / "vocabulary"), sources["pair"]
     batch = batches(source, 1)[0]
-    groups = {n: g for n, g in batch.inputs.items() if n.startswith(("captions", "retrieved"))}
-    texts, owners = [], []
-    for group in groups.values():
-        owners += group["owner"].tolist()
-        rows = group["ids"] if "ids" in group else [None] * len(group["owner"])
+    kinds = {n: g for n, g in batch.inputs.items() if n.startswith(("captions", "retrieved"))}
+    texts = []
+    for group in kinds.values():
+        rows = group["ids"] if "ids" in group else [None] * len(group["with"])
         texts += [None if r is None else tokenizer.decode([t for t in r if t not in (0, 2, 3)]) for r in rows]
-    contrast = batch.inputs["contrast"]
-    for row, key in enumerate(batch.ids):
-        own = source.texts[source.ids.index(key)]
-        rewrite = source.rewrites[source.ids.index(key)]
-        members = contrast["grid"][row][contrast["valid"][row] > 0]
-        assert {owners[m] for m in members} == {row}
-        positive = {texts[m] for m, p in zip(members, contrast["positive"][row]) if p}
-        negative = [texts[m] for m, p in zip(members, contrast["positive"][row]) if not p]
-        assert positive == {own, rewrite.positives[0].text, rewrite.similar_texts[0], None}  # None: a retrieved image
-        assert {n.text for n in rewrite.negatives} <= set(negative)
-        assert own not in negative
+    contrast, size = batch.inputs["contrast"], 1 + source.contrast.companions
+    assert len(contrast["grid"]) == len(batch.inputs["contrast_images"]["mask"]) == size * len(batch.ids)
+    for number, key in enumerate(batch.ids):
+        sample = source.ids.index(key)
+        own, rewrite = source.texts[sample], source.rewrites[sample]
+        rows = []
+        for member in range(size):
+            row = number * size + member
+            chosen = contrast["grid"][row][contrast["valid"][row] > 0]
+            marks = contrast["positive"][row][: len(chosen)]
+            rows.append(
+                ([texts[c] for c, m in zip(chosen, marks) if m], [texts[c] for c, m in zip(chosen, marks) if not m])
+            )
+        positive, negative = rows[0]
+        retrieved = [rewrite.similar_texts[0], None]  # None: a retrieved image
+        assert sorted(positive, key=str) == sorted([own, rewrite.positives[0].text, *retrieved], key=str)
+        companions = [row[0] for row in rows[1:]]
+        assert all(len(c) == 1 for c in companions), "a companion's only positive is its own caption"
+        captions = [own, *(c[0] for c in companions)]
+        assert len(set(captions)) == size
+        expected = captions[1:] + [own] * (size - 1) + [n.text for n in rewrite.negatives]
+        assert sorted(negative) == sorted(expected)
+        for member in range(1, size):
+            others = [c for c in captions if c != captions[member]]
+            assert sorted(rows[member][1]) == sorted(others + [captions[member]] * (size - 1))
     assert not contrast["positive"][contrast["valid"] == 0].any()
+
+
+def test_companions_are_other_pictures_with_other_words(sources):
+    source = sources["pair"]
+    for sample in range(len(source.ids)):
+        for epoch in range(3):
+            group = [sample, *source._companions(sample, np.random.default_rng([epoch, sample]))]
+            assert len(group) == 4
+            assert len({source.image_ids[i] for i in group}) == len({source.texts[i] for i in group}) == 4
 
 
 def test_two_ranks_share_the_global_batch_of_one(sources):
@@ -96,10 +117,11 @@ def test_two_ranks_share_the_global_batch_of_one(sources):
 
 
 def test_candidate_rows_pads_ragged_sets():
-    rows = candidate_rows([0, 1, 1, 0, 1], [True, True, False, False, False])
-    np.testing.assert_array_equal(rows["grid"] * rows["valid"], [[0, 3, 0], [1, 2, 4]])
+    candidates = [Candidate("", 0, {0}, True), Candidate("", 1, {1}, True), Candidate("", 0, {0, 1}, False)]
+    rows = candidate_rows([*candidates, Candidate("", 1, {1}, True)], 2)
+    np.testing.assert_array_equal(rows["grid"] * rows["valid"], [[0, 2, 0], [1, 2, 3]])
     np.testing.assert_array_equal(rows["valid"], [[1, 1, 0], [1, 1, 1]])
-    np.testing.assert_array_equal(rows["positive"], [[1, 0, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(rows["positive"], [[1, 0, 0], [1, 0, 1]])
 
 
 def test_a_recipe_lists_all_that_its_streams_lack(small_recipe):

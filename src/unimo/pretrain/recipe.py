@@ -37,7 +37,7 @@ class Contrast(Config):
     paraphrases: int = Field(1, ge=0)  # X+ besides the pair itself
     rewritten: int = Field(1, ge=0)  # X-: object, attribute or relation swapped
     tfidf: int = Field(1, ge=0)  # X-: similar captions of other images
-    random: int = Field(2, ge=0)  # X-: captions of random other images; keeps the match head from reading text only
+    companions: int = Field(3, ge=0)  # X-: other pairs, each of whose pictures meets each of whose captions
     images: int = Field(1, ge=0)  # X^I
     texts: int = Field(1, ge=0)  # X^T
 

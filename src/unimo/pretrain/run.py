@@ -1,5 +1,6 @@
 """`unimo pretrain`: a recipe -> model, streams and task -> the engine."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def build_model(recipe: PretrainRecipe, tokenizer: Tokenizer) -> Unimo:
     model = Unimo(recipe.model, HEADS)
     if recipe.initialise_from:
         for line in init_from_bert(model, find(recipe.initialise_from)).lines():
-            print(line, flush=True)
+            print(textwrap.shorten(line, 300), flush=True)
     return model
 
 

@@ -5,10 +5,10 @@ ranks and workers nor on where a run was resumed. Arrays are numpy; `objectives.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from unimo.errors import DataError
 from unimo.pretrain.recipe import Contrast, Masking
 from unimo.readers.annotations import Image, Pair, Rewrite, Sentence
 from unimo.readers.batching import Batch, fingerprint
@@ -18,7 +18,7 @@ from unimo.readers.masking import mask_regions, mask_spans, seq2seq_fragments
 from unimo.readers.regions import collate_regions
 from unimo.readers.tokenizer import Tokenizer
 
-LENGTH_SLACK = 2  # tokens by which a random negative caption may be longer or shorter (ours)
+LENGTH_SLACK = 2  # tokens by which a companion's caption may be longer or shorter (ours)
 LENGTH_GRAIN = 8  # candidate captions are grouped by length in steps of this many tokens
 Arrays = dict[str, np.ndarray]
 Rngs = Sequence[np.random.Generator]
@@ -140,13 +140,11 @@ class PairStream:
         self.ids, self.image_ids, self.texts = map(list, zip(*captions))
         self.rewrites = [rewrites.get(key) for key in self.ids]
         self.sequences = [caption_ids(tokenizer, text, max_tokens) for text in self.texts]
-        if contrast.random and len(set(self.image_ids)) < 2:
-            raise DataError("contrast.random needs captions of at least two images; set it to 0")
         self._by_length = np.argsort([len(s) for s in self.sequences], kind="stable")
         self._sorted_lengths = np.array([len(self.sequences[i]) for i in self._by_length])
         slots = region_slots(store, self.image_ids, max_regions)
         lengths = np.stack([slots, [len(s) for s in self.sequences]], axis=1)
-        joint = 1 + contrast.paraphrases + contrast.rewritten + contrast.tfidf + contrast.random
+        joint = (1 + contrast.companions) ** 2 + contrast.paraphrases + contrast.rewritten + contrast.tfidf
         self.lengths = lengths * (joint + 1)  # a sample costs its masked pass and one pass a joint candidate
         self.fingerprint = fingerprint(
             captions,
@@ -166,68 +164,78 @@ class PairStream:
         records = [self.store.read(self.image_ids[i]) for i in samples]
         regions = hide_regions(records, self.masking, rngs, self.max_regions)
         inputs = {"text": text, "regions": regions} | self._candidates(samples, rngs)
-        counts = {objective: len(text["labels"]), **region_counts(regions), "cmcl": len(samples)}
+        counts = {objective: len(text["labels"]), **region_counts(regions), "cmcl": len(inputs["contrast"]["grid"])}
         return Batch("pair", [self.ids[i] for i in samples], counts, inputs)
 
     def _candidates(self, samples: np.ndarray, rngs: Rngs) -> dict[str, Arrays]:
-        """What each pair is contrasted with: captions scored jointly, retrieved texts and images encoded alone.
+        """What is contrasted: captions scored jointly with a picture, retrieved texts and images encoded alone.
 
-        Captions come in groups of similar length, because one long negative would pad all the others. `owner` [n] of
-        each group is the pair that a candidate belongs to; `contrast` tells how the scores of all groups, in this
-        order, make up each pair's row.
+        Each sample brings companions, other pairs of its kind, and all pictures of such a group are scored with all
+        its captions: what a caption is worth by itself then cancels out, so that the loss can only fall by looking.
+        The group is a function of (seed, epoch, sample), unlike the other pairs of a batch, which depend on the ranks.
+
+        `contrast` tells how all scores, in the order of the inputs, make up the row of each pair of each group;
+        captions come in inputs of similar length, because one long negative would pad all the others.
         """
-        groups: dict[str, list] = {}
-        texts, images = [], []
-        for owner, (sample, rng) in enumerate(zip(samples, rngs)):
-            for ids, positive in self._captions(sample, rng):
-                width = -(-len(ids) // LENGTH_GRAIN) * LENGTH_GRAIN
-                groups.setdefault(f"captions_{width:03d}", []).append((owner, ids, positive))
+        image_ids, joint, texts, images = [], [], [], []
+        for number, (sample, rng) in enumerate(zip(samples, rngs)):
+            group, first = [sample, *self._companions(sample, rng)], len(image_ids)
+            image_ids += [self.image_ids[member] for member in group]
+            for a in range(len(group)):
+                for b, member in enumerate(group):  # picture a with caption b is a candidate of both their pairs
+                    joint.append(Candidate(self.sequences[member], first + a, {first + a, first + b}, a == b))
+            joint += [Candidate(ids, first, {first}, positive) for ids, positive in self._rewritten(sample, rng)]
             if rewrite := self.rewrites[sample]:
-                texts += [(owner, self._encode(t), True) for t in pick(rewrite.similar_texts, self.contrast.texts, rng)]
-                images += [(owner, i) for i in pick(rewrite.similar_images, self.contrast.images, rng)]
-        groups = dict(sorted(groups.items())) | ({"retrieved_texts": texts} if texts else {})
-        owners, positives, inputs = [], [], {}
-        for name, members in groups.items():
-            owner, ids, positive = zip(*members)
-            inputs[name] = collate_text(ids, self.tokenizer.pad_id) | {"owner": np.array(owner)}
-            owners += owner
-            positives += positive
+                for text in pick(rewrite.similar_texts, self.contrast.texts, rng):
+                    texts.append(Candidate(self._encode(text), number, {first}, True))
+                for image_id in pick(rewrite.similar_images, self.contrast.images, rng):
+                    images.append(Candidate(image_id, number, {first}, True))
+        groups: dict[str, list[Candidate]] = {}
+        for candidate in sorted(joint, key=lambda c: len(c.content)):
+            groups.setdefault(f"captions_{-(-len(candidate.content) // LENGTH_GRAIN):03d}", []).append(candidate)
+        if texts:
+            groups["retrieved_texts"] = texts
+        inputs = {name: self._collate(members) for name, members in groups.items()}
+        inputs["contrast_images"] = collate_regions([self.store.read(i) for i in image_ids], self.max_regions, 1)
         if images:
-            owner, image_ids = zip(*images)
-            records = [self.store.read(i) for i in image_ids]
-            regions = collate_regions(records, self.max_regions, multiple=1)
-            inputs["retrieved_images"] = regions | {"owner": np.array(owner)}
+            groups["retrieved_images"] = images
+            records = [self.store.read(c.content) for c in images]
+            with_owner = {"with": np.array([c.partner for c in images])}
+            inputs["retrieved_images"] = collate_regions(records, self.max_regions, 1) | with_owner
             inputs["own_captions"] = collate_text([self.sequences[i] for i in samples], self.tokenizer.pad_id)
-            owners += owner
-            positives += [True] * len(owner)
-        return inputs | {"contrast": candidate_rows(owners, positives)}
+        in_order = [candidate for members in groups.values() for candidate in members]
+        return inputs | {"contrast": candidate_rows(in_order, len(image_ids))}
 
-    def _captions(self, sample: int, rng: np.random.Generator) -> list[tuple[list[int], bool]]:
-        """X+ and X- that are scored jointly with the image; the caption itself comes first."""
-        found, rewrite, settings = [(self.sequences[sample], True)], self.rewrites[sample], self.contrast
-        if rewrite:
-            tfidf = [n.text for n in rewrite.negatives if n.kind == "tfidf"]
-            rewritten = [n.text for n in rewrite.negatives if n.kind != "tfidf"]
-            paraphrases = [p.text for p in rewrite.positives]
-            found += [(self._encode(t), True) for t in pick(paraphrases, settings.paraphrases, rng)]
-            found += [(self._encode(t), False) for t in pick(rewritten, settings.rewritten, rng)]
-            found += [(self._encode(t), False) for t in pick(tfidf, settings.tfidf, rng)]
-        return found + [(self.sequences[i], False) for i in self._others(sample, settings.random, rng)]
+    def _collate(self, candidates: Sequence["Candidate"]) -> Arrays:
+        text = collate_text([c.content for c in candidates], self.tokenizer.pad_id)
+        return text | {"with": np.array([c.partner for c in candidates])}
 
-    def _others(self, sample: int, count: int, rng: np.random.Generator) -> list[int]:
+    def _rewritten(self, sample: int, rng: np.random.Generator) -> list[tuple[list[int], bool]]:
+        """Paraphrases (X+) and hard negatives (X-) of a caption that the files have, as many as the recipe asks."""
+        rewrite, settings = self.rewrites[sample], self.contrast
+        if rewrite is None:
+            return []
+        tfidf = [n.text for n in rewrite.negatives if n.kind == "tfidf"]
+        swapped = [n.text for n in rewrite.negatives if n.kind != "tfidf"]
+        found = [(text, True) for text in pick([p.text for p in rewrite.positives], settings.paraphrases, rng)]
+        found += [(text, False) for text in pick(swapped, settings.rewritten, rng) + pick(tfidf, settings.tfidf, rng)]
+        return [(self._encode(text), positive) for text, positive in found]
+
+    def _companions(self, sample: int, rng: np.random.Generator) -> list[int]:
         """Captions of other images and other wording, about as long: length gives nothing away, and pads stay few."""
-        own = len(self.sequences[sample])
+        count, own = self.contrast.companions, len(self.sequences[sample])
         low, high = np.searchsorted(self._sorted_lengths, [own - LENGTH_SLACK, own + LENGTH_SLACK + 1])
-        if high - low <= count:  # a length of its own: take the neighbours in length
+        if high - low <= 2 * count:  # a length of its own: take the neighbours in length
             low, high = max(0, low - 2 * count), high + 2 * count
         near = self._by_length[low:high]
-        drawn = near[rng.integers(len(near), size=4 * count)]
-        unlike = [
-            i
-            for i in dict.fromkeys(drawn.tolist())
-            if self.image_ids[i] != self.image_ids[sample] and self.sequences[i] != self.sequences[sample]
-        ]
-        return unlike[:count]
+        chosen = [sample]
+        for i in near[rng.integers(len(near), size=4 * count)].tolist():
+            unlike = all(
+                self.image_ids[i] != self.image_ids[j] and self.sequences[i] != self.sequences[j] for j in chosen
+            )
+            if unlike and len(chosen) <= count:
+                chosen.append(i)
+        return chosen[1:]
 
     def _encode(self, text: str) -> list[int]:
         return caption_ids(self.tokenizer, text, self.max_tokens)
@@ -238,12 +246,25 @@ def pick(items: Sequence, count: int, rng: np.random.Generator) -> list:
     return [items[i] for i in rng.permutation(len(items))[:count]]
 
 
-def candidate_rows(owners: Sequence[int], positive: Sequence[bool]) -> Arrays:
-    """Candidates by pair: `grid` [P, K] indices of each pair's candidates, `positive` and `valid` [P, K] 0/1."""
-    owners, rows = np.array(owners), range(max(owners) + 1)
-    members = [np.flatnonzero(owners == row) for row in rows]
-    grid = np.zeros((len(members), max(map(len, members))), np.int64)
+@dataclass(frozen=True)
+class Candidate:
+    """A caption (ids) or retrieved image (its id), what it is scored with, and the pairs whose row it stands in."""
+
+    content: list[int] | str
+    partner: int  # joint captions: row of contrast_images; retrieved ones: number of the sample in the batch
+    rows: set[int]
+    positive: bool
+
+
+def candidate_rows(candidates: Sequence[Candidate], pairs: int) -> Arrays:
+    """`grid` [pairs, K]: which candidates make up each pair's row; `positive` and `valid` [pairs, K] 0/1."""
+    members: list[list[int]] = [[] for _ in range(pairs)]
+    for index, candidate in enumerate(candidates):
+        for row in candidate.rows:
+            members[row].append(index)
+    grid = np.zeros((pairs, max(map(len, members))), np.int64)
     valid = np.zeros(grid.shape, np.float32)
     for row, member in enumerate(members):
         grid[row, : len(member)], valid[row, : len(member)] = member, 1
-    return {"grid": grid, "positive": np.array(positive, np.float32)[grid] * valid, "valid": valid}
+    positive = np.array([c.positive for c in candidates], np.float32)
+    return {"grid": grid, "positive": positive[grid] * valid, "valid": valid}
