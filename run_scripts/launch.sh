@@ -74,7 +74,7 @@ if ((code)); then
     code=$said
   elif ((stopped)); then
     code=75
-  elif ((NPROC * NNODES > 1 && code != 2)); then # unexpected; the launcher shows only the first process that it finds ended
+  elif ((NPROC * NNODES > 1 && code != 2)); then # the launcher shows one process only, perhaps not the first to end
     tail -n 5 "$log"/workerlog.* >&2
   fi
 fi
