@@ -85,6 +85,7 @@ def line_figure(title: str, curves: Curves, smoothed: bool = True) -> str:
             axes.plot(*thin(steps, line), **look, linewidth=1.6, marker=marker, label=name)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         if any(curves):
             figure.legend(loc="outside lower center", ncols=3, fontsize=8)
         return _svg(figure, title)
