@@ -11,7 +11,7 @@ import yaml
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.unimo import HEADS, Unimo, UnimoConfig
 from unimo.port.unimo_names import CORE, NOT_OURS, heads_in, load_release, name_table, to_release
-from unimo.port.variables import list_variables, write_folder
+from unimo.port.variables import list_variables, open_variable, write_folder
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "tests" / "fixtures" / "parity" / "unimo" / "checkpoint"
@@ -26,6 +26,11 @@ CONFIG = UnimoConfig(
     num_labels=3,
 )
 SHARED = [*CORE, "pool_text", "pool_image", "lm"]  # what the release pre-trains
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(CHECKPOINT, tmp_path / "checkpoint"))
 
 
 def release_names(layers: int) -> set[str]:
@@ -81,16 +86,22 @@ def test_query_key_and_value_are_joined_in_that_order():
         assert np.array_equal(part, written[f"encoder_layer_1_multi_head_att_{kind}_fc.w_0"])
 
 
+def test_loaded_weights_are_the_models_own(folder):
+    before = (folder / "word_embedding").read_bytes()
+    model = Unimo(CONFIG)
+    load_release(folder, model)
+    with paddle.no_grad():
+        model.word_embedding.weight.add_(paddle.ones([1]))  # a mapped file would not take it
+    loaded = open_variable(folder / "word_embedding").read()
+    assert np.array_equal(model.word_embedding.weight.numpy(), loaded + np.float32(1))
+    assert (folder / "word_embedding").read_bytes() == before
+
+
 def test_heads_are_read_from_the_folder(tmp_path):
     assert heads_in(CHECKPOINT) == (("pool", "lm", "match", "classify"), (3,))
     text = {"word_embedding": np.ones(1), "pooled_fc_text.w_0": np.ones(1)}
     write_folder(tmp_path, text | {f"cls_out_{n}_w": np.ones(1) for n in (12, 2)} | {"cls_out_w_0": np.ones(1)})
     assert heads_in(tmp_path) == (("pool", "classify"), (2, 12))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(CHECKPOINT, tmp_path / "checkpoint"))
 
 
 def test_everything_missing_is_listed_and_nothing_is_set(folder):

@@ -63,7 +63,8 @@ def fill(model: nn.Layer, table: Table, stored: Mapping[str, Stored]) -> None:
     """Set the parameters of `table`, one at a time, so that a large checkpoint is never in memory twice."""
     parameters = dict(model.named_parameters())
     for ours, names in table.items():
-        value = np.concatenate([stored[name].read() for name in names], axis=-1)
+        parts = [stored[name].read() for name in names]
+        value = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         parameters[ours].set_value(value.astype(np.float32, copy=False))
 
 
