@@ -29,15 +29,14 @@ class Mixer:
             raise ConfigError(f"ratios must be positive or 0, and not all 0; got {dict(ratios)}")
         self.streams, self.seed, self.accumulate = dict(streams), seed, accumulate
         self._names = sorted(streams)
-        self._up_to = np.cumsum([ratios[name] for name in self._names]) / sum(ratios.values())
+        self._shares = np.array([ratios[name] for name in self._names]) / sum(ratios.values())
         self._step = 0
         parts = {name: [streams[name].fingerprint, ratios[name]] for name in self._names}
         self.fingerprint = hashlib.sha256(json.dumps([parts, seed, accumulate]).encode()).hexdigest()
 
     def stream_of(self, step: int) -> str:
         """Name of the stream that update `step` (from 0) draws from, the same on every process."""
-        draw = np.random.default_rng([self.seed, step]).random()
-        return self._names[int(np.searchsorted(self._up_to, draw, side="right"))]
+        return str(np.random.default_rng([self.seed, step]).choice(self._names, p=self._shares))
 
     def next(self) -> list[Batch]:
         """This process's micro-batches of the next update."""
