@@ -219,6 +219,12 @@ def test_one_recorded_output_alone(name, tmp_path):
     assert [line.split()[0] for line in result.stdout.splitlines()] == [name]
 
 
+def test_inputs_that_are_not_needed_are_named(tmp_path):
+    arrays = {name: GOLDEN[name] for name in ("in_src_ids", "in_pos_ids", "in_m_l", "in_loc", "out_l_seq")}
+    result = verify(golden=write_golden(tmp_path, arrays | {"in_sent_ids": GOLDEN["in_src_ids"]}))
+    assert result.exit_code == 0 and "no recorded output needs: in_loc, in_sent_ids" in result.stderr
+
+
 def test_checkpoint_of_a_text_task(tmp_path):
     """A fine-tuned text model saves no image input, image pooler or LM head, and records no image."""
     text_only = {k: v for k, v in weights().items() if not any(p in k for p in ("image", "mask_lm", "match", "v_pre"))}
@@ -255,6 +261,7 @@ BAD_GOLDEN = {
     ),
     "other labels": ({"out_cls_logits": GOLDEN["out_cls_logits"][:, :2]}, "cls_out_2_w: missing", "[32, 2]"),
     "output too short": ({"out_lm_logits": GOLDEN["out_lm_logits"][:, :5]}, "out_lm_logits: shape", "[3, 9, 120]"),
+    "a single number": ({"out_cls_logits": np.float32(1)}, "out_cls_logits: shape []", "['B', 'C']"),
     "nothing recorded": (dict.fromkeys(RECORDED), "none", "out_l_seq"),
 }
 
