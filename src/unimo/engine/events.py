@@ -165,7 +165,7 @@ class VisualDL:
             from visualdl import LogWriter
         except ImportError as error:
             raise MissingDependencyError(
-                "VisualDL curves need the package visualdl: pip install 'unimo-paddle[report]'"
+                "VisualDL curves need the package visualdl: pip install -e .[report]"
             ) from error
         self._writer = LogWriter(logdir=str(run.run_dir / "visualdl"))
 
