@@ -8,7 +8,7 @@ import click
 
 from unimo import __version__
 from unimo.errors import UnimoError
-from unimo.hardware import use_fast_gemm
+from unimo.hardware import keep_freed_memory, use_fast_gemm
 
 
 class Commands(click.Group):
@@ -16,6 +16,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> None:
         use_fast_gemm()
+        keep_freed_memory()
         warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at import; nothing is compiled here
         try:
             super().invoke(ctx)

@@ -128,11 +128,11 @@ class _LayerNorm(PyLayer):
     def backward(ctx, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         normed, rstd, weight = ctx.saved_tensor()  # [N, H], [N, 1], [H]
         h = dy.shape[-1]
-        drows = dy.reshape([-1, h])
-        dnormed = drows * weight
-        shared = normed * (_row_sums(dnormed * normed) / h)
-        dx = _subtract_column(dnormed, _row_sums(dnormed) / h).subtract_(shared).multiply_(rstd)
-        return dx.reshape(dy.shape), _column_sums(drows * normed), _column_sums(drows)
+        drows, column = dy.reshape([-1, h]), (weight / h).unsqueeze(1)
+        dweights = drows * normed  # of each row
+        shared = normed * paddle.matmul(dweights, column)
+        dx = _subtract_column(drows * weight, paddle.matmul(drows, column)).subtract_(shared).multiply_(rstd)
+        return dx.reshape(dy.shape), _column_sums(dweights), _column_sums(drows)
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:

@@ -166,10 +166,8 @@ class Unimo(nn.Layer):
             attention_mask = paddle.concat([s.mask.astype("float32") for s, _ in parts], axis=1)
         x = paddle.concat([p for _, p in parts], axis=1) if len(parts) > 1 else parts[0][1]
         x, new_cache = self.encode(self._dropout(x), attention_bias(attention_mask), cache)
-        ends, start = {}, 0
-        for stream, part in parts:
-            ends[id(stream)] = x[:, start : start + part.shape[1]]
-            start += part.shape[1]
+        pieces = x.split([p.shape[1] for _, p in parts], axis=1)  # on a CPU, slices have a slow backward pass
+        ends = {id(stream): piece for (stream, _), piece in zip(parts, pieces)}
         states = [None if s is None else ends[id(s)] for s in streams]
         return Encoded(*states, cache=new_cache)
 
