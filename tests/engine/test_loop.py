@@ -97,7 +97,7 @@ def test_visualdl_gets_every_number(tmp_path):
 
 def test_without_visualdl_the_message_names_the_command(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "visualdl", None)  # an import of it now fails
-    with pytest.raises(MissingDependencyError, match=r"pip install 'unimo-paddle\[report\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install -e .\[report\]"):
         run(tmp_path, [VisualDL()])
 
 
