@@ -83,7 +83,7 @@ def test_evaluating_changes_no_weight(tmp_path):
 
 
 def test_visualdl_gets_every_number(tmp_path):
-    pytest.importorskip("visualdl", reason="pip install 'unimo-paddle[report]'")
+    pytest.importorskip("visualdl", reason="pip install -e .[report]")
     from visualdl import LogReader
 
     run(tmp_path, [VisualDL()])

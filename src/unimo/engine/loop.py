@@ -60,8 +60,8 @@ def train(
         watchdog.at("connecting the processes")
         world.connect(config.sharding)
         identity = {"data_fingerprint": data.fingerprint, "weights": task.weights, "world_size": world.size}
-        identity |= {"model": _signature(task.model), **config.model_dump(mode="json")}
-        world.check_same(identity | {"packages": versions()})
+        identity |= {"model": repr(getattr(task.model, "config", None)), **config.model_dump(mode="json")}
+        world.check_same(identity | {"packages": versions(), "parameters": _signature(task.model)})
         trainer = Trainer(task, data, config, world, watchdog, identity, write_extras)
         # the checkpoint comes last, so that resuming from it repeats no event of its step
         run = Run(config, run_dir, world, [LogFile(), Progress(), *events, Checkpoints()], trainer.save)
@@ -121,7 +121,6 @@ def _check_device(config: EngineConfig) -> None:
 
 
 def _signature(model: nn.Layer) -> str:
-    """A hash of all parameter names and shapes, and of the model's config where it has one (dropout, for example)."""
+    """A hash of all parameter names and shapes."""
     text = json.dumps([(name, list(p.shape)) for name, p in model.named_parameters()])
-    text += repr(getattr(model, "config", None))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
