@@ -14,3 +14,5 @@ fi
 threads=$(($(nproc) / ${NPROC:-1}))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
 unset threads
+# Paddle's C++ side warns at every start of several processes; its errors still show.
+export GLOG_minloglevel=${GLOG_minloglevel:-2}

@@ -45,4 +45,4 @@ runs=("$OUTPUT/pretrain" "$OUTPUT/zero_shot" "$OUTPUT/finetuned" "$OUTPUT/not_pr
 step unimo report run "${runs[@]}" --output "$OUTPUT/report.html"
 printf '\n'
 unimo report table "${runs[@]}"
-printf '\n%s\n' "$repo/${OUTPUT#"$repo/"}/report.html"
+printf '\n%s\n' "$(realpath "$OUTPUT/report.html")"

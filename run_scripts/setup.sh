@@ -31,10 +31,21 @@ if [[ -z ${VIRTUAL_ENV:-} ]]; then
   source "$VENV/bin/activate"
 fi
 
-stamp="$VIRTUAL_ENV/.unimo-installed"
-wanted="$extras $repo $(sha256sum "$repo/pyproject.toml" | cut -d' ' -f1)"
-if ! grep -qxF "$wanted" "$stamp" 2>/dev/null; then
+stamp="$VIRTUAL_ENV/.unimo-installed" # lines: extras, repository, hash of pyproject.toml
+identity="$repo $(sha256sum "$repo/pyproject.toml" | cut -d' ' -f1)"
+is_installed() { # do the extras of one line cover those wanted?
+  local there rest extra
+  while read -r there rest; do
+    [[ $rest == "$identity" ]] || continue
+    for extra in ${extras//,/ }; do
+      [[ ,$there, == *",$extra,"* ]] || continue 2
+    done
+    return 0
+  done <"$stamp"
+  return 1
+}
+if ! { [[ -f $stamp ]] && is_installed; }; then
   echo "installing unimo[$extras] into $VIRTUAL_ENV"
   python -m pip install --quiet --disable-pip-version-check -e "$repo[$extras]"
-  echo "$wanted" >>"$stamp"
+  echo "$extras $identity" >>"$stamp"
 fi

@@ -1,0 +1,50 @@
+"""The README's first command on a few of the shipped drawings, every stage for real, and what set-up says."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unimo.config import ROOT
+
+SETUP = ROOT / "run_scripts" / "setup.sh"
+
+
+@pytest.mark.skipif(
+    sys.prefix == sys.base_prefix, reason="needs a virtual environment, which run_scripts/test.sh makes"
+)
+def test_quickstart_on_a_few_drawings(tmp_path: Path):
+    """Downloads 190 MB once into the cache (detector, text encoder, sentences)."""
+    environment = {
+        **os.environ,
+        "VIRTUAL_ENV": sys.prefix,
+        "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
+        "OUTPUT": str(tmp_path / "run"),
+        "DATA": str(tmp_path / "data"),
+        "SOURCE": "openclipart",
+        "LIMIT": "40",
+        "PRETRAIN_STEPS": "4",
+        "FINETUNE_STEPS": "2",
+        "NPROC": "1",
+    }
+    command = ["bash", ROOT / "run_scripts" / "quickstart.sh"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    lines = done.stdout.rstrip().splitlines()
+    assert lines[-1] == str(tmp_path / "run" / "report.html") and Path(lines[-1]).is_file()
+    table = "\n".join(lines[-16:])
+    for row in ("zero-shot", "fine-tuned", "fine-tuned without pre-training", "chance"):
+        assert row in table
+    metrics = json.loads((tmp_path / "run" / "finetuned" / "metrics.json").read_text())
+    assert metrics["images"] == metrics["captions"] > 1
+    assert "installing" not in done.stdout, "the environment that runs the tests has all it needs"
+
+
+def test_setup_names_the_cure(tmp_path: Path):
+    environment = {**os.environ, "VENV": str(tmp_path / "venv"), "PYTHON": "no-such-python"}
+    done = subprocess.run(["bash", SETUP], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "apt-get install python3" in done.stderr
+    assert not (tmp_path / "venv").exists()
