@@ -58,6 +58,7 @@ def alternate(workers: dict[str, Command], threads: int = 1, rounds: int = ROUND
     Alternating makes a slow minute of the machine fall on all workers alike.
     """
     env = os.environ | {k: str(threads) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    env["PYTHONWARNINGS"] = "ignore"  # Paddle warns at import that it found no ccache
     figures: dict[str, Figures] = {name: {} for name in workers}
     for number in range(1, rounds + 1):
         for name, command in workers.items():
