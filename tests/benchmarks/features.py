@@ -132,7 +132,8 @@ def anonymous_mib() -> float:
 
 
 def worker(side: str, folder: Path) -> None:
-    """One pass over all images; prints images/s by the clock and by CPU time, the most anonymous memory after any batch, and two check sums."""
+    """One pass over all images; prints images/s by the clock and by CPU time, the most anonymous memory with a batch in
+    hand, and two check sums."""
     reader = {"ours": Ours, "release": Release}[side](folder)
     sums, memory = np.zeros(2), 0.0
     started, cpu_started = time.perf_counter(), time.process_time()

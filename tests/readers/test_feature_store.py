@@ -88,7 +88,9 @@ def test_header(store: Path):
     assert (opened.feature_dim, opened.num_classes, opened.class_names, opened.extractor) == (DIM, 3, NAMES, EXTRACTOR)
     assert len(opened.header["shards"]) > 2
     assert opened.fingerprint == FeatureStore(store).fingerprint
-    assert opened.fingerprint != FeatureStore(write(store.parent / "other", *RECORDS[1:])).fingerprint
+    renamed = [record(f"IMAGE {i}", len(r.features), seed=i) for i, r in enumerate(RECORDS)]
+    for name, records in {"fewer": RECORDS[1:], "renamed": renamed}.items():
+        assert opened.fingerprint != FeatureStore(write(store.parent / name, *records)).fingerprint
 
 
 def test_features_are_views_of_the_file(store: Path):

@@ -85,7 +85,8 @@ class FeatureStore:
     @property
     def fingerprint(self) -> str:
         """Changes when any image, shard or the extractor changes."""
-        return hashlib.sha256(json.dumps(self.header, sort_keys=True).encode()).hexdigest()
+        shown = json.dumps([self.header, self.ids, self._table.tolist()], sort_keys=True)
+        return hashlib.sha256(shown.encode()).hexdigest()
 
     def counts(self, image_ids: Sequence[str]) -> np.ndarray:
         """Regions per image, without touching a shard. [len(image_ids)] int64"""
