@@ -11,7 +11,8 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$repo/run_scripts/setup.sh" data,report
 cd "$repo"
 OUTPUT=${OUTPUT:-runs/quickstart} DATA=${DATA:-data/quickstart} SOURCE=${SOURCE:-auto}
-export NPROC=${NPROC:-2}
+processes=${NPROC:-2}
+unset NPROC # env.sh gives the stages of one process all cores
 source "$repo/run_scripts/env.sh"
 
 step() { # print a command, run it, and tell how long it took
@@ -20,21 +21,21 @@ step() { # print a command, run it, and tell how long it took
   "$@"
   printf '== done in %d s\n' $((SECONDS - start))
 }
-launch() { step bash "$repo/run_scripts/launch.sh" "$@"; }
+launch() { step env -u OMP_NUM_THREADS NPROC="$processes" bash "$repo/run_scripts/launch.sh" "$@"; }
 
 data=(data.pairs="$DATA/pairs.jsonl" data.rewrites="$DATA/rewrites.jsonl" data.images="$DATA/images.jsonl"
   data.texts="$DATA/texts.jsonl" data.regions="$DATA/regions"
   tokenizer="$DATA/minilm" initialise_from="$DATA/minilm/model.safetensors")
 pretrain=model_configs/pretrain/unimo_quickstart.yaml
 finetune=(finetune retrieval model_configs/finetune/retrieval_quickstart.yaml
-  pairs="$DATA/pairs.jsonl" regions="$DATA/regions" engine.steps="${FINETUNE_STEPS:-150}")
+  pairs="$DATA/pairs.jsonl" regions="$DATA/regions" ${FINETUNE_STEPS:+engine.steps="$FINETUNE_STEPS"})
 
 step python -m data_prep minilm "$DATA/minilm"
 step python -m data_prep demo "$DATA" --source "$SOURCE" ${LIMIT:+--limit "$LIMIT"}
 step python -m data_prep regions --pairs "$DATA/pairs.jsonl" --images "$DATA/images.jsonl" --out "$DATA/regions"
 step python -m data_prep rewrite --pairs "$DATA/pairs.jsonl" --out "$DATA/rewrites.jsonl"
 
-launch pretrain "$pretrain" "${data[@]}" engine.steps="${PRETRAIN_STEPS:-500}" --output "$OUTPUT/pretrain"
+launch pretrain "$pretrain" "${data[@]}" ${PRETRAIN_STEPS:+engine.steps="$PRETRAIN_STEPS"} --output "$OUTPUT/pretrain"
 step unimo evaluate retrieval "$OUTPUT/pretrain" --pairs "$DATA/pairs.jsonl" --regions "$DATA/regions" \
   --rewrites "$DATA/rewrites.jsonl" --max-tokens 32 --max-regions 6 --label "zero-shot" --output "$OUTPUT/zero_shot"
 launch "${finetune[@]}" --model "$OUTPUT/pretrain" --label "fine-tuned" --output "$OUTPUT/finetuned"

@@ -64,6 +64,13 @@ def test_missing_file_names_its_neighbours_and_bad_override_is_named(tmp_path):
         load(Outer, tmp_path / "recipes.yaml")
     with pytest.raises(ConfigError, match="key=value.*inner.width"):
         load(Outer, tmp_path / "recipe.yaml", ["inner.width"])
+    with pytest.raises(ConfigError, match="name is 'a', which has no keys"):
+        load(Outer, tmp_path / "recipe.yaml", ["name.x=1"])
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load(Outer, tmp_path / "recipe.yaml", ["inner.width=[1,"])
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xe9\n")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load(Outer, tmp_path / "latin.yaml")
 
 
 def test_paths_are_found_from_any_folder(tmp_path, monkeypatch):

@@ -53,7 +53,12 @@ def test_task_script_runs_on_the_small_set(name: str, small_recipe: dict, small_
         small += [f"model={tmp_path}/model.yaml", f"tokenizer={small_recipe['tokenizer']}", "engine.amp=none", *data]
     else:
         subprocess.run(["unimo", "init", start, "--output", tmp_path / "start"], check=True, capture_output=True)
-        small += [f"pairs={small_world}/pairs.jsonl", f"regions={small_world}/regions", "captions_per_batch=4"]
+        small += [
+            f"pairs={small_world}/pairs.jsonl",
+            f"regions={small_world}/regions",
+            "captions_per_batch=4",
+            "max_tokens=24",
+        ]
     command = ["bash", ROOT / "run_scripts" / name, *small]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

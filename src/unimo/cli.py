@@ -23,6 +23,9 @@ class Commands(click.Group):
         except UnimoError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:  # a folder that cannot be made, a disk that is full
+            click.echo(f"error: {error.filename or ''}: {error.strerror or error}", err=True)
+            ctx.exit(2)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -87,16 +90,19 @@ def finetune_retrieval(
     """Image-text retrieval with circle loss by a RECIPE (YAML), then R@1/5/10 of a split."""
     from unimo.config import load
     from unimo.engine.distributed import World
-    from unimo.engine.model_folder import locate
+    from unimo.engine.model_folder import locate, read_model
     from unimo.evaluate.gallery import evaluate_retrieval
     from unimo.finetune.retrieval import RetrievalRecipe, finetune_retrieval
 
     settings = load(RetrievalRecipe, recipe, overrides)
-    trained, tokenizer = finetune_retrieval(settings, locate(model), output, curves(visualdl))
+    start = locate(model)
+    finetune_retrieval(settings, start, output, curves(visualdl))
     if World().rank:  # one process writes the results
         return
+    folder = locate(output)
+    trained, tokenizer = read_model(folder)
     limits = {"max_tokens": settings.max_tokens, "max_regions": settings.max_regions}
-    facts = {"label": label, "model": str(output), "seed": settings.engine.seed}
+    facts = {"label": label, "model": str(folder), "start": str(start), "seed": settings.engine.seed}
     for line in evaluate_retrieval(
         trained, tokenizer, settings.pairs, settings.regions, split, output, facts, **limits
     ):

@@ -12,7 +12,7 @@ from unimo.errors import ConfigError
 
 
 class Config(BaseModel):
-    """Base of all typed configs: unknown keys are errors, values are checked strictly, instances are immutable."""
+    """Base of all typed configs: unknown keys are errors, wrong types are errors, instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -58,12 +58,7 @@ def load(schema: type[C], path: str | Path, overrides: Iterable[str] = ()) -> C:
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise ConfigError(f"no config file {path}; in its folder there are: {', '.join(near) or 'none'}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected `key: value` lines, got a {type(values).__name__}")
+    values = _read(path)
     values = {key: _included(value) for key, value in values.items()}
     return validate(schema, apply_overrides(values, overrides), source=str(path))
 
@@ -71,7 +66,24 @@ def load(schema: type[C], path: str | Path, overrides: Iterable[str] = ()) -> C:
 def _included(value: Any) -> Any:
     if not (isinstance(value, str) and value.endswith(".yaml")):
         return value
-    return yaml.safe_load(find(value).read_text(encoding="utf-8"))
+    return _read(find(value))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = _parse(path.read_text(encoding="utf-8"), str(path)) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, got a {type(values).__name__}")
+    return values
+
+
+def _parse(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not valid YAML: {error}") from error
 
 
 def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -85,14 +97,17 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
         *parents, leaf = key.split(".")
         target = merged
         for parent in parents:
-            target[parent] = dict(target.get(parent) or {})
+            inside = target.get(parent) or {}
+            if not isinstance(inside, dict):
+                raise ConfigError(f"override {override}: {parent} is {inside!r}, which has no keys")
+            target[parent] = dict(inside)
             target = target[parent]
         target[leaf] = _scalar(text)
     return merged
 
 
 def _scalar(text: str) -> Any:
-    value = yaml.safe_load(text)
+    value = _parse(text, f"override value {text!r}")
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 (no dot) as a string
         try:
             return float(value)

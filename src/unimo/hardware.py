@@ -17,7 +17,7 @@ def cpu_name() -> str:
 
 
 def use_fast_gemm() -> None:
-    """Make the MKL inside Paddle's CPU wheel take its AVX path on AMD processors (2.5 to 4 times faster products).
+    """Make the MKL inside Paddle's CPU wheel take its AVX path on AMD processors.
 
     Works only before the first matrix product of the process, so every entry point calls it first. A value that the
     user has set is left alone.

@@ -14,13 +14,17 @@ PACKAGES = ("unimo-paddle", "paddlepaddle", "paddlepaddle-gpu", "numpy", "safete
 
 
 def provenance() -> dict[str, Any]:
-    """Facts of this process. `commit` is None outside a git checkout; `dirty` tells of uncommitted changes."""
+    """Facts of this process. Outside a git checkout `commit` and `dirty` (uncommitted changes) are None."""
+    import paddle
+
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    device = paddle.device.get_device()
     return {
         "command": shlex.join(["unimo", *sys.argv[1:]]),
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": None if changes is None else bool(changes),
         "versions": versions(),
-        "hardware": describe(),
+        "hardware": {**describe(), "device": device if device == "cpu" else paddle.device.cuda.get_device_name()},
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unimo.errors import DataError, NonFiniteError
 from unimo.evaluate.retrieval import hit_probability, recalls
 
 
@@ -63,7 +64,7 @@ def test_bootstrap_interval_holds_the_value_and_is_reproducible():
 
 
 def test_unmatched_items_and_nan_are_refused():
-    with pytest.raises(ValueError, match="every image needs a caption"):
+    with pytest.raises(DataError, match="every image needs a caption"):
         recalls(np.zeros((2, 3)), np.array([0, 1]))
-    with pytest.raises(ValueError, match="nan"):
+    with pytest.raises(NonFiniteError, match="nan"):
         recalls(np.full((2, 2), np.nan), np.array([0, 1]))

@@ -23,6 +23,7 @@ def recipe(small_world) -> dict:
         "regions": str(small_world / "regions"),
         "negatives": 3,
         "captions_per_batch": 8,
+        "max_tokens": 24,
         "max_regions": 5,
         "engine": {"steps": 300, "learning_rate": 3e-3, "log_every": 50, "save_every": 300},
     }

@@ -50,6 +50,35 @@ def test_a_second_run_gives_the_same_numbers_and_a_shorter_one_is_its_start(smal
     assert first == second
 
 
+def test_streams_and_objectives_can_be_switched_off(small_recipe, tmp_path):
+    code, output = run(small_recipe, tmp_path, "streams.text=0", "streams.image=0", "weights.cmcl=0", "engine.steps=3")
+    assert code == 0, output
+    assert {name for r in log(tmp_path) for name in r["losses"]} <= {"mlm", "seq2seq", "region_feature", "region_class"}
+
+
+def test_a_run_of_another_config_is_refused_and_left_as_it_was(small_recipe, tmp_path):
+    assert run(small_recipe, tmp_path)[0] == 0
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    code, output = run(small_recipe, tmp_path, "contrast.temperature=0.5", "model.hidden_dropout_prob=0.2")
+    assert code == 2 and "belongs to another run" in output
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
+def test_held_out_pictures_are_refused_in_the_image_stream(small_recipe, tmp_path):
+    code, output = run(small_recipe, tmp_path, f"data.images={small_recipe['data']['pairs']}")
+    assert code == 2 and "split: Input should be 'train'" in output
+
+
+def test_init_replaces_a_model_folder_and_nothing_else(small_recipe, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(small_recipe))
+    call = ["init", str(tmp_path / "recipe.yaml"), "--output"]
+    for _ in range(2):
+        assert CliRunner().invoke(main, [*call, str(tmp_path / "model")]).exit_code == 0
+    refused = CliRunner().invoke(main, [*call, str(tmp_path)])
+    assert refused.exit_code == 2 and "not a model folder" in refused.output
+    assert (tmp_path / "recipe.yaml").exists()
+
+
 @pytest.mark.parametrize(
     "override, expected",
     [
@@ -59,6 +88,8 @@ def test_a_second_run_gives_the_same_numbers_and_a_shorter_one_is_its_start(smal
         ("weights.mlmm=1", "mlmm"),
         ("data.regions=no/where", "no/where does not exist"),
         ("batch_positions.pair=20", "alone takes"),
+        ("max_tokens=90", "the model has positions for 38"),
+        ("weights={cmcl: 1.0}", "no objective of stream image, text has a weight"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_error(small_recipe, tmp_path, override, expected):

@@ -200,3 +200,12 @@ def test_mixer_fingerprint_and_mistakes():
             Mixer({"text": stream}, {"text": ratio}, 0)
     with pytest.raises(DataError, match=r"saved position is of streams \['text'\]"):
         mixer(0).restore(mixer(0, text=1).state())
+
+
+@given(st.integers(2, 300), st.sampled_from([1, 8]))
+@settings(deadline=None)
+def test_no_batch_is_left_with_a_single_sample(count, multiple):
+    """A last batch of one sample could not be shared among processes: 12 captions a batch, 889 captions."""
+    plan = plan_epoch(np.ones([count, 1], np.int64), 12, np.random.default_rng(count), multiple)
+    assert min(map(len, plan)) >= 2
+    assert sorted(np.concatenate(plan).tolist()) == list(range(count))

@@ -12,6 +12,7 @@ marker is written after the files, and the rename after the marker, so that a fo
 sizes in the marker catch what a power cut or a careless copy did afterwards.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -155,6 +156,13 @@ def find_latest(run_dir: Path) -> Path | None:
     return None
 
 
+def find_best(run_dir: Path) -> Path | None:
+    """The checkpoint that evaluations of the run found best, if they named one and it is whole."""
+    checkpoints = Path(run_dir) / "checkpoints"
+    named = _pointed(checkpoints, BEST)
+    return checkpoints / named if named and torn(checkpoints / named) is None else None
+
+
 def torn(folder: Path) -> str | None:
     """What is wrong with a checkpoint folder, or None if all its files are there in the size they were written."""
     try:
@@ -198,6 +206,15 @@ def read_tensors(path: Path, shapes: dict[str, list[int]]) -> Iterator[np.ndarra
                 yield file.get_tensor(name)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
+
+
+def digest(folder: Path) -> str:
+    """sha256 of a folder's weights, to tell models apart."""
+    found = hashlib.sha256()
+    with open(folder / MODEL, "rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def load_model(folder: Path, model: nn.Layer) -> None:

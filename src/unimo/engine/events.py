@@ -48,6 +48,18 @@ class Run:
         self.emit("on_log")
 
 
+class ConfigFile:
+    """`config.yaml`, the resolved config; written once the run folder is known to be of this run."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def on_start(self, run: Run) -> None:
+        if run.world.rank == 0:
+            with atomic_write(run.run_dir / "config.yaml") as file:
+                file.write(self.text.encode())
+
+
 class LogFile:
     """`log.jsonl`: one record per logged step or evaluation. A resumed run first drops what it will write again."""
 

@@ -8,7 +8,7 @@ update for this rank; same number and stream on all ranks), `state()` and `resto
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ def train(
     run_dir: str | Path,
     events: Sequence[Any] = (),
     write_extras: Callable[[Path], None] | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train until `config.steps` updates are done, resuming from the newest whole checkpoint of `run_dir`.
 
@@ -43,6 +44,7 @@ def train(
 
     Args:
         events: objects with any of the hooks of `unimo.engine.events`, called between the log and the checkpoint.
+        identity: what a resumed run must share besides data, weights, settings, model and number of processes.
         write_extras: puts further files (configs, tokenizer) into the checkpoint folder that it is given.
 
     Returns:
@@ -59,7 +61,12 @@ def train(
         _check_device(config)
         watchdog.at("connecting the processes")
         world.connect(config.sharding)
-        identity = {"data_fingerprint": data.fingerprint, "weights": task.weights, "world_size": world.size}
+        identity = {
+            **(identity or {}),
+            "data_fingerprint": data.fingerprint,
+            "weights": task.weights,
+            "world_size": world.size,
+        }
         identity |= {"model": repr(getattr(task.model, "config", None)), **config.model_dump(mode="json")}
         world.check_same(identity | {"packages": versions(), "parameters": _signature(task.model)})
         trainer = Trainer(task, data, config, world, watchdog, identity, write_extras)

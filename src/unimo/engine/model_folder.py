@@ -21,14 +21,21 @@ def write_description(folder: Path, model: Unimo, tokenizer: Tokenizer) -> None:
 
 
 def write_model(folder: Path, model: Unimo, tokenizer: Tokenizer) -> None:
-    """Write a whole model folder, atomically."""
+    """Write a whole model folder, atomically; an earlier model folder of that name is replaced.
+
+    Raises:
+        CheckpointError: `folder` exists and is something else.
+    """
+    folder = folder.resolve()
+    if folder.exists() and checkpoint.torn(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(f"{folder} exists and is not a model folder; name a new one")
     with checkpoint.whole_folder(folder) as temporary:
         checkpoint.write_model(temporary, model)
         write_description(temporary, model, tokenizer)
 
 
 def locate(path: str | Path) -> Path:
-    """The model folder that a user means: the folder itself, or the newest whole checkpoint of a run folder.
+    """The model folder that a user means: the folder itself, or a run's best checkpoint, else its newest whole one.
 
     Raises:
         CheckpointError: it is neither.
@@ -36,7 +43,7 @@ def locate(path: str | Path) -> Path:
     path = Path(path)
     if (path / CONFIG).is_file():
         return path
-    found = checkpoint.find_latest(path)
+    found = checkpoint.find_best(path) or checkpoint.find_latest(path)
     if found is None:
         raise CheckpointError(f"{path} holds neither a model ({CONFIG}) nor a whole checkpoint of a run")
     return found

@@ -1,5 +1,6 @@
 """Retrieval over a split: every caption scored with every image, its recalls, and what a person wants to look at."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import paddle
 from tqdm import tqdm
 
 from unimo.atomic import atomic_write
@@ -17,7 +19,7 @@ from unimo.evaluate.scoring import cost, plan_blocks, score_matrix
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.provenance import provenance
 from unimo.readers.annotations import Pair, Rewrite, read_pairs, read_rewrites
-from unimo.readers.captions import caption_ids, collate_text
+from unimo.readers.captions import FIRST_POSITION, caption_ids, collate_text
 from unimo.readers.feature_store import FeatureStore
 from unimo.readers.regions import collate_regions
 from unimo.readers.tensors import as_regions, as_text
@@ -65,7 +67,9 @@ class Gallery:
 
     def scores(self, model: Unimo) -> np.ndarray:
         """Match score of every caption with every image, with a progress bar. [captions, images] float32"""
-        with tqdm(total=len(self.texts) * len(self.images), unit="pair", desc="scoring", mininterval=2) as bar:
+        quiet = paddle.distributed.get_rank() > 0
+        pairs = len(self.texts) * len(self.images)
+        with tqdm(total=pairs, unit="pair", desc="scoring", mininterval=2, disable=quiet) as bar:
             return score_matrix(model, self.texts, self.images, progress=bar.update)
 
     def recall(self, model: Unimo) -> dict[str, float]:
@@ -133,11 +137,13 @@ def evaluate_retrieval(
 
     Args:
         facts: what else metrics.json is to say: label, model, seed.
+        max_tokens: of a caption; never more than the model has positions for.
         rewrites: rewrites.jsonl whose X+ and X- of the split's captions are scored as well.
     """
-    found = find(pairs_file)
+    found, store = find(pairs_file), open_store(regions, model.config)
     pairs = read_pairs(found, split)
-    gallery = Gallery(pairs, open_store(regions, model.config), tokenizer, max_tokens, max_regions)
+    max_tokens = min(max_tokens, model.config.max_position_embeddings - FIRST_POSITION)
+    gallery = Gallery(pairs, store, tokenizer, max_tokens, max_regions)
     rewritten = read_rewrites(find(rewrites), pairs) if rewrites else {}
     print(gallery.plan(), flush=True)
     scores = gallery.scores(model)
@@ -149,7 +155,9 @@ def evaluate_retrieval(
         "candidates": gallery.candidate_scores(model, rewritten) if rewritten else {},
         "rewrites": [r.model_dump() for r in rewritten.values()],
     }
-    written = {"task": "retrieval", **facts, "split": split, **counts, "metrics": metrics, "provenance": provenance()}
+    data = {"pairs_sha256": hashlib.sha256(found.read_bytes()).hexdigest(), "regions": store.fingerprint}
+    written = {"task": "retrieval", **facts, "split": split, **counts, "metrics": metrics, "data": data}
+    written["provenance"] = provenance()
     output.mkdir(parents=True, exist_ok=True)
     for name, content in (("gallery.json", shown), ("metrics.json", written)):
         with atomic_write(output / name) as file:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unimo.errors import DataError, NonFiniteError
+
 KS = (1, 5, 10)
 
 
@@ -49,6 +51,9 @@ def recalls(
         image_of_caption: [captions] int, column of each caption's image; every image has at least one caption.
         bootstrap: resamples of the images (with their captions) behind the interval.
 
+    Raises:
+        DataError: an image without caption, or a caption without image. NonFiniteError: scores hold inf or nan.
+
     Returns:
         `image_recall@k` (caption -> image) and `text_recall@k` (image -> any of its captions) for k in KS.
     """
@@ -56,9 +61,9 @@ def recalls(
     positive = image_of_caption[:, None] == np.arange(images)[None]
     per_image = positive.sum(axis=0)
     if (per_image == 0).any() or not positive.any(axis=1).all():
-        raise ValueError("every image needs a caption and every caption an image of the gallery")
+        raise DataError("every image needs a caption and every caption an image of the gallery")
     if not np.isfinite(scores).all():
-        raise ValueError("scores hold inf or nan")
+        raise NonFiniteError("match scores hold inf or nan: the model has diverged; use an earlier checkpoint")
     draws = np.random.default_rng(seed).integers(images, size=(bootstrap, images))
     found = {}
     for k in KS:

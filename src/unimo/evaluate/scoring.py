@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import paddle
 
-from unimo.models.layers import attention_bias
-from unimo.models.unimo import Encoded, Regions, Text, Unimo
+from unimo.models.unimo import Regions, Text, Unimo
 
 
 @dataclass(frozen=True)
@@ -71,23 +70,14 @@ def score_matrix(
     for block in plan_blocks([t.shape[1] for t in text_states], [i.shape[1] for i in image_states]):
         text = paddle.concat([text_states[row] for row in block.captions])  # (C, S, H)
         image = paddle.concat([image_states[column] for column in block.images])  # (I, N, H)
-        mask = paddle.concat([images[column].mask for column in block.images])  # all 1 but for images without regions
+        words = paddle.ones(text.shape[:2])
+        slots = paddle.concat([images[column].mask for column in block.images])  # all 1 but for images without regions
         cells = np.stack(np.meshgrid(np.arange(len(text)), np.arange(len(image)), indexing="ij"), -1).reshape(-1, 2)
         for part in np.array_split(cells, max(1, -(-len(cells) * block.length // batch_positions))):
-            got = _pass(model, text, image, mask, part)
-            scores[block.captions[part[:, 0]], block.images[part[:, 1]]] = got
+            rows, columns = part.T
+            got = model.score_embedded(text, words, image, slots, paddle.to_tensor(rows), paddle.to_tensor(columns))
+            scores[block.captions[rows], block.images[columns]] = got.numpy()
             progress(len(part))
     if was_training:
         model.train()
     return scores
-
-
-def _pass(
-    model: Unimo, text: paddle.Tensor, image: paddle.Tensor, image_mask: paddle.Tensor, cells: np.ndarray
-) -> np.ndarray:
-    rows, columns = paddle.to_tensor(cells[:, 0]), paddle.to_tensor(cells[:, 1])
-    x = paddle.concat([image.index_select(columns), text.index_select(rows)], axis=1)  # (P, N + S, H)
-    mask = paddle.concat([image_mask.index_select(columns), paddle.ones([len(cells), text.shape[1]])], axis=1)
-    states, cache = model.encode(x, attention_bias(mask))
-    slots = image.shape[1]
-    return model.match_score(Encoded(states[:, :slots], None, states[:, slots:], cache)).squeeze(1).numpy()

@@ -5,6 +5,7 @@ with n captions of other images ("ec"). The release draws n = 10 of each for Fli
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,19 @@ from paddle import Tensor, nn
 from pydantic import Field
 
 from unimo.config import Config, Paper, dump, find
+from unimo.engine import checkpoint
 from unimo.engine.distributed import World
-from unimo.engine.events import Evaluation
+from unimo.engine.events import ConfigFile, Evaluation
 from unimo.engine.loop import train
 from unimo.engine.model_folder import read_model, with_heads, write_description
 from unimo.engine.settings import EngineConfig
-from unimo.errors import DataError
+from unimo.errors import ConfigError, DataError
 from unimo.evaluate.gallery import Gallery, open_store
 from unimo.finetune.circle import circle_loss
 from unimo.models.unimo import Unimo
 from unimo.readers.annotations import Pair, read_pairs
 from unimo.readers.batching import Batch, Stream, fingerprint
-from unimo.readers.captions import caption_ids, collate_text
+from unimo.readers.captions import caption_ids, check_length, collate_text
 from unimo.readers.feature_store import FeatureStore
 from unimo.readers.mixing import Mixer
 from unimo.readers.regions import collate_regions
@@ -41,7 +43,7 @@ class RetrievalRecipe(Config):
     pairs: str
     regions: str  # feature store of the pairs' images
     negatives: int = Field(10, gt=0)  # images and captions each: 21 pairs per caption at 10
-    captions_per_batch: int = Field(32, gt=0)  # of one update, over all processes
+    captions_per_batch: int = Field(32, gt=0)  # of one micro-batch, over all processes
     margin: float = 0.2
     scale: float = Field(1.0, gt=0)
     max_tokens: int = Field(512, gt=2)
@@ -61,9 +63,10 @@ class RetrievalStream:
         captions = [(key, row, text) for row, p in enumerate(pairs) for key, text in p.captions_by_id().items()]
         self.ids, self.image_rows, texts = map(list, zip(*captions))
         self.sequences = [caption_ids(tokenizer, text, recipe.max_tokens) for text in texts]
-        self.captions_of = [np.flatnonzero(np.array(self.image_rows) == row) for row in range(len(pairs))]
+        self.captions_of = np.split(np.arange(len(self.ids)), np.cumsum([len(p.captions) for p in pairs])[:-1])
         self.lengths = np.ones([len(self.ids), 1], np.int64)  # batches hold a fixed number of captions
-        self.fingerprint = fingerprint(captions, store.fingerprint, tokenizer.fingerprint, recipe.negatives)
+        settings = recipe.model_dump(exclude={"engine", "paper", "pairs", "regions"})
+        self.fingerprint = fingerprint(captions, store.fingerprint, tokenizer.fingerprint, settings)
 
     def batch(self, samples: np.ndarray, rngs: Sequence, batch_rng: np.random.Generator) -> Batch:
         pairings = np.array([p for sample, rng in zip(samples, rngs) for p in self._pairings(sample, rng)])
@@ -106,30 +109,34 @@ class RetrievalTask(nn.Layer):
         return {"circle": (by_image + by_caption) / 2}
 
 
-def finetune_retrieval(
-    recipe: RetrievalRecipe, start: Path, run_dir: Path, events: Sequence[Any] = ()
-) -> tuple[Unimo, Tokenizer]:
-    """Fine-tune the model of folder `start` on the pairs' training split, or resume; the trained model.
+def finetune_retrieval(recipe: RetrievalRecipe, start: Path, run_dir: Path, events: Sequence[Any] = ()) -> None:
+    """Fine-tune the model of folder `start` on the pairs' training split, or resume.
 
-    With `engine.eval_every` the recalls of the dev split are logged on the way and the best checkpoint is kept.
+    With `engine.eval_every` the recalls of the dev split are logged on the way and the best checkpoint is named, which
+    `model_folder.locate` then takes.
     """
     pretrained, tokenizer = read_model(start)
+    paddle.seed(recipe.engine.seed)  # for heads that the checkpoint lacks
     model, random_heads = with_heads(pretrained, HEADS)
+    try:
+        check_length(recipe.max_tokens, model.config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     store = open_store(recipe.regions, model.config)
     world = World()
     source = RetrievalStream(read_pairs(find(recipe.pairs), "train"), store, tokenizer, recipe)
     stream = Stream(source, recipe.captions_per_batch, recipe.engine.seed, world.rank, world.size, multiple=1)
     data = Mixer({source.name: stream}, {source.name: 1}, recipe.engine.seed, recipe.engine.accumulate)
     if world.rank == 0:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "config.yaml").write_text(dump(recipe), encoding="utf-8")
         print(f"start: {start}; {len(source.ids)} captions, {1 + 2 * recipe.negatives} pairs each", flush=True)
         if random_heads:
             print(f"warning: {', '.join(random_heads)} not in the checkpoint, starting at random", flush=True)
+    events = [ConfigFile(dump(recipe)), *events]
     if recipe.engine.eval_every:
         dev = read_pairs(find(recipe.pairs), "dev")
         gallery = Gallery(dev, store, tokenizer, recipe.max_tokens, recipe.max_regions)
         events = [*events, Evaluation(lambda: gallery.recall(model), "mean_recall")]
     task = RetrievalTask(model, recipe)
-    train(task, data, recipe.engine, run_dir, events, lambda folder: write_description(folder, model, tokenizer))
-    return model, tokenizer
+    identity = {"start": checkpoint.digest(start)}
+    describe = partial(write_description, model=model, tokenizer=tokenizer)
+    train(task, data, recipe.engine, run_dir, events, describe, identity)

@@ -202,11 +202,17 @@ class Unimo(nn.Layer):
         Args:
             text_rows, image_rows: [P] int64, the rows of `text` and `regions` that make up each pair.
         """
-        image = self.embed_regions(regions).index_select(image_rows)
-        x = paddle.concat([image, self.embed_text(text).index_select(text_rows)], axis=1)
-        mask = paddle.concat([regions.mask.index_select(image_rows), text.mask.index_select(text_rows)], axis=1)
+        image, words = self.embed_regions(regions), self.embed_text(text)
+        return self.score_embedded(words, text.mask, image, regions.mask, text_rows, image_rows)
+
+    def score_embedded(
+        self, text: Tensor, text_mask: Tensor, image: Tensor, image_mask: Tensor, text_rows: Tensor, image_rows: Tensor
+    ) -> Tensor:
+        """`pair_scores` of streams that are embedded already, as `embed_text` and `embed_regions` give them. [P]"""
+        x = paddle.concat([image.index_select(image_rows), text.index_select(text_rows)], axis=1)  # (P, N + S, H)
+        mask = paddle.concat([image_mask.index_select(image_rows), text_mask.index_select(text_rows)], axis=1)
         states, cache = self.encode(self._dropout(x), attention_bias(mask))
-        slots = regions.features.shape[1]
+        slots = image.shape[1]
         return self.match_score(Encoded(states[:, :slots], None, states[:, slots:], cache)).squeeze(1)
 
     def lm_logits(self, states: Tensor) -> Tensor:

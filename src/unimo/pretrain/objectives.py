@@ -23,7 +23,8 @@ class Pretraining(nn.Layer):
 
     def __init__(self, model: Unimo, weights: dict[str, float], temperature: float):
         super().__init__()
-        self.model, self.weights, self.temperature = model, weights, temperature
+        self.model, self.temperature = model, temperature
+        self.weights = {name: weight for name, weight in weights.items() if weight}
 
     def forward(self, batch: Batch) -> Losses:
         regions = as_regions(batch.inputs["regions"]) if "regions" in batch.inputs else None

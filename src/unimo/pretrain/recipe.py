@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from unimo.config import Config, Paper
 from unimo.engine.settings import EngineConfig
 from unimo.models.unimo import UnimoConfig
+from unimo.readers.captions import check_length
 
 Objective = Literal["mlm", "seq2seq", "region_feature", "region_class", "cmcl"]
 
@@ -16,7 +17,7 @@ class DataFiles(Config):
 
     pairs: str | None = None
     rewrites: str | None = None  # X+, X-, X^I and X^T of the pairs' captions
-    images: str | None = None  # image ids of the image stream, or a pairs file whose captions are left out
+    images: str | None = None  # pictures of the image stream
     texts: str | None = None
     regions: str | None = None  # feature store with every image of pairs and images
 
@@ -52,7 +53,7 @@ class PretrainRecipe(Config):
     )
     data: DataFiles
     streams: dict[Literal["text", "image", "pair"], float]  # drawing ratios; the papers do not state theirs
-    batch_positions: dict[Literal["text", "image", "pair"], PositiveInt]  # padded encoder positions of one global batch
+    batch_positions: dict[Literal["text", "image", "pair"], PositiveInt]  # padded positions of a micro-batch, all ranks
     max_tokens: int = Field(512, gt=2)
     max_regions: int = Field(100, gt=0)
     batch_multiple: PositiveInt = 8  # batches hold a multiple of this many samples where the budget allows it
@@ -61,3 +62,8 @@ class PretrainRecipe(Config):
     weights: dict[Objective, float]  # of each objective's mean loss; the papers do not state theirs
     engine: EngineConfig
     paper: Paper | None = None
+
+    @model_validator(mode="after")
+    def _lengths(self) -> "PretrainRecipe":
+        check_length(self.max_tokens, self.model)
+        return self

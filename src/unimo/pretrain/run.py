@@ -9,7 +9,7 @@ import paddle
 
 from unimo.config import dump, find
 from unimo.engine.distributed import World
-from unimo.engine.events import Evaluation
+from unimo.engine.events import ConfigFile, Evaluation
 from unimo.engine.loop import train
 from unimo.engine.model_folder import write_description
 from unimo.errors import ConfigError
@@ -45,19 +45,19 @@ def pretrain(recipe: PretrainRecipe, run_dir: Path, events: Sequence[Any] = ()) 
         )
         for name, source in sources.items()
     }
-    data = Mixer(streams, recipe.streams, recipe.engine.seed, recipe.engine.accumulate)
+    ratios = {name: recipe.streams[name] for name in streams}
+    data = Mixer(streams, ratios, recipe.engine.seed, recipe.engine.accumulate)
     task = Pretraining(model, recipe.weights, recipe.contrast.temperature)
 
     def describe(folder: Path) -> None:
         write_description(folder, model, tokenizer)
         (folder / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
 
-    run_dir.mkdir(parents=True, exist_ok=True)
     if world.rank == 0:
-        (run_dir / "config.yaml").write_text(dump(recipe), encoding="utf-8")
         for name, source in sources.items():
             print(f"stream {name}: {len(source.lengths)} samples, ratio {recipe.streams[name]:g}", flush=True)
-    return train(task, data, recipe.engine, run_dir, [*events, *evaluation(recipe, model, tokenizer)], describe)
+    events = [ConfigFile(dump(recipe)), *events, *evaluation(recipe, model, tokenizer)]
+    return train(task, data, recipe.engine, run_dir, events, describe)
 
 
 def build_model(recipe: PretrainRecipe, tokenizer: Tokenizer) -> Unimo:
@@ -92,8 +92,18 @@ def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Sou
     ]
     if problems:
         raise ConfigError("the recipe's streams are incomplete\n  - " + "\n  - ".join(sorted(problems)))
+    feeds = {"text": {"mlm", "seq2seq"}, "image": {"region_feature", "region_class"}, "pair": set(recipe.weights)}
+    idle = sorted(name for name in streams if not feeds[name] & {k for k, v in recipe.weights.items() if v})
+    if idle:
+        raise ConfigError(
+            f"no objective of stream {', '.join(idle)} has a weight; give one, or set streams.{idle[0]}=0"
+        )
     store = open_store(data.regions, recipe.model) if data.regions and streams & {"image", "pair"} else None
-    if store and "region_class" in recipe.weights and store.num_classes != recipe.model.image_class_size:
+    if store and recipe.weights.get("region_class") and not store.header["class_probs"]:
+        raise ConfigError(
+            f"feature store {data.regions} holds no class_probs for region_class to predict; set weights.region_class=0"
+        )
+    if store and recipe.weights.get("region_class") and store.num_classes != recipe.model.image_class_size:
         raise ConfigError(
             f"feature store {data.regions} has {store.num_classes} classes, model.image_class_size is "
             f"{recipe.model.image_class_size}; set model.image_class_size={store.num_classes}"
@@ -106,9 +116,10 @@ def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Sou
         sources["image"] = ImageStream(images, store, recipe.masking, recipe.max_regions)
     if "pair" in streams:
         pairs = read_pairs(find(data.pairs), "train")
+        contrast = recipe.contrast if recipe.weights.get("cmcl") else None
         rewrites = read_rewrites(find(data.rewrites), pairs) if data.rewrites else {}
         sources["pair"] = PairStream(
-            pairs, rewrites, store, tokenizer, recipe.masking, recipe.contrast, recipe.max_tokens, recipe.max_regions
+            pairs, rewrites, store, tokenizer, recipe.masking, contrast, recipe.max_tokens, recipe.max_regions
         )
     return sources
 

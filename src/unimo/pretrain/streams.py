@@ -94,7 +94,7 @@ def predict_words(
 class ImageStream:
     """Images alone, for the masked-region objectives."""
 
-    def __init__(self, images: Sequence[Image | Pair], store: FeatureStore, masking: Masking, max_regions: int):
+    def __init__(self, images: Sequence[Image], store: FeatureStore, masking: Masking, max_regions: int):
         self.name, self.store, self.masking, self.max_regions = "image", store, masking, max_regions
         self.ids = [i.image_id for i in images]
         self.lengths = region_slots(store, self.ids, max_regions)[:, None]
@@ -121,6 +121,7 @@ class PairStream:
     """One sample is one caption with its image: a masked pass over the pair, and the candidates of CMCL unmasked.
 
     Whether the paper masks CMCL's inputs is not known; here they are whole, so that no objective sees another's mask.
+    Without `contrast` there is the masked pass alone.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class PairStream:
         store: FeatureStore,
         tokenizer: Tokenizer,
         masking: Masking,
-        contrast: Contrast,
+        contrast: Contrast | None,
         max_tokens: int,
         max_regions: int,
     ):
@@ -144,8 +145,10 @@ class PairStream:
         self._sorted_lengths = np.array([len(self.sequences[i]) for i in self._by_length])
         slots = region_slots(store, self.image_ids, max_regions)
         lengths = np.stack([slots, [len(s) for s in self.sequences]], axis=1)
-        joint = (1 + contrast.companions) ** 2 + contrast.paraphrases + contrast.rewritten + contrast.tfidf
-        self.lengths = lengths * (joint + 1)  # a sample costs its masked pass and one pass a joint candidate
+        passes = 1  # the masked one, and one a joint candidate
+        if contrast:
+            passes += (1 + contrast.companions) ** 2 + contrast.paraphrases + contrast.rewritten + contrast.tfidf
+        self.lengths = lengths * passes
         self.fingerprint = fingerprint(
             captions,
             self.rewrites,
@@ -163,8 +166,11 @@ class PairStream:
         )
         records = [self.store.read(self.image_ids[i]) for i in samples]
         regions = hide_regions(records, self.masking, rngs, self.max_regions)
-        inputs = {"text": text, "regions": regions} | self._candidates(samples, rngs)
-        counts = {objective: len(text["labels"]), **region_counts(regions), "cmcl": len(inputs["contrast"]["grid"])}
+        inputs = {"text": text, "regions": regions}
+        counts = {objective: len(text["labels"]), **region_counts(regions)}
+        if self.contrast:
+            inputs |= self._candidates(samples, rngs)
+            counts["cmcl"] = len(inputs["contrast"]["grid"])
         return Batch("pair", [self.ids[i] for i in samples], counts, inputs)
 
     def _candidates(self, samples: np.ndarray, rngs: Rngs) -> dict[str, Arrays]:

@@ -43,11 +43,12 @@ class Pair(Record):
 
 
 class Image(Record):
-    """One image of the image stream."""
+    """One image of the image stream; pictures that are held out for evaluation are refused."""
 
     image_id: NonEmpty
     image: NonEmpty
     source: str
+    split: Literal["train"] = "train"
 
 
 class Sentence(Record):

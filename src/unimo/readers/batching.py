@@ -76,7 +76,9 @@ def plan_epoch(
         together = np.append(rest, order[start : start + pool])
         batches += _cut(_sorted(together, widths, budget, pad_multiple), widths, budget, multiple)
         rest = batches.pop()  # may be small: it goes on into the next pool
-    if batches and len(rest) < multiple:  # share with its neighbour, so that several processes get something each
+    if batches and 2 * len(rest) < len(
+        batches[-1]
+    ):  # share with its neighbour, so that several processes get something each
         both = np.append(batches[-1], rest)
         halves = both[: len(both) // 2], both[len(both) // 2 :]
         if max(_cost(widths[half]) for half in halves) <= budget:
