@@ -8,12 +8,22 @@ from pathlib import Path
 
 def cpu_name() -> str:
     """The processor's name as Linux gives it, or the architecture where there is no /proc/cpuinfo."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.machine()
+    return _cpuinfo("model name") or platform.machine()
+
+
+def has_avx512() -> bool:
+    """Whether Linux lists AVX-512 among the processor's instructions."""
+    return "avx512f" in _cpuinfo("flags").split()
+
+
+def _cpuinfo(key: str) -> str:
+    """A value of the first processor in /proc/cpuinfo; empty where there is none."""
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text().splitlines() if path.exists() else []:
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return ""
 
 
 def use_fast_gemm() -> None:

@@ -9,6 +9,7 @@ from paddle import Tensor, nn
 from paddle.nn.clip import ClipGradBase, _squared_l2_norm
 from paddle.utils import unique_name
 
+from unimo.engine.adamw import AdamW
 from unimo.engine.distributed import World
 from unimo.engine.settings import EngineConfig
 from unimo.errors import NonFiniteError
@@ -61,7 +62,7 @@ class Optimizer:
         decayed = {p.name for name, p in self.parameters.items() if decays(name)}
         self.world, self.sharded = world, bool(config.sharding) and world.size > 1
         self.clip = ClipByGlobalNorm(config.clip_norm, world, self.sharded)
-        self.adamw = paddle.optimizer.AdamW(
+        self.adamw = AdamW(
             learning_rate=config.learning_rate,
             beta1=config.beta1,
             beta2=config.beta2,
