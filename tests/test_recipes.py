@@ -63,6 +63,7 @@ def test_task_script_runs_on_the_small_set(name: str, small_recipe: dict, small_
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "run: python" in done.stderr, "the resolved command is printed"
+    assert "paper: Table 1, UNIMO-" in done.stdout
     assert (tmp_path / "run" / "checkpoints" / "step_00000005" / "COMPLETE").is_file()
 
 

@@ -18,13 +18,17 @@ class Config(BaseModel):
 
 
 class Paper(Config):
-    """Where a recipe comes from; scripts print it and tables read it."""
+    """Where a recipe comes from; runs print it and tables read it."""
 
     table: str | None = None
     row: str | None = None
     expected: dict[str, float] | None = None
     hardware: str | None = None
     hours: float | None = None
+
+    def __str__(self) -> str:
+        expected = ", ".join(f"{name} {value:g}" for name, value in (self.expected or {}).items())
+        return f"paper: {self.table}, {self.row}; {expected or 'no number of its own'}; {self.hardware}, {self.hours} h"
 
 
 C = TypeVar("C", bound=Config)
@@ -127,6 +131,8 @@ def validate(schema: type[C], values: dict[str, Any], source: str) -> C:
 
 def _problem(schema: type[Config], error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "value_error" and isinstance(error["input"], dict):  # keys that do not go together
+        return f"{key or 'together'}: {error['msg']}"
     if error["type"] != "extra_forbidden":
         return f"{key or '(whole file)'}: {error['msg']}, got {error['input']!r}"
     allowed = _keys(schema, error["loc"][:-1])

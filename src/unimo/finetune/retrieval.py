@@ -128,6 +128,8 @@ def finetune_retrieval(recipe: RetrievalRecipe, start: Path, run_dir: Path, even
     stream = Stream(source, recipe.captions_per_batch, recipe.engine.seed, world.rank, world.size, multiple=1)
     data = Mixer({source.name: stream}, {source.name: 1}, recipe.engine.seed, recipe.engine.accumulate)
     if world.rank == 0:
+        if recipe.paper:
+            print(recipe.paper)
         print(f"start: {start}; {len(source.ids)} captions, {1 + 2 * recipe.negatives} pairs each", flush=True)
         if random_heads:
             print(f"warning: {', '.join(random_heads)} not in the checkpoint, starting at random", flush=True)

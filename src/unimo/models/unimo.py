@@ -171,8 +171,13 @@ class Unimo(nn.Layer):
         states = [None if s is None else ends[id(s)] for s in streams]
         return Encoded(*states, cache=new_cache)
 
-    def encode(self, x: Tensor, bias: Tensor, cache: list[KeyValue] | None = None) -> tuple[Tensor, list[KeyValue]]:
-        """Run the layers over embedded positions [B, S, H]; `forward` for named streams ends here."""
+    def encode(
+        self, x: Tensor, bias: Tensor, cache: list[KeyValue] | None = None, keep_cache: bool = True
+    ) -> tuple[Tensor, list[KeyValue]]:
+        """Run the layers over embedded positions [B, S, H]; `forward` for named streams ends here.
+
+        Without `keep_cache` no layer's keys and values outlive it: scoring needs none, and they are large.
+        """
         new_cache = []
         for i, layer in enumerate(self.layers):
             if self.config.recompute and self.training:
@@ -180,7 +185,7 @@ class Unimo(nn.Layer):
                 x = recompute(lambda x, bias, layer=layer: layer(x, bias)[0], x, bias, use_reentrant=False)
             else:
                 x, kept = layer(x, bias, cache[i] if cache is not None else None)
-                if kept is not None:
+                if keep_cache and kept is not None:
                     new_cache.append(kept)
         return x, new_cache
 
@@ -211,9 +216,9 @@ class Unimo(nn.Layer):
         """`pair_scores` of streams that are embedded already, as `embed_text` and `embed_regions` give them. [P]"""
         x = paddle.concat([image.index_select(image_rows), text.index_select(text_rows)], axis=1)  # (P, N + S, H)
         mask = paddle.concat([image_mask.index_select(image_rows), text_mask.index_select(text_rows)], axis=1)
-        states, cache = self.encode(self._dropout(x), attention_bias(mask))
+        states, _ = self.encode(self._dropout(x), attention_bias(mask), keep_cache=False)
         slots = image.shape[1]
-        return self.match_score(Encoded(states[:, :slots], None, states[:, slots:], cache)).squeeze(1)
+        return self.match_score(Encoded(states[:, :slots], None, states[:, slots:], [])).squeeze(1)
 
     def lm_logits(self, states: Tensor) -> Tensor:
         """Vocabulary logits of gathered text states; the output table is the word table. [M, H] -> [M, V]"""

@@ -54,6 +54,8 @@ def pretrain(recipe: PretrainRecipe, run_dir: Path, events: Sequence[Any] = ()) 
         (folder / "recipe.yaml").write_text(dump(recipe), encoding="utf-8")
 
     if world.rank == 0:
+        if recipe.paper:
+            print(recipe.paper)
         for name, source in sources.items():
             print(f"stream {name}: {len(source.lengths)} samples, ratio {recipe.streams[name]:g}", flush=True)
     events = [ConfigFile(dump(recipe)), *events, *evaluation(recipe, model, tokenizer)]
