@@ -45,7 +45,7 @@ def test_task_script_runs_on_the_small_set(name: str, small_recipe: dict, small_
     start = tmp_path / "start.yaml"
     start.write_text(yaml.safe_dump(small_recipe))
     environment = {**os.environ, "OUTPUT": str(tmp_path / "run"), "MODEL": str(tmp_path / "start"), "NPROC": "1"}
-    small = ["engine.steps=5", "engine.eval_every=0", "engine.log_every=1"]
+    small = ["engine.steps=5", "engine.eval_every=0", "engine.log_every=1", "max_tokens=24"]
     if name.startswith("pretrain"):
         small_model = yaml.safe_dump(small_recipe["model"])
         (tmp_path / "model.yaml").write_text(small_model)
@@ -53,12 +53,7 @@ def test_task_script_runs_on_the_small_set(name: str, small_recipe: dict, small_
         small += [f"model={tmp_path}/model.yaml", f"tokenizer={small_recipe['tokenizer']}", "engine.amp=none", *data]
     else:
         subprocess.run(["unimo", "init", start, "--output", tmp_path / "start"], check=True, capture_output=True)
-        small += [
-            f"pairs={small_world}/pairs.jsonl",
-            f"regions={small_world}/regions",
-            "captions_per_batch=4",
-            "max_tokens=24",
-        ]
+        small += [f"pairs={small_world}/pairs.jsonl", f"regions={small_world}/regions", "captions_per_batch=4"]
     command = ["bash", ROOT / "run_scripts" / name, *small]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
