@@ -1,9 +1,9 @@
-"""Training operators for the CPU, several times faster than Paddle 3.3.1's own and equal to them but for rounding.
+"""Training operators for the CPU, faster than Paddle 3.3.1's own and equal to them but for rounding.
 
-Paddle's CPU kernels lose most in a few places: bias gradients and layer norm sum columns in a scalar loop, broadcasting
-along rows is not vectorised, a permuted copy computes every index, dropout draws one float per element, and the exact
-GELU's backward pass makes a dozen temporaries. Here sums over rows or columns are products with ones, broadcasts are
-rank-one products, permutations are gathers of whole rows, and dropout takes 16 bits per element.
+Paddle's CPU kernels lose most (tests/benchmarks/operators.py) in sums over rows, as in bias gradients and layer norm,
+in broadcasts, in copies of permuted tensors, in dropout and in the backward pass of the exact GELU. Here sums
+are products with ones, broadcasts are rank-one products, permutations gather whole rows, dropout takes 16 random bits
+per element instead of a float, and GELU keeps its derivative.
 
 Everything is a `PyLayer` over Paddle's public operators. Tensors needed later go through `save_for_backward`, so that
 recompute can drop them; nothing saved and no incoming gradient is changed in place.
