@@ -28,7 +28,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
             sync_folder(path.parent)
-        except BaseException:
+        except BaseException:  # an interruption too: nothing may be left behind, and it goes on to the caller
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:

@@ -95,28 +95,17 @@ class Gallery:
 
     def top(self, scores: np.ndarray, image_folder: Path) -> list[dict[str, Any]]:
         """The best images of every caption, hits marked; image paths are absolute."""
+
+        def picture(row: int) -> dict[str, str]:
+            pair = self.pairs[row]
+            return {"image_id": pair.image_id, "image": str((image_folder / pair.image).resolve())}
+
         rows = []
-        for caption, row in enumerate(self.image_of_caption):
+        for caption, own in enumerate(self.image_of_caption):
             best = np.argsort(-scores[caption], kind="stable")[:SHOWN]
-            shown = [
-                {
-                    "image_id": self.pairs[i].image_id,
-                    "image": str((image_folder / self.pairs[i].image).resolve()),
-                    "score": float(scores[caption, i]),
-                    "hit": bool(i == row),
-                }
-                for i in best
-            ]
-            own = self.pairs[row]
-            rows.append(
-                {
-                    "caption_id": self.caption_ids[caption],
-                    "caption": self.captions[caption],
-                    "image_id": own.image_id,
-                    "image": str((image_folder / own.image).resolve()),
-                    "top": shown,
-                }
-            )
+            top = [picture(i) | {"score": float(scores[caption, i]), "hit": bool(i == own)} for i in best]
+            named = {"caption_id": self.caption_ids[caption], "caption": self.captions[caption]}
+            rows.append(named | picture(own) | {"top": top})
         return rows
 
 

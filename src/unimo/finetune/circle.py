@@ -1,4 +1,4 @@
-"""Circle loss of the release's Flickr30k fine-tuning (spec: retrieval head of unimo_finetune.py)."""
+"""Circle loss of the release's Flickr30k fine-tuning (the release: unimo_finetune.py)."""
 
 import paddle.nn.functional as F
 from paddle import Tensor
