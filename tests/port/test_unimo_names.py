@@ -83,7 +83,7 @@ def test_query_key_and_value_are_joined_in_that_order():
     parts = np.split(model.layers[1].attention.qkv.weight.numpy(), 3, axis=1)
     written = to_release(model)
     for part, kind in zip(parts, ("query", "key", "value"), strict=True):
-        assert np.array_equal(part, written[f"encoder_layer_1_multi_head_att_{kind}_fc.w_0"])
+        assert np.array_equal(part, written[f"encoder_layer_1_multi_head_att_{kind}_fc.w_0"].read())
 
 
 def test_loaded_weights_are_the_models_own(folder):
@@ -159,7 +159,7 @@ def test_half_a_head_is_an_error(folder):
 def test_half_precision_is_widened(folder):
     whole = Unimo(CONFIG)
     load_release(folder, whole)
-    halved = to_release(whole)["image_emb.w_0"].astype(np.float16)
+    halved = to_release(whole)["image_emb.w_0"].read().astype(np.float16)
     write_folder(folder, {"image_emb.w_0": halved})
     model = Unimo(CONFIG)
     load_release(folder, model)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from unimo.errors import CheckpointError
 from unimo.models.unimo import Unimo
-from unimo.port.weights import Report, Stored, fill, problems
+from unimo.port.weights import Lazy, Report, Stored, fill, gather, linear_weights, problems, refuse, shapes_of
 
 POSITIONS, TOKEN_TYPES = "embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight"
 EMBEDDINGS = {
@@ -39,17 +39,15 @@ _DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A tensor of an open safetensors file in our layout: Linear weights, stored [out, in], are transposed."""
+    """A tensor of an open safetensors file."""
 
     file: Any  # safetensors' safe_open handle
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
-    transposed: bool
 
     def read(self) -> np.ndarray:
-        array = self.file.get_tensor(self.name)
-        return array.T if self.transposed else array
+        return self.file.get_tensor(self.name)
 
 
 def init_from_bert(model: Unimo, path: str | Path, layers: Literal["first", "spread"] = "first") -> Report:
@@ -86,13 +84,11 @@ def _init(model: Unimo, path: Path, stored: dict[str, Stored | CheckpointError],
         got = getattr(stored.get(name), "shape", stored.get(name))  # an error or None where there is no such tensor
         if not isinstance(got, tuple) or len(got) != 2 or got[0] < least or got[1] != width:
             wrong.append(f"{name}: {got or 'missing'}, expected at least {least} rows of {width}")
-    wrong += problems(model, table, stored)
-    if wrong:
-        raise CheckpointError(f"{path} does not fit the model: {len(wrong)} problem(s)\n  - " + "\n  - ".join(wrong))
-    fill(model, table, stored)
-    positions = model.position_embedding.weight.numpy()
-    positions[2:] = stored[POSITIONS].read()[: rows - 2] + stored[TOKEN_TYPES].read()[0]  # rows 0 and 1: no real token
-    model.position_embedding.weight.set_value(positions)
+    shapes, transposed = shapes_of(model), linear_weights(model)
+    refuse(path, wrong + problems(table, stored, shapes, transposed))
+    tensors = gather(table, stored, shapes, transposed)
+    tensors["position_embedding.weight"] = Lazy((rows, width), lambda: _positions(stored, rows))
+    fill(model, tensors)
     mapped = table | {"position_embedding.weight": (POSITIONS, TOKEN_TYPES)}
     used = {name for names in mapped.values() for name in names}
     random = dict.fromkeys(name.split(".")[0] for name, _ in model.named_parameters() if name not in mapped)
@@ -104,8 +100,13 @@ def _open(file: Any, name: str) -> Stored | CheckpointError:
     shape, code = tuple(view.get_shape()), view.get_dtype()
     if code not in _DTYPES:
         return CheckpointError(f"{name}: data type {code}, expected one of {', '.join(_DTYPES)}")
-    transposed = len(shape) == 2 and "embeddings" not in name
-    return _Tensor(file, name, shape[::-1] if transposed else shape, np.dtype(_DTYPES[code]), transposed)
+    return _Tensor(file, name, shape, np.dtype(_DTYPES[code]))
+
+
+def _positions(stored: dict[str, Stored], rows: int) -> np.ndarray:
+    """Our position table [rows, H]: two rows that no real token has, then BERT's with its first token type added."""
+    taken = stored[POSITIONS].read()[: rows - 2].astype(np.float32) + stored[TOKEN_TYPES].read()[0]
+    return np.concatenate([np.zeros_like(taken[:2]), taken])
 
 
 def _modern(name: str) -> str:

@@ -7,12 +7,10 @@ import re
 from collections.abc import Container, Iterable
 from pathlib import Path
 
-import numpy as np
-
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.port.variables import Variable, list_variables, open_variable
-from unimo.port.weights import Report, Table, fill, problems, split
+from unimo.port.weights import Report, Stored, Table, fill, gather, problems, refuse, scatter, shapes_of, values_of
 
 
 def _affine(ours: str, *theirs: str) -> dict[str, tuple[str, ...]]:
@@ -116,18 +114,17 @@ def load_release(folder: str | Path, model: Unimo, required: Iterable[str] = COR
     absent = [part for part in built if part not in needed and not _holds(files, tables[part])]
     table = {ours: names for part in built if part not in absent for ours, names in tables[part].items()}
     stored = {name: _open(files[name]) for names in table.values() for name in names if name in files}
-    wrong = problems(model, table, stored)
-    if wrong:
-        raise CheckpointError(f"{folder} does not fit the model: {len(wrong)} problem(s)\n  - " + "\n  - ".join(wrong))
-    fill(model, table, stored)
+    shapes = shapes_of(model)
+    refuse(folder, problems(table, stored, shapes))
+    fill(model, gather(table, stored, shapes))
     unused = tuple(f"{n} ({NOT_OURS[n]})" if n in NOT_OURS else n for n in files if n not in stored)
     notes = (f"not variable files, left alone: {', '.join(others)}",) if others else ()
     return Report(table, unused, (*absent, *(h for h in OWN_HEADS if h in model.heads)), notes)
 
 
-def to_release(model: Unimo) -> dict[str, np.ndarray]:
+def to_release(model: Unimo) -> dict[str, Stored]:
     """The model's parameters under the release's names, for `variables.write_folder`; our own heads are left out."""
-    return split(model, name_table(model.config, _parts(model)))
+    return scatter(name_table(model.config, _parts(model)), values_of(model))
 
 
 def _parts(model: Unimo) -> list[str]:

@@ -152,7 +152,8 @@ def write_folder(folder: str | Path, variables: Mapping[str, np.ndarray]) -> Non
         raise CheckpointError(f"cannot be written as variables: {', '.join(bad)}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, array in variables.items():
+    for name, value in variables.items():
+        array = value if isinstance(value, np.ndarray) else value.read()
         desc = b"\x08" + _encode(codes[array.dtype]) + b"".join(b"\x10" + _encode(d) for d in array.shape)
         with atomic_write(folder / name) as file:
             file.write(_HEADER.pack(0, 0, 0, len(desc)) + desc)
