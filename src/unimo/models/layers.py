@@ -1,18 +1,22 @@
-"""Transformer parts that the systems share: attention masks, attention with a key/value cache, the post-LN block.
+"""Transformer parts that the systems share: attention masks, attention with a key/value cache, post- and pre-LN blocks.
 
 `Linear`, `LayerNorm`, `gelu`, `dropout` and the attention take the operators of `cpu_training` when a CPU trains, and
 Paddle's own everywhere else: on a GPU, in evaluation, under `to_static`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
+from paddle.distributed.fleet.utils import recompute
 
 from unimo.errors import ConfigError
 from unimo.models import cpu_training
 
+Activation = Literal["gelu", "relu"]
 MASKED = 1e4  # the release adds 1e4 * (mask - 1) to the logits, not -inf (transformer_encoder.py)
 
 
@@ -41,6 +45,11 @@ class LayerNorm(nn.LayerNorm):
 def gelu(x: Tensor, training: bool) -> Tensor:
     """Exact (erf) GELU."""
     return cpu_training.gelu(x) if _trains_on_cpu(x, training) else F.gelu(x)
+
+
+def activate(x: Tensor, activation: Activation, training: bool) -> Tensor:
+    """Exact GELU, or the ReLU of PaddleNLP's Chinese UNIMO."""
+    return gelu(x, training) if activation == "gelu" else F.relu(x)
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
@@ -134,25 +143,34 @@ class Attention(nn.Layer):
 
 
 class FeedForward(nn.Layer):
-    """Affine, exact (erf) GELU, affine; no dropout inside."""
+    """Affine, activation, affine; no dropout inside."""
 
-    def __init__(self, hidden_size: int, inner_size: int):
+    def __init__(self, hidden_size: int, inner_size: int, activation: Activation = "gelu"):
         super().__init__()
+        self.activation = activation
         self.inner = Linear(hidden_size, inner_size)
         self.outer = Linear(inner_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.outer(gelu(self.inner(x), self.training))
+        return self.outer(activate(self.inner(x), self.activation, self.training))
 
 
 class PostNormBlock(nn.Layer):
     """Attention and feed-forward, each followed by dropout, residual sum and layer norm ("dan" in the release)."""
 
-    def __init__(self, hidden_size: int, num_heads: int, dropout: float, attention_dropout: float, epsilon: float):
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        dropout: float,
+        attention_dropout: float,
+        epsilon: float,
+        activation: Activation = "gelu",
+    ):
         super().__init__()
         self.attention = Attention(hidden_size, num_heads, attention_dropout)
         self.attention_norm = LayerNorm(hidden_size, epsilon)
-        self.feed_forward = FeedForward(hidden_size, 4 * hidden_size)
+        self.feed_forward = FeedForward(hidden_size, 4 * hidden_size, activation)
         self.feed_forward_norm = LayerNorm(hidden_size, epsilon)
         self.dropout = dropout
 
@@ -161,3 +179,59 @@ class PostNormBlock(nn.Layer):
         x = self.attention_norm(x + dropout(attended, self.dropout, self.training))
         x = self.feed_forward_norm(x + dropout(self.feed_forward(x), self.dropout, self.training))
         return x, cache
+
+
+class PreNormBlock(nn.Layer):
+    """Attention and feed-forward, each of the layer norm of its input, dropout and residual sum."""
+
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float, attention_dropout: float, epsilon: float):
+        super().__init__()
+        self.attention_norm = LayerNorm(hidden_size, epsilon)
+        self.attention = Attention(hidden_size, num_heads, attention_dropout)
+        self.feed_forward_norm = LayerNorm(hidden_size, epsilon)
+        self.feed_forward = FeedForward(hidden_size, 4 * hidden_size)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, bias: Tensor, cache: KeyValue | None = None) -> tuple[Tensor, KeyValue | None]:
+        attended, cache = self.attention(self.attention_norm(x), bias, cache)
+        x = x + dropout(attended, self.dropout, self.training)
+        return x + dropout(self.feed_forward(self.feed_forward_norm(x)), self.dropout, self.training), cache
+
+
+def run_blocks(
+    blocks: Iterable[nn.Layer],
+    x: Tensor,
+    bias: Tensor,
+    cache: list[KeyValue] | None = None,
+    keep_cache: bool = True,
+    recomputed: bool = False,
+) -> tuple[Tensor, list[KeyValue]]:
+    """Run a stack of blocks over [B, S, H] -> the last states and the cache, one entry a block; empty in training.
+
+    Args:
+        keep_cache: without it no block's keys and values outlive it: scoring needs none, and they are large.
+        recomputed: in training, trade a second forward pass of each block for its activations.
+    """
+    new_cache = []
+    for i, block in enumerate(blocks):
+        if recomputed and block.training:
+            # use_reentrant=False: the default drops gradients when the input needs none, and breaks DataParallel
+            x = recompute(lambda x, bias, block=block: block(x, bias)[0], x, bias, use_reentrant=False)
+        else:
+            x, kept = block(x, bias, cache[i] if cache is not None else None)
+            if keep_cache and kept is not None:
+                new_cache.append(kept)
+    return x, new_cache
+
+
+def truncated_normal(std: float) -> nn.initializer.Initializer:
+    """Normal around 0, cut at two standard deviations, as all the releases draw weights."""
+    return nn.initializer.TruncatedNormal(0.0, std, a=-2 * std, b=2 * std)
+
+
+def initialise(model: nn.Layer, std: float) -> None:
+    """Draw the weights of all affine maps and embedding tables of `model` anew."""
+    draw = truncated_normal(std)
+    for layer in model.sublayers(include_self=True):
+        if isinstance(layer, nn.Linear | nn.Embedding):
+            draw(layer.weight)

@@ -1,7 +1,10 @@
-"""Image backbones. ResNet-50 as He et al. (2016) published it, which is what Caffe's and Keras's weights expect."""
+"""Image backbones: the ResNet-50 of Caffe's and Keras's weights; the ViT of UNIMO-2, OneR and the ViT libraries."""
 
+import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
+
+from unimo.models.layers import LayerNorm, PreNormBlock, dropout, initialise, run_blocks, truncated_normal
 
 BN_EPSILON = 1e-3  # Keras's weights; Caffe used 1e-5
 
@@ -34,7 +37,7 @@ class Bottleneck(nn.Layer):
 
 
 class ResNet50(nn.Layer):
-    """Pixels -> the map of stage 5 -> ImageNet logits.
+    """Pixels -> the map of stage 5 -> ImageNet logits (He et al. 2016).
 
     Pixels are Caffe's: channels blue, green, red in 0..255, minus the means 103.939, 116.779, 123.68.
     """
@@ -62,3 +65,71 @@ class ResNet50(nn.Layer):
     def logits(self, feature_map: Tensor) -> Tensor:
         """[B, 2048, h, w] -> [B, num_classes]."""
         return self.classify(feature_map.mean([2, 3]))
+
+
+class VisionTransformer(nn.Layer):
+    """Patches, a class token, learnt positions, pre-LN blocks and a final layer norm (Dosovitskiy et al. 2021).
+
+    Args:
+        image_size: side in pixels of the images that the position table has one row a patch for; others interpolate it.
+        patch_padding: zero pixels around the image. 0 in the published ViTs; UNIMO-2's release pads by
+            (patch_size - 1) // 2, which shifts every patch and leaves the last pixels unread.
+        epsilon: of all layer norms; 1e-12 in UNIMO-2's release and Hugging Face, 1e-6 in timm and the published files.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        patch_size: int = 16,
+        image_size: int = 224,
+        patch_padding: int = 0,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        epsilon: float = 1e-12,
+        initializer_range: float = 0.02,
+        recompute: bool = False,
+    ):
+        super().__init__()
+        self.grid, self.dropout, self.recompute = image_size // patch_size, dropout, recompute
+        drawn = truncated_normal(initializer_range)
+        self.patch = nn.Conv2D(3, hidden_size, patch_size, patch_size, patch_padding)
+        self.cls = self.create_parameter([1, 1, hidden_size], default_initializer=drawn)
+        self.position = self.create_parameter([1, self.grid**2 + 1, hidden_size], default_initializer=drawn)
+        self.layers = nn.LayerList(
+            PreNormBlock(hidden_size, num_heads, dropout, attention_dropout, epsilon) for _ in range(num_layers)
+        )
+        self.norm = LayerNorm(hidden_size, epsilon)
+        initialise(self, initializer_range)
+
+    def positions(self, height: int, width: int) -> Tensor:
+        """The table for a grid of height x width patches, [1, height * width + 1, H].
+
+        Another grid than the table's own is interpolated bicubically (a = -0.75) at every call, so that the table keeps
+        its size and gradients reach it; the class token's row stays.
+        """
+        if (height, width) == (self.grid, self.grid):
+            return self.position
+        h = self.position.shape[2]
+        table = self.position[:, 1:].reshape([1, self.grid, self.grid, h]).transpose([0, 3, 1, 2])
+        table = F.interpolate(table, [height, width], mode="bicubic", align_corners=False)  # (1, H, height, width)
+        return paddle.concat([self.position[:, :1], table.flatten(2).transpose([0, 2, 1])], axis=1)
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """[B, 3, height, width] -> class token and patches, row by row: [B, P + 1, H], after dropout."""
+        patches = self.patch(pixels)  # (B, H, height / patch, width / patch)
+        positions = self.positions(*patches.shape[2:])
+        patches = patches.flatten(2).transpose([0, 2, 1])
+        cls = self.cls.expand([patches.shape[0], 1, -1])
+        x = paddle.concat([cls, patches], axis=1) + positions
+        return dropout(x, self.dropout, self.training)
+
+    def encode(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Blocks and final norm over embedded positions [B, S, H], bias broadcastable to [B, heads, S, S]."""
+        x, _ = run_blocks(self.layers, x, bias, keep_cache=False, recomputed=self.recompute)
+        return self.norm(x)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[B, 3, height, width] -> states of the class token and of every patch, [B, P + 1, H]."""
+        return self.encode(self.embed(pixels), paddle.zeros([1, 1, 1, 1]))
