@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import venv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,19 +36,6 @@ class Target:
     def __str__(self) -> str:
         sign = ">=" if self.at_least else "<="
         return f"{'ok    ' if self.met else 'MISSED'}  {self.what}: {self.value:.3g} (target {sign} {self.bound:g})"
-
-
-def environment(name: str, requirements: Sequence[str]) -> Path:
-    """Python of a cached virtual environment that holds exactly these pinned requirements; made when missing."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "unimo" / "benchmarks" / name
-    python, wanted = folder / "bin" / "python", "\n".join(requirements)
-    made = folder / "requirements.txt"
-    if not made.exists() or made.read_text() != wanted:
-        print(f"making {folder} with {', '.join(requirements)}", flush=True)
-        venv.create(folder, clear=True, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
-        made.write_text(wanted)  # last, so that an interrupted installation is made again
-    return python
 
 
 def alternate(workers: dict[str, Command], threads: int = 1, rounds: int = ROUNDS) -> dict[str, Figures]:

@@ -155,14 +155,16 @@ def work(side: str, hidden: int, batching: str, batches: list[Lengths]) -> dict[
 
 
 def main() -> int:
+    sys.path.append(str(Path(__file__).parents[1] / "parity" / "libraries"))
     import operators
-    from side_by_side import Target, alternate, environment, print_machine, ratio, verdict
+    from environments import environment
+    from side_by_side import Target, alternate, print_machine, ratio, verdict
 
     from unimo.hardware import use_fast_gemm
 
     use_fast_gemm()
     os.environ["PYTHONWARNINGS"] = "ignore::UserWarning"  # Paddle's, about a missing ccache
-    peer, ours = environment("train_step", PEER), sys.executable
+    peer, ours = environment(PEER), sys.executable
     print_machine(threads=1, versions={"paddle": version("paddlepaddle"), "peer": " ".join(PEER)})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "plan.json"

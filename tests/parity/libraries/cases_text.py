@@ -1,0 +1,5 @@
+"""Text encoders of other libraries beside ours."""
+
+from case import Case
+
+CASES: tuple[Case, ...] = ()

@@ -1,0 +1,5 @@
+"""Vision transformers of other libraries beside ours."""
+
+from case import Case
+
+CASES: tuple[Case, ...] = ()

@@ -1,0 +1,51 @@
+"""Python environments of other libraries, so that one can be run beside ours without touching ours.
+
+Each is a virtual environment of its own, made when it is first asked for and kept under `$UNIMO_CACHE/environments`
+(by default ~/.cache/unimo), in a folder named after the hash of its requirements.
+"""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+from unimo.atomic import atomic_write
+
+
+def environment(requirements: Sequence[str], bare: Sequence[str] = ()) -> Path:
+    """Python of a cached environment that holds these pinned requirements, and `bare` ones without what they need.
+
+    Of processes that ask at the same time, one makes it and the others wait. A making that was interrupted starts anew.
+    """
+    text = "\n".join([sys.version, *requirements, "without dependencies:", *bare])
+    root = Path(os.environ.get("UNIMO_CACHE", Path.home() / ".cache" / "unimo")).absolute() / "environments"
+    folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
+    python, made = folder / "bin" / "python", folder / "requirements.txt"
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / f"{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            print(f"making {folder} with {', '.join([*requirements, *bare])}", file=sys.stderr, flush=True)
+            venv.create(folder, clear=True, with_pip=True)
+            install = [python, "-m", "pip", "install", "--quiet"]
+            subprocess.run([*install, *requirements], check=True)
+            if bare:
+                subprocess.run([*install, "--no-deps", *bare], check=True)
+            with atomic_write(made) as file:  # last: without it, the folder is not taken for a whole environment
+                file.write(text.encode())
+    return python
+
+
+def run_program(python: Path, program: str | Path, *arguments: str | Path, threads: int = 2) -> None:
+    """Run a program in an environment; our own packages are not visible to it, and it asks no model hub for anything.
+
+    Raises:
+        CalledProcessError: it ended with an error, which it has printed.
+    """
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    env |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+    subprocess.run([str(python), str(program), *map(str, arguments)], env=env, check=True)
