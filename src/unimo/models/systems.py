@@ -1,8 +1,9 @@
 """The systems by the name that a model folder's config.json carries."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import paddle
 from paddle import nn
 
 from unimo.config import Config
@@ -13,7 +14,21 @@ class System(NamedTuple):
     """Size config and network of one system."""
 
     config: type[Config]
-    model: Callable[[Any, Any], nn.Layer]  # (config, heads)
+    model: Callable[..., nn.Layer]  # (config, heads)
 
 
 SYSTEMS = {"unimo": System(UnimoConfig, Unimo)}
+
+
+def system_of(model: nn.Layer) -> str:
+    """The name of a model's system."""
+    return next(name for name, system in SYSTEMS.items() if isinstance(model, system.model))
+
+
+def skeleton(system: str, config: Any, heads: Iterable[str]) -> nn.Layer:
+    """A model with names and shapes but no values: even the large one takes milliseconds and no memory.
+
+    A parameter gets values by `set_value`, or its random start by `initialize()`.
+    """
+    with paddle.LazyGuard():
+        return SYSTEMS[system].model(config, heads)

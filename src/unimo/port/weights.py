@@ -1,15 +1,13 @@
 """Foreign tensors <-> our parameters by name tables: lazily, so that a conversion holds one tensor at a time."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import paddle
 from paddle import nn
 
 from unimo.errors import CheckpointError
-from unimo.models.systems import SYSTEMS
 
 Table = Mapping[str, tuple[str, ...]]  # our parameter -> the foreign tensors that, joined along its last axis, make it
 
@@ -60,15 +58,6 @@ class Report:
         if self.missing_heads:
             lines.append(f"not in the checkpoint, starting at random: {', '.join(self.missing_heads)}")
         return lines + list(self.notes)
-
-
-def skeleton(system: str, config: Any, heads: Iterable[str]) -> nn.Layer:
-    """A model with names and shapes but no values: base size takes milliseconds and no memory.
-
-    A parameter gets values by `fill`, or its random start by `initialize()`.
-    """
-    with paddle.LazyGuard():
-        return SYSTEMS[system].model(config, heads)
 
 
 def shapes_of(model: nn.Layer) -> dict[str, tuple[int, ...]]:
