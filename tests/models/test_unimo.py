@@ -238,3 +238,32 @@ def test_bad_calls_are_config_errors(model):
         Unimo(UnimoConfig(**TINY), ["vqa"])
     with pytest.raises(ConfigError, match=r"hidden_size \(32\) must be divisible by num_attention_heads \(5\)"):
         Unimo(UnimoConfig(**TINY | {"num_attention_heads": 5}))
+
+
+def test_token_types():
+    """Without types every token is of type 0; other types are other texts; a model without the table takes none."""
+    paddle.seed(4)
+    typed = Unimo(UnimoConfig(**TINY, type_vocab_size=3))
+    typed.eval()
+    text = words(Text, [7, 4], 7)
+    of_type = {n: typed(Text(text.ids, text.positions, text.mask, paddle.full_like(text.ids, n))).text for n in (0, 2)}
+    assert difference(typed(text).text, of_type[0]) == 0
+    assert difference(typed(text).text, of_type[2]) > 1e-3
+    with pytest.raises(ConfigError, match="type_vocab_size is 0"):
+        Unimo(UnimoConfig(**TINY))(Text(text.ids, text.positions, text.mask, text.ids * 0))
+
+
+def test_relu():
+    """`hidden_act: relu` reaches every feed-forward layer and the LM head, and no parameter."""
+    models = [Unimo(UnimoConfig(**TINY, hidden_act=act), ["lm"]) for act in ("gelu", "relu")]
+    models[1].set_state_dict(models[0].state_dict())
+    [model.eval() for model in models]
+    x = paddle.randn([5, TINY["hidden_size"]])
+    block, relu = models[1].layers[0].feed_forward, paddle.nn.functional.relu
+    assert difference(block(x), block.outer(relu(block.inner(x)))) == 0
+    assert all(difference(a.feed_forward(x), b.feed_forward(x)) > 1e-3 for a, b in zip(*(m.layers for m in models)))
+    head = models[1].lm
+    assert (
+        difference(head.norm(relu(head.transform(x))) @ models[1].word_embedding.weight.T, models[1].lm_logits(x))
+        < 1e-6
+    )

@@ -4,7 +4,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from unimo.models.layers import LayerNorm, Linear, dropout, gelu, tied_logits
+from unimo.models.layers import Activation, LayerNorm, Linear, activate, dropout, tied_logits
 
 
 class PoolHead(nn.Layer):
@@ -19,19 +19,20 @@ class PoolHead(nn.Layer):
 
 
 class MaskedLMHead(nn.Layer):
-    """Affine, GELU, layer norm, product with the word table, bias, on gathered positions only: [M, H] -> [M, V].
+    """Affine, activation, layer norm, product with the word table, bias, on gathered positions only: [M, H] -> [M, V].
 
     The release initialises the layer norm's bias with 1 (an oddity that its checkpoints overwrite); here it is 0.
     """
 
-    def __init__(self, hidden_size: int, vocab_size: int, epsilon: float):
+    def __init__(self, hidden_size: int, vocab_size: int, epsilon: float, activation: Activation = "gelu"):
         super().__init__()
+        self.activation = activation
         self.transform = Linear(hidden_size, hidden_size)
         self.norm = LayerNorm(hidden_size, epsilon)
         self.bias = self.create_parameter([vocab_size], is_bias=True)
 
     def forward(self, states: Tensor, word_table: Tensor) -> Tensor:
-        x = self.norm(gelu(self.transform(states), self.training))
+        x = self.norm(activate(self.transform(states), self.activation, self.training))
         return tied_logits(x, word_table, self.bias, self.training)
 
 

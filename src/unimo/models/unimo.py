@@ -10,13 +10,22 @@ from typing import Any
 
 import paddle
 from paddle import Tensor, nn
-from paddle.distributed.fleet.utils import recompute
 from pydantic import Field
 
 from unimo.config import Config, validate
 from unimo.errors import ConfigError
 from unimo.models.heads import ClassifyHead, MaskedLMHead, MatchHead, PoolHead, RegionHead
-from unimo.models.layers import KeyValue, LayerNorm, Linear, PostNormBlock, attention_bias, dropout
+from unimo.models.layers import (
+    Activation,
+    KeyValue,
+    LayerNorm,
+    Linear,
+    PostNormBlock,
+    attention_bias,
+    dropout,
+    initialise,
+    run_blocks,
+)
 
 
 class UnimoConfig(Config):
@@ -27,6 +36,8 @@ class UnimoConfig(Config):
     num_attention_heads: int = Field(12, gt=0)
     vocab_size: int = Field(50265, gt=0)
     max_position_embeddings: int = Field(514, gt=2)  # text positions start at 2, so two rows fewer than tokens
+    type_vocab_size: int = Field(0, ge=0)  # rows of a token type table; only models of other libraries have one
+    hidden_act: Activation = "gelu"  # the release's; PaddleNLP's Chinese UNIMO has relu
     hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
     attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
     initializer_range: float = Field(0.02, gt=0)
@@ -60,6 +71,7 @@ class Text:
     ids: Tensor  # [B, S] int64
     positions: Tensor  # [B, S] int64
     mask: Tensor  # [B, S] 0/1
+    types: Tensor | None = None  # [B, S] int64; None: every token is of type 0, where the model has types at all
 
 
 class Tags(Text):
@@ -100,38 +112,45 @@ class Unimo(nn.Layer):
         h, eps = config.hidden_size, config.layer_norm_eps
         self.word_embedding = nn.Embedding(config.vocab_size, h)
         self.position_embedding = nn.Embedding(config.max_position_embeddings, h)
+        if config.type_vocab_size:
+            self.type_embedding = nn.Embedding(config.type_vocab_size, h)
         self.text_norm = LayerNorm(h, eps)
         self.image_embedding = Linear(config.image_embedding_size, h)
         self.box_embedding = Linear(5, h)
         self.image_norm = LayerNorm(h, eps)
         self.layers = nn.LayerList(
             PostNormBlock(
-                h, config.num_attention_heads, config.hidden_dropout_prob, config.attention_probs_dropout_prob, eps
+                h,
+                config.num_attention_heads,
+                config.hidden_dropout_prob,
+                config.attention_probs_dropout_prob,
+                eps,
+                config.hidden_act,
             )
             for _ in range(config.num_hidden_layers)
         )
         if "pool" in self.heads:
             self.pool_text, self.pool_image = PoolHead(h), PoolHead(h)
         if "lm" in self.heads:
-            self.lm = MaskedLMHead(h, config.vocab_size, eps)
+            self.lm = MaskedLMHead(h, config.vocab_size, eps, config.hidden_act)
         if "region_feature" in self.heads:
             self.region_feature = RegionHead(h, config.image_embedding_size)
         if "region_class" in self.heads:
             self.region_class = RegionHead(h, config.image_class_size)
         if "classify" in self.heads:
             self.classify = ClassifyHead(h, config.num_labels)
-        self.apply(self._initialise)
+        initialise(self, config.initializer_range)
         if "match" in self.heads:  # after the others: it keeps initialisers of its own
             self.match = MatchHead(h, config.attention_probs_dropout_prob)
 
-    def _initialise(self, layer: nn.Layer) -> None:
-        if isinstance(layer, nn.Linear | nn.Embedding):
-            std = self.config.initializer_range
-            nn.initializer.TruncatedNormal(0.0, std, a=-2 * std, b=2 * std)(layer.weight)
-
     def embed_text(self, text: Text) -> Tensor:
-        """[B, S] ids and positions -> [B, S, H], before dropout. There is no segment embedding and no scaling."""
-        return self.text_norm(self.word_embedding(text.ids) + self.position_embedding(text.positions))
+        """[B, S] ids, positions and types -> [B, S, H], before dropout; no scaling."""
+        x = self.word_embedding(text.ids) + self.position_embedding(text.positions)
+        if self.config.type_vocab_size:
+            x = x + (self.type_embedding.weight[0] if text.types is None else self.type_embedding(text.types))
+        elif text.types is not None:
+            raise ConfigError("the text has token types, the model has no table of them (type_vocab_size is 0)")
+        return self.text_norm(x)
 
     def embed_regions(self, regions: Regions) -> Tensor:
         """[B, N, D] features and [B, N, 5] boxes -> [B, N, H], before dropout. No position: regions have no order."""
@@ -178,16 +197,7 @@ class Unimo(nn.Layer):
 
         Without `keep_cache` no layer's keys and values outlive it: scoring needs none, and they are large.
         """
-        new_cache = []
-        for i, layer in enumerate(self.layers):
-            if self.config.recompute and self.training:
-                # use_reentrant=False: the default drops gradients when the input needs none, and breaks DataParallel
-                x = recompute(lambda x, bias, layer=layer: layer(x, bias)[0], x, bias, use_reentrant=False)
-            else:
-                x, kept = layer(x, bias, cache[i] if cache is not None else None)
-                if keep_cache and kept is not None:
-                    new_cache.append(kept)
-        return x, new_cache
+        return run_blocks(self.layers, x, bias, cache, keep_cache, self.config.recompute)
 
     def pooled_text(self, encoded: Encoded) -> Tensor:
         """ReLU(affine) of the first text position. [B, H]"""
