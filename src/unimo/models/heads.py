@@ -56,14 +56,15 @@ class MatchHead(nn.Layer):
 
 
 class ClassifyHead(nn.Layer):
-    """Dropout 0.1 and one affine map: [B, H] -> [B, num_labels] (GLUE tasks of the release)."""
+    """Dropout, 0.1 in the GLUE tasks of the releases, and one affine map: [B, H] -> [B, num_labels]."""
 
-    def __init__(self, hidden_size: int, num_labels: int):
+    def __init__(self, hidden_size: int, num_labels: int, dropout: float = 0.1):
         super().__init__()
+        self.dropout = dropout
         self.affine = Linear(hidden_size, num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return self.affine(dropout(pooled, 0.1, self.training))
+        return self.affine(dropout(pooled, self.dropout, self.training))
 
 
 class RegionHead(nn.Layer):

@@ -8,6 +8,7 @@ from paddle import nn
 
 from unimo.config import Config
 from unimo.models.unimo import Unimo, UnimoConfig
+from unimo.models.unimo2 import Unimo2, Unimo2Config
 
 
 class System(NamedTuple):
@@ -17,7 +18,7 @@ class System(NamedTuple):
     model: Callable[..., nn.Layer]  # (config, heads)
 
 
-SYSTEMS = {"unimo": System(UnimoConfig, Unimo)}
+SYSTEMS = {"unimo": System(UnimoConfig, Unimo), "unimo-2": System(Unimo2Config, Unimo2)}
 
 
 def system_of(model: nn.Layer) -> str:

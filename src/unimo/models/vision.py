@@ -4,7 +4,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from unimo.models.layers import LayerNorm, PreNormBlock, dropout, initialise, run_blocks, truncated_normal
+from unimo.models.layers import LayerNorm, PreNormBlock, dropout, run_blocks, truncated_normal
 
 BN_EPSILON = 1e-3  # Keras's weights; Caffe used 1e-5
 
@@ -70,6 +70,8 @@ class ResNet50(nn.Layer):
 class VisionTransformer(nn.Layer):
     """Patches, a class token, learnt positions, pre-LN blocks and a final layer norm (Dosovitskiy et al. 2021).
 
+    Weights of the blocks are drawn by the model that owns this one (`layers.initialise`).
+
     Args:
         image_size: side in pixels of the images that the position table has one row a patch for; others interpolate it.
         patch_padding: zero pixels around the image. 0 in the published ViTs; UNIMO-2's release pads by
@@ -101,7 +103,6 @@ class VisionTransformer(nn.Layer):
             PreNormBlock(hidden_size, num_heads, dropout, attention_dropout, epsilon) for _ in range(num_layers)
         )
         self.norm = LayerNorm(hidden_size, epsilon)
-        initialise(self, initializer_range)
 
     def positions(self, height: int, width: int) -> Tensor:
         """The table for a grid of height x width patches, [1, height * width + 1, H].
