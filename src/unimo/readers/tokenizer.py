@@ -1,14 +1,18 @@
 """Text <-> ids through the Hugging Face `tokenizers` library: the release's byte-level BPE, and BERT's WordPiece.
 
 `load_tokenizer(folder)` takes, in this order, what the folder holds:
-    tokenizer.json                                     as `Tokenizer.save` writes it, or a WordPiece one of Hugging Face
+    tokenizer.json                                     as `Tokenizer.save` writes it, or one of Hugging Face
     *encoder.json, *vocab.bpe and *vocab.txt           byte-level BPE, cased, ids by vocab.txt (UNIMO, UNIMO-2)
-    vocab.txt                                          WordPiece, lower-cased (BERT, MiniLM)
+    vocab.json and merges.txt                          byte-level BPE, cased (RoBERTa of Hugging Face)
+    vocab.txt                                          WordPiece (BERT, MiniLM, PaddleNLP), lower-cased unless a
+                                                       tokenizer_config.json beside it says `do_lower_case: false`
+
+RoBERTa's names of the special tokens become ours: <s> [CLS], <pad> [PAD], </s> [SEP], <unk> [UNK], <mask> [MASK].
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +23,8 @@ from unimo.atomic import atomic_write
 from unimo.errors import DataError
 
 SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
-FILE = "tokenizer.json"
+FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+ROBERTA_SPECIALS = dict(zip(("<s>", "<pad>", "</s>", "<unk>", "<mask>"), SPECIALS, strict=True))
 
 
 class Tokenizer:
@@ -73,10 +78,14 @@ class Tokenizer:
         starts[1:] |= self.is_special[ids[:-1]]
         return starts
 
+    def to_json(self) -> str:
+        """Everything, in the format of the library `tokenizers`."""
+        return self._backend.to_str()
+
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json, from which `load_tokenizer` makes an equal tokenizer."""
         with atomic_write(Path(folder) / FILE) as file:
-            file.write(self._backend.to_str().encode())
+            file.write(self.to_json().encode())
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
@@ -86,29 +95,71 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         DataError: no vocabulary, a part of one, or files that do not fit together.
     """
     folder = Path(folder)
-    found = {k: sorted(folder.glob("*" + k)) for k in (FILE, "encoder.json", "vocab.bpe", "vocab.txt")}
+    patterns = (FILE, "*encoder.json", "*vocab.bpe", "*vocab.txt", "vocab.json", "merges.txt")
+    found = {pattern: sorted(folder.glob(pattern)) for pattern in patterns}
     several = [", ".join(p.name for p in paths) for paths in found.values() if len(paths) > 1]
     if several:
         raise DataError(f"{folder} holds several vocabularies ({'; '.join(several)}); keep one")
-    json_file, encoder, merges, vocab = (paths[0] if paths else None for paths in found.values())
+    json_file, encoder, merges, vocab, vocab_json, merges_txt = (
+        paths[0] if paths else None for paths in found.values()
+    )
     try:
         if json_file:
-            return Tokenizer(tokenizers.Tokenizer.from_str(json_file.read_text(encoding="utf-8")))
+            return Tokenizer(_from_json(json_file.read_text(encoding="utf-8")))
         if encoder and merges and vocab:
-            return Tokenizer(_byte_level_bpe(encoder, merges, vocab))
+            return Tokenizer(_release_bpe(encoder, merges, vocab))
+        if vocab_json and merges_txt:
+            table = json.loads(vocab_json.read_text(encoding="utf-8"))
+            return Tokenizer(_byte_level_bpe(_our_specials(table), _read_merges(merges_txt), table))
         if vocab and not encoder and not merges:
-            return Tokenizer(_word_piece(vocab))
+            return Tokenizer(_word_piece(vocab, _lower_cased(folder)))
     except DataError as error:
         raise DataError(f"{folder}: {error}") from error
     except Exception as error:  # tokenizers raises plain Exception for a malformed file
         raise DataError(f"the vocabulary files of {folder} are damaged ({error}); fetch them again") from error
+    there = ", ".join(p.name for paths in found.values() for p in paths) or "none of these"
     raise DataError(
         f"no tokenizer in {folder}: it needs tokenizer.json, or *encoder.json with *vocab.bpe and *vocab.txt, or "
-        f"vocab.txt; it has {', '.join(p.name for paths in found.values() for p in paths) or 'none of these'}"
+        f"vocab.json with merges.txt, or vocab.txt; it has {there}"
     )
 
 
-def _byte_level_bpe(encoder_file: Path, merges_file: Path, vocab_file: Path) -> tokenizers.Tokenizer:
+def _from_json(text: str) -> tokenizers.Tokenizer:
+    """tokenizer.json of Hugging Face; that of RoBERTa is made anew with our names of the special tokens."""
+    model = json.loads(text)["model"]
+    if not ROBERTA_SPECIALS.keys() <= model["vocab"].keys():
+        return tokenizers.Tokenizer.from_str(text)
+    merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
+    return _byte_level_bpe(_our_specials(model["vocab"]), merges, model["vocab"])
+
+
+def _our_specials(vocab: dict[str, int]) -> dict[str, int]:
+    """RoBERTa's vocabulary with our names of the special tokens."""
+    taken = set(SPECIALS) & vocab.keys()
+    if taken and ROBERTA_SPECIALS.keys() & vocab.keys():
+        raise DataError(f"the vocabulary has both RoBERTa's special tokens and {', '.join(sorted(taken))}")
+    return {ROBERTA_SPECIALS.get(token, token): i for token, i in vocab.items()}
+
+
+def _byte_level_bpe(
+    vocab: dict[str, int], merges: list[tuple[str, ...]], symbols: Iterable[str]
+) -> tokenizers.Tokenizer:
+    """A tokenizer of a table of ids and its merges; every byte must be one of the `symbols`."""
+    lost = set(pre_tokenizers.ByteLevel.alphabet()).difference(symbols)
+    if lost:
+        raise DataError(f"the vocabulary lacks {len(lost)} of the 256 byte symbols; it is not byte-level BPE")
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _read_merges(path: Path) -> list[tuple[str, ...]]:
+    """The pairs of merges.txt or vocab.bpe; the first line is the format's version."""
+    return [tuple(line.split(" ")) for line in path.read_text(encoding="utf-8").split("\n")[1:] if line]
+
+
+def _release_bpe(encoder_file: Path, merges_file: Path, vocab_file: Path) -> tokenizers.Tokenizer:
     """The release's three files. encoder.json gives a BPE string its GPT-2 id; vocab.txt lists that id, written in
     decimal, on the line whose number is the final id. Here the two are joined into one table."""
     encoder: dict[str, int] = json.loads(encoder_file.read_text(encoding="utf-8"))
@@ -118,23 +169,21 @@ def _byte_level_bpe(encoder_file: Path, merges_file: Path, vocab_file: Path) -> 
         raise DataError(
             f"{len(unlisted)} ids of {encoder_file.name} are not in {vocab_file.name}, such as {unlisted[0]!r}"
         )
-    lost = set(pre_tokenizers.ByteLevel.alphabet()) - encoder.keys()
-    if lost:
-        raise DataError(f"{encoder_file.name} lacks {len(lost)} of the 256 byte symbols; it is not byte-level BPE")
     numbers = {str(i) for i in encoder.values()}
     vocab = {token: i for token, i in lines.items() if token not in numbers}  # [CLS], ..., made-up words
     vocab |= {token: lines[str(i)] for token, i in encoder.items()}
-    merges = merges_file.read_text(encoding="utf-8").split("\n")[1:]  # the first line is the format's version
-    model = models.BPE(vocab, [tuple(m.split(" ")) for m in merges if m])
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
+    return _byte_level_bpe(vocab, _read_merges(merges_file), encoder)
 
 
-def _word_piece(vocab_file: Path) -> tokenizers.Tokenizer:
+def _lower_cased(folder: Path) -> bool:
+    """Whether Hugging Face's or PaddleNLP's settings beside a vocab.txt ask for lower case, as both do by default."""
+    path = folder / SETTINGS
+    return not path.is_file() or json.loads(path.read_text(encoding="utf-8")).get("do_lower_case", True)
+
+
+def _word_piece(vocab_file: Path, lower_case: bool) -> tokenizers.Tokenizer:
     tokenizer = tokenizers.Tokenizer(models.WordPiece(_read_vocab(vocab_file), unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower_case)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     return tokenizer
