@@ -7,7 +7,9 @@ from pydantic import Field
 
 from unimo.config import ROOT, Config, dump, find, load
 from unimo.errors import ConfigError
+from unimo.models.oner import OnerConfig
 from unimo.models.unimo import UnimoConfig
+from unimo.models.unimo2 import Unimo2Config
 
 
 class Inner(Config):
@@ -81,10 +83,12 @@ def test_paths_are_found_from_any_folder(tmp_path, monkeypatch):
 
 
 def test_every_model_config_loads():
+    schemas = {"unimo": UnimoConfig, "unimo2": Unimo2Config, "oner": OnerConfig}
     files = sorted((ROOT / "model_configs" / "models").glob("*.yaml"))
-    assert [f.stem for f in files] == ["unimo_base", "unimo_large", "unimo_mini", "unimo_quickstart", "unimo_tiny"]
-    sizes = {f.stem: load(UnimoConfig, f).hidden_size for f in files}
+    sizes = {f.stem: load(schemas[f.stem.split("_")[0]], f).hidden_size for f in files}
     assert sizes == {
+        "oner_base": 768,
+        "oner_tiny": 32,
         "unimo_base": 768,
         "unimo_large": 1024,
         "unimo_mini": 384,

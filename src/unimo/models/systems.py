@@ -7,6 +7,7 @@ import paddle
 from paddle import nn
 
 from unimo.config import Config
+from unimo.models.oner import Oner, OnerConfig
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.models.unimo2 import Unimo2, Unimo2Config
 
@@ -18,7 +19,11 @@ class System(NamedTuple):
     model: Callable[..., nn.Layer]  # (config, heads)
 
 
-SYSTEMS = {"unimo": System(UnimoConfig, Unimo), "unimo-2": System(Unimo2Config, Unimo2)}
+SYSTEMS = {
+    "unimo": System(UnimoConfig, Unimo),
+    "unimo-2": System(Unimo2Config, Unimo2),
+    "oner": System(OnerConfig, Oner),
+}
 
 
 def system_of(model: nn.Layer) -> str:
