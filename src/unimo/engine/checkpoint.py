@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from paddle import nn
@@ -40,6 +40,14 @@ def folder_of(run_dir: Path, step: int) -> Path:
 
 
 def write_safetensors(path: Path, shapes: dict[str, tuple[str, list[int]]], arrays: Iterable[np.ndarray]) -> None:
+    """`write_safetensors_to` a new file."""
+    with open(path, "wb") as file:
+        write_safetensors_to(file, shapes, arrays)
+
+
+def write_safetensors_to(
+    file: BinaryIO, shapes: dict[str, tuple[str, list[int]]], arrays: Iterable[np.ndarray]
+) -> None:
     """Write arrays as they come, so that never more than one is held; the library's writer copies them all.
 
     Args:
@@ -52,10 +60,9 @@ def write_safetensors(path: Path, shapes: dict[str, tuple[str, list[int]]], arra
         start = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for array in arrays:
-            file.write(np.ascontiguousarray(array).data)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for array in arrays:
+        file.write(np.ascontiguousarray(array).data)
 
 
 def save(

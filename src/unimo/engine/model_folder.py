@@ -1,37 +1,53 @@
-"""A folder that a UNIMO can be rebuilt from: config.json, model.safetensors, tokenizer.json; a checkpoint is one."""
+"""A folder that a model can be rebuilt from: config.json, model.safetensors, tokenizer.json; a checkpoint is one."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
+
+from paddle import nn
 
 from unimo.config import validate
 from unimo.engine import checkpoint
 from unimo.errors import CheckpointError
-from unimo.models.unimo import Unimo, UnimoConfig
+from unimo.models.systems import SYSTEMS, skeleton, system_of
+from unimo.models.unimo import Unimo
+from unimo.readers.tokenizer import FILE as TOKENIZER
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 
 CONFIG = "config.json"
 
 
-def write_description(folder: Path, model: Unimo, tokenizer: Tokenizer) -> None:
+def write_description(folder: Path, model: nn.Layer, tokenizer: Tokenizer | None) -> None:
     """Write what `read_model` needs besides the weights."""
-    values = {"system": "unimo", "heads": model.heads, **model.config.model_dump()}
+    describe(folder, system_of(model), model.config, model.heads, tokenizer)
+
+
+def describe(folder: Path, system: str, config: Any, heads: Iterable[str], tokenizer: Tokenizer | None) -> None:
+    """`write_description` of a model that is not in memory."""
+    values = {"system": system, "heads": tuple(heads), **config.model_dump()}
     (folder / CONFIG).write_text(json.dumps(values, indent=1), encoding="utf-8")
-    tokenizer.save(folder)
+    if tokenizer is not None:
+        tokenizer.save(folder)
 
 
-def write_model(folder: Path, model: Unimo, tokenizer: Tokenizer) -> None:
+def write_model(folder: Path, model: nn.Layer, tokenizer: Tokenizer | None) -> None:
     """Write a whole model folder, atomically; an earlier model folder of that name is replaced.
 
     Raises:
         CheckpointError: `folder` exists and is something else.
     """
     folder = folder.resolve()
-    if folder.exists() and checkpoint.torn(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder} exists and is not a model folder; name a new one")
+    check_replaceable(folder)
     with checkpoint.whole_folder(folder) as temporary:
         checkpoint.write_model(temporary, model)
         write_description(temporary, model, tokenizer)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise a CheckpointError if `folder` holds anything but what this toolkit wrote whole."""
+    if folder.exists() and checkpoint.torn(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(f"{folder} exists and is not a model folder; name a new one")
 
 
 def locate(path: str | Path) -> Path:
@@ -60,24 +76,51 @@ def with_heads(model: Unimo, heads: Iterable[str]) -> tuple[Unimo, list[str]]:
     return fresh, sorted({name.split(".")[0] for name in ours.keys() - there.keys()})
 
 
-def read_model(folder: str | Path) -> tuple[Unimo, Tokenizer]:
-    """Rebuild model and tokenizer from a folder that `locate` gave.
-
-    Raises:
-        CheckpointError: torn or damaged folder, or weights that do not fit its config.
-        ConfigError: a config.json of another system or of wrong values.
-    """
-    folder = Path(folder)
+def read_description(folder: Path) -> tuple[str, Any, tuple[str, ...]]:
+    """System, config and heads of a whole model folder; raises a CheckpointError where it is torn, else as below."""
     problem = checkpoint.torn(folder)
     if problem:
         raise CheckpointError(f"{folder} is torn: {problem}; use another checkpoint")
+    return parse_description(folder / CONFIG)
+
+
+def parse_description(path: Path) -> tuple[str, Any, tuple[str, ...]]:
+    """System, config and heads that a model's config.json names.
+
+    Raises:
+        CheckpointError: it is not such a file, or of a system that is not ours.
+        ConfigError: wrong values.
+    """
     try:
-        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        system, heads = values.pop("system"), values.pop("heads")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{folder / CONFIG} is not a model's config ({error!r})") from error
-    if system != "unimo":
-        raise CheckpointError(f"{folder} holds a model of system {system!r}, expected 'unimo'")
-    model = Unimo(validate(UnimoConfig, values, source=str(folder / CONFIG)), heads)
+        values = json.loads(path.read_text(encoding="utf-8"))
+        system, heads = values.pop("system"), tuple(values.pop("heads"))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a model's config ({error!r})") from error
+    if system not in SYSTEMS:
+        raise CheckpointError(f"{path} is of a model of system {system!r}, expected one of {', '.join(SYSTEMS)}")
+    return system, validate(SYSTEMS[system].config, values, source=str(path)), heads
+
+
+def read_tokenizer(folder: Path) -> Tokenizer | None:
+    """The folder's tokenizer, or None where it was written without one."""
+    return load_tokenizer(folder) if (folder / TOKENIZER).is_file() else None
+
+
+def read_model(folder: str | Path, systems: Collection[str] = ("unimo",)) -> tuple[nn.Layer, Tokenizer]:
+    """Rebuild model and tokenizer from a folder that `locate` gave.
+
+    Args:
+        systems: those that the caller can use.
+
+    Raises:
+        CheckpointError: torn or damaged folder, of another system, or weights that do not fit its config.
+        ConfigError: a config.json of wrong values.
+        DataError: no tokenizer, or a damaged one.
+    """
+    folder = Path(folder)
+    system, config, heads = read_description(folder)
+    if system not in systems:
+        raise CheckpointError(f"{folder} holds a model of system {system!r}, expected {' or '.join(systems)}")
+    model = skeleton(system, config, heads)
     checkpoint.load_model(folder, model)
     return model, load_tokenizer(folder)

@@ -16,6 +16,7 @@ class Options:
     system: str | None = None  # which of our systems a general encoder (BERT, ViT) is to start; None: the natural one
     config: Path | None = None  # sizes: the release's json, or a config.json of ours
     names: Path | None = None  # variable names of a combined file, one a line
+    optimizer: bool = False  # take moments and step too
 
 
 @dataclass(frozen=True)

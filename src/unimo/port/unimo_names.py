@@ -4,7 +4,7 @@ Source of the names: the release's transformer_encoder.py, unimo_finetune.py and
 """
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from unimo.errors import CheckpointError, ConfigError
@@ -86,12 +86,36 @@ def name_table(config: UnimoConfig, parts: Iterable[str] = PARTS) -> dict[str, t
 
 
 def heads_in(folder: str | Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Heads of Unimo that a release's folder holds weights for, and the label counts of its `cls_out_{n}` heads."""
-    names = set(list_variables(folder)[0])
+    """`heads_of` a release's folder."""
+    return heads_of(list_variables(folder)[0])
+
+
+def heads_of(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Heads of Unimo that variables of these names are for, and the label counts of its `cls_out_{n}` heads."""
+    names = set(names)
     matches = (re.fullmatch(r"cls_out_([1-9][0-9]*)_[wb]", name) for name in names)
     labels = tuple(sorted({int(m[1]) for m in matches if m}))
-    held = {part for part, rows in PARTS.items() if _holds(names, rows)} | ({"classify"} if labels else set())
+    held = {part for part, rows in PARTS.items() if holds(names, rows)} | ({"classify"} if labels else set())
     return tuple(head for head, parts in HEAD_PARTS.items() if held & set(parts)), labels
+
+
+def parts_of(heads: Iterable[str]) -> list[str]:
+    """Parts of a model with these heads; heads of our own have none."""
+    return [*CORE, *(part for head in heads for part in HEAD_PARTS.get(head, ()))]
+
+
+def holds(names: Container[str], rows: Table) -> bool:
+    """Whether any of the rows' variables is among the names."""
+    return any(name in names for group in rows.values() for name in group)
+
+
+def sizes_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Sizes that the shapes of a release's variables tell, by config key; raises KeyError for a core one missing."""
+    vocabulary, hidden = shapes["word_embedding"]
+    layers = {m[1] for m in (re.match(r"encoder_layer_(\d+)_", name) for name in shapes) if m}
+    sizes = {"vocab_size": vocabulary, "hidden_size": hidden, "num_hidden_layers": len(layers)}
+    sizes["max_position_embeddings"] = shapes["pos_embedding"][0]
+    return sizes | {"image_embedding_size": shapes["image_emb.w_0"][0]}
 
 
 def load_release(folder: str | Path, model: Unimo, required: Iterable[str] = CORE) -> Report:
@@ -105,13 +129,13 @@ def load_release(folder: str | Path, model: Unimo, required: Iterable[str] = COR
         CheckpointError: listing all damaged files, missing variables and wrong shapes.
         ConfigError: a required part that the model was built without.
     """
-    built = _parts(model)
+    built = parts_of(model.heads)
     needed = {part for name in required for part in HEAD_PARTS.get(name, (name,))}
     if needed - set(built):
         raise ConfigError(f"the model was built without {sorted(needed - set(built))}; it has {built}")
     files, others = list_variables(folder)
     tables = {part: name_table(model.config, [part]) for part in built}
-    absent = [part for part in built if part not in needed and not _holds(files, tables[part])]
+    absent = [part for part in built if part not in needed and not holds(files, tables[part])]
     table = {ours: names for part in built if part not in absent for ours, names in tables[part].items()}
     stored = {name: _open(files[name]) for names in table.values() for name in names if name in files}
     shapes = shapes_of(model)
@@ -124,15 +148,7 @@ def load_release(folder: str | Path, model: Unimo, required: Iterable[str] = COR
 
 def to_release(model: Unimo) -> dict[str, Stored]:
     """The model's parameters under the release's names, for `variables.write_folder`; our own heads are left out."""
-    return scatter(name_table(model.config, _parts(model)), values_of(model))
-
-
-def _parts(model: Unimo) -> list[str]:
-    return [*CORE, *(part for head in model.heads for part in HEAD_PARTS.get(head, ()))]
-
-
-def _holds(names: Container[str], rows: Table) -> bool:
-    return any(name in names for group in rows.values() for name in group)
+    return scatter(name_table(model.config, parts_of(model.heads)), values_of(model))
 
 
 def _open(path: Path) -> Variable | CheckpointError:

@@ -1,0 +1,91 @@
+"""The checkpoint formats by name, what reads and writes them, and how to tell which one a path is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from unimo.engine import checkpoint as folders
+from unimo.engine.model_folder import CONFIG
+from unimo.errors import CheckpointError
+from unimo.port import bert, ours, paddlenlp, release, roberta, vit
+from unimo.port.checkpoint import Checkpoint, Options
+from unimo.port.tensors import open_tensors
+
+Write = Callable[[Path, Checkpoint], list[str]]  # returns notes for people
+
+
+class Format(NamedTuple):
+    """One way to keep a checkpoint on disk."""
+
+    about: str
+    read: Callable[[Path, Options], Checkpoint]
+    write: Write | None = None  # None: nobody but its makers writes it
+
+
+FORMATS = {
+    "unimo": Format("a model folder or run of this toolkit", ours.read_folder, ours.write_folder),
+    "safetensors": Format("one file of this toolkit's names", ours.read_file, ours.write_safetensors_file),
+    "pdparams": Format("the same, as paddle.save writes it", ours.read_file, ours.write_pdparams_file),
+    "release": Format("the releases' folder of one file a variable", release.read_release, release.write_release),
+    "release-combined": Format(
+        "all variables of a release in one file", release.read_combined, release.write_release_combined
+    ),
+    "paddlenlp": Format("PaddleNLP's UNIMOModel folder", paddlenlp.read, paddlenlp.write),
+    "roberta": Format("Hugging Face RoBERTa folder: starts a text side", roberta.read, roberta.write),
+    "bert": Format("Hugging Face BERT or MiniLM folder: starts a text side", bert.read, bert.write),
+    "vit-hf": Format("Hugging Face ViT folder: starts an image side", vit.read_hf, vit.write_hf),
+    "vit-timm": Format("timm ViT: starts an image side", vit.read_timm, vit.write_timm),
+    "vit-npz": Format("Google's ViT .npz: starts an image side", vit.read_npz, vit.write_npz),
+}
+
+
+def detect(path: Path) -> str:
+    """The format of what lies at `path`.
+
+    Raises:
+        CheckpointError: nothing is there, or nothing that this toolkit knows.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; expected a checkpoint file or folder")
+    found = _of_folder(path) if path.is_dir() else _of_file(path)
+    if found is None:
+        raise CheckpointError(
+            f"{path} is none of the formats that can be told from their contents; name it by --from: "
+            + ", ".join(FORMATS)
+        )
+    return found
+
+
+def _of_folder(path: Path) -> str | None:
+    config = _json(path / CONFIG) | _json(path / "model_config.json")
+    if "system" in config or folders.find_latest(path) is not None:
+        return "unimo"
+    named = str(config.get("model_type") or config.get("architectures") or config.get("init_class") or "").lower()
+    for kind in ("roberta", "bert", "vit", "unimo"):  # roberta before bert, whose name it holds
+        if kind in named:
+            return {"vit": "vit-hf", "unimo": "paddlenlp"}.get(kind, kind)
+    if (path / "word_embedding").is_file() or (path / "text.word_embedding").is_file():
+        return "release"
+    return None
+
+
+def _of_file(path: Path) -> str | None:
+    if path.suffix == ".npz":
+        return "vit-npz"
+    if path.suffix not in (".safetensors", ".pdparams", ".bin", ".pt", ".pth"):
+        return "release-combined" if path.read_bytes()[:4] == bytes(4) else None
+    names = set(open_tensors(path))
+    if any(name.endswith("attn.qkv.weight") for name in names):
+        return "vit-timm"
+    if any(name.endswith("attention.qkv.weight") for name in names):
+        return "pdparams" if path.suffix == ".pdparams" else "safetensors"
+    return detect(path.parent) if (path.parent / CONFIG).is_file() else None
+
+
+def _json(path: Path) -> dict:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,62 @@
+"""Adam's moments, beta powers and step of a training checkpoint of the release <-> those of our optimiser.
+
+Names: Fluid calls them PARAMETER_moment1_0, PARAMETER_moment2_0, PARAMETER_beta1_pow_acc_0, PARAMETER_beta2_pow_acc_0;
+ours are PARAMETER.moment1 and so on (engine.optimizer.STATE). Moments join and split like the weights they belong to.
+"""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from unimo.port.weights import Stored, Table, gather, of_array, problems, refuse, scatter
+
+MOMENTS, POWERS = ("moment1", "moment2"), ("beta1_pow_acc", "beta2_pow_acc")
+COUNTER = "@LR_DECAY_COUNTER@"  # 0 in the first update, so one less than the updates done
+_OPTIMIZER = re.compile(r".+_(moment[12]|beta[12]_pow_acc)_\d+|@LR_DECAY_COUNTER@|(scheduled_)?learning_rate(_\d+)?")
+
+
+def is_optimizer_variable(name: str) -> bool:
+    """Whether a variable of the release belongs to the optimiser or the schedule rather than to the model."""
+    return _OPTIMIZER.fullmatch(name) is not None
+
+
+def read_moments(
+    source: object, table: Table, stored: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, Stored], int]:
+    """The optimiser's state by our names, and the number of updates that it comes from.
+
+    Raises:
+        CheckpointError: listing every moment that is missing or misshapen, or parts of one of our parameters that
+            were not updated equally often.
+    """
+    state: dict[str, Stored] = {}
+    wrong: list[str] = []
+    for kind in MOMENTS:
+        named = {ours: tuple(f"{name}_{kind}_0" for name in names) for ours, names in table.items()}
+        wrong += problems(named, stored, shapes)
+        if not wrong:
+            state |= {f"{ours}.{kind}": tensor for ours, tensor in gather(named, stored, shapes).items()}
+    for kind in POWERS:
+        for ours, names in table.items():
+            found = [stored.get(f"{name}_{kind}_0") for name in names]
+            values = {float(power.read().reshape(-1)[0]) for power in found if power is not None and power.shape}
+            if len(values) != 1 or None in found:
+                wrong.append(f"{kind} of {', '.join(names)}: {sorted(values) or 'missing'}, expected one value")
+            state[f"{ours}.{kind}"] = of_array(np.array(sorted(values)[:1], np.float32))
+    counter = stored.get(COUNTER)
+    if counter is None:
+        wrong.append(f"{COUNTER}: missing; it tells how many updates were done")
+    refuse(source, wrong)
+    return state, int(counter.read().reshape(-1)[0]) + 1
+
+
+def write_moments(table: Table, state: Mapping[str, Stored], step: int) -> dict[str, Stored]:
+    """The inverse of `read_moments`."""
+    found: dict[str, Stored] = {COUNTER: of_array(np.array([step - 1], np.int64))}
+    for kind in MOMENTS:
+        parts = scatter(table, {ours: state[f"{ours}.{kind}"] for ours in table})
+        found |= {f"{name}_{kind}_0": part for name, part in parts.items()}
+    for kind in POWERS:
+        found |= {f"{name}_{kind}_0": state[f"{ours}.{kind}"] for ours, names in table.items() for name in names}
+    return found

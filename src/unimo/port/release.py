@@ -1,0 +1,170 @@
+"""Checkpoints of the original releases: a folder of one file per variable, or one combined file of them all.
+
+Both releases (Paddle 1.8 and 2.1) write the same bytes. A training checkpoint holds the optimiser's variables besides.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unimo.config import validate
+from unimo.errors import CheckpointError, ConfigError
+from unimo.models.systems import SYSTEMS, skeleton
+from unimo.port import unimo2_names, unimo_names
+from unimo.port.checkpoint import Checkpoint, Options
+from unimo.port.moments import is_optimizer_variable, read_moments, write_moments
+from unimo.port.variables import list_variables, open_combined, open_variable, write_combined, write_folder
+from unimo.port.weights import Stored, gather, problems, refuse, scatter, shapes_of, values_of
+
+NAMES = {"unimo": unimo_names, "unimo-2": unimo2_names}  # name table, parts, heads and sizes of each release
+HEAD_WIDTH = 64  # of every released size
+RELEASED_LABELS = (1, 2, 3)  # STS-B; SST-2 and CoLA; MNLI
+
+
+def read_release(path: Path, options: Options) -> Checkpoint:
+    """A folder of one file per variable."""
+    files, others = list_variables(path)
+    stored: dict[str, Stored | CheckpointError] = {}
+    for name, file in files.items():
+        try:
+            stored[name] = open_variable(file)
+        except CheckpointError as error:  # reported with all other problems, if the variable is needed
+            stored[name] = error
+    notes = (f"not variable files, left alone: {', '.join(others)}",) if others else ()
+    return _read(path, stored, options, notes)
+
+
+def read_combined(path: Path, options: Options) -> Checkpoint:
+    """One file of all variables (`save_persistables(filename=...)`): in sorted order and without names.
+
+    Raises:
+        ConfigError: neither names nor sizes were given, or they do not tell which variable is which.
+    """
+    records = open_combined(path)
+    if options.names:
+        lines = options.names.read_text(encoding="utf-8").splitlines()
+        names = sorted(line.strip() for line in lines if line.strip())
+        if len(names) != len(records):
+            raise ConfigError(f"{options.names} has {len(names)} names, {path} {len(records)} variables")
+        return _read(path, dict(zip(names, records)), options)
+    if not options.config:
+        raise ConfigError(
+            f"{path} holds {len(records)} variables without their names; give the release's json by --config, or a "
+            "list of the names, one a line, by --names"
+        )
+    return _read(path, dict(zip(_guess_names(path, records, options.config), records)), options)
+
+
+def write_release(path: Path, checkpoint: Checkpoint) -> list[str]:
+    """Write a folder of one file per variable."""
+    variables, notes = _release_variables(checkpoint)
+    write_folder(path, variables)
+    return notes
+
+
+def write_release_combined(path: Path, checkpoint: Checkpoint) -> list[str]:
+    """Write one combined file, in sorted order of the names."""
+    variables, notes = _release_variables(checkpoint)
+    write_combined(path, variables)
+    return notes
+
+
+def _read(
+    path: Path, stored: Mapping[str, Stored | CheckpointError], options: Options, notes: tuple[str, ...] = ()
+) -> Checkpoint:
+    system = "unimo-2" if any(name.startswith(("text.", "vit.", "grounded.")) for name in stored) else "unimo"
+    names, model_names = NAMES[system], {n for n in stored if not is_optimizer_variable(n)}
+    if options.config:
+        config = read_json(options.config, system)
+    else:
+        config = _config_of_shapes(path, stored, system)
+        notes += (f"no --config: sizes are those of the variables, with attention heads of width {HEAD_WIDTH}",)
+    heads, labels = names.heads_of(model_names)
+    if labels:
+        config = config.model_copy(update={"num_labels": labels[0]})
+    if labels[1:]:
+        notes += (f"of the classification heads for {labels} labels only that for {labels[0]} is taken",)
+    tables = {part: names.name_table(config, [part]) for part in names.parts_of(heads)}
+    there = [table for part, table in tables.items() if part in names.CORE or names.holds(model_names, table)]
+    table = {ours: group for part in there for ours, group in part.items()}
+    shapes = shapes_of(skeleton(system, config, heads))
+    refuse(path, problems(table, stored, shapes))
+    used = {name for group in table.values() for name in group}
+    unused = tuple(f"{n} ({names.NOT_OURS[n]})" if n in names.NOT_OURS else n for n in sorted(model_names - used))
+    state, step = read_moments(path, table, stored, shapes) if options.optimizer else (None, 0)
+    if not options.optimizer and len(stored) > len(model_names):
+        notes += (f"{len(stored) - len(model_names)} variables of the optimiser are left; --optimizer takes them",)
+    return Checkpoint(system, config, heads, gather(table, stored, shapes), None, unused, notes, state, step)
+
+
+def _config_of_shapes(path: Path, stored: Mapping[str, Stored | CheckpointError], system: str) -> Any:
+    shapes = {name: tensor.shape for name, tensor in stored.items() if not isinstance(tensor, CheckpointError)}
+    try:
+        values = NAMES[system].sizes_in(shapes)
+    except (KeyError, ValueError) as error:  # a core variable is missing or not of two dimensions
+        raise CheckpointError(f"{path}: no sizes can be read off its variables ({error}); is it a release?") from error
+    config = SYSTEMS[system].config
+    heads = {key: values["hidden_size"] // HEAD_WIDTH for key in config.model_fields if key.endswith("attention_heads")}
+    if values["hidden_size"] % HEAD_WIDTH:
+        raise ConfigError(
+            f"{path}: hidden size {values['hidden_size']} is no multiple of {HEAD_WIDTH}, the width of the released "
+            "models' attention heads; give the json with num_attention_heads by --config"
+        )
+    return validate(config, values | heads, source=str(path))
+
+
+def read_json(path: Path, system: str) -> Any:
+    """The config of a release's json.
+
+    Raises:
+        ConfigError: not a json object, or of values that the system does not have.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: expected the release's json, got: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a json object, got a {type(values).__name__}")
+    return SYSTEMS[system].config.from_release(values, source=str(path))
+
+
+def _release_variables(checkpoint: Checkpoint) -> tuple[dict[str, Stored], list[str]]:
+    """The checkpoint's tensors under the release's names, and what has no name there."""
+    if checkpoint.system not in NAMES:
+        raise ConfigError(f"no release of {checkpoint.system} exists; expected {' or '.join(NAMES)}")
+    names = NAMES[checkpoint.system]
+    table = names.name_table(checkpoint.config, names.parts_of(checkpoint.heads))
+    table = {ours: theirs for ours, theirs in table.items() if ours in checkpoint.tensors}
+    variables = scatter(table, checkpoint.tensors)
+    if checkpoint.optimizer is not None:
+        variables |= write_moments(table, checkpoint.optimizer, checkpoint.step)
+    left = sorted({name.split(".")[0] for name in checkpoint.tensors if name not in table})
+    return variables, [f"not carried, the release has no variables for: {', '.join(left)}"] * bool(left)
+
+
+def _guess_names(path: Path, records: list[Stored], config_file: Path) -> list[str]:
+    """The sorted names of a combined file: those of a set of heads whose shapes, in order, are the file's."""
+    shapes, found = [record.shape for record in records], []
+    for system, names in NAMES.items():
+        try:
+            config = read_json(config_file, system)
+        except ConfigError:  # the json of the other release
+            continue
+        for count in range(len(names.HEAD_PARTS) + 1):
+            for heads in itertools.combinations(names.HEAD_PARTS, count):
+                for labels in {*RELEASED_LABELS, config.num_labels} if "classify" in heads else {config.num_labels}:
+                    sized = config.model_copy(update={"num_labels": labels})
+                    table = names.name_table(sized, names.parts_of(heads))
+                    if sum(map(len, table.values())) != len(shapes):
+                        continue
+                    expected = scatter(table, values_of(skeleton(system, sized, heads)))
+                    if [expected[name].shape for name in sorted(expected)] == shapes:
+                        found.append(sorted(expected))
+    if len(found) != 1:
+        raise ConfigError(
+            f"{path}: {len(found)} sets of variable names fit its {len(records)} shapes and {config_file}; give the "
+            "names, one a line, by --names"
+        )
+    return found[0]
