@@ -4,6 +4,7 @@ What a file is shows in its bytes, not in its name: `.bin`, `.pt` and `.pth` nam
 """
 
 import json
+import math
 import re
 import zipfile
 from pathlib import Path
@@ -33,9 +34,9 @@ _SAFETENSORS = {
 # numpy/lib/format.py: magic, version 1 (uint16 length) to 3 (uint32 length), a dict literal, spaces, newline.
 # "|V2" is bfloat16: jax saves it so.
 _NPY = re.compile(
-    rb"\x93NUMPY(?:\1\0(?P<short>..)|[\2\3]\0(?P<long>....))"
+    rb"\x93NUMPY(?:\x01\0(?P<short>..)|[\x02\x03]\0(?P<long>....))(?P<header>"
     rb"\{'descr': '(?P<kind>[<|](?:b1|[iu][1248]|f[248]|V2))', 'fortran_order': (?P<fortran>True|False), "
-    rb"'shape': \((?P<shape>[0-9, ]*)\),? *\} *\n",
+    rb"'shape': \((?P<shape>[0-9, ]*)\),? *\} *\n)",
     re.DOTALL,
 )
 _NPY_START = 1024  # bytes; a header takes 128
@@ -163,13 +164,12 @@ def _npy(path: Path, data: memoryview, info: zipfile.ZipInfo) -> Stored:
     plain = info.compress_type == zipfile.ZIP_STORED
     head = bytes(stored_entry(data, info)[:_NPY_START]) if plain else _unpack(path, info, _NPY_START)
     found = _NPY.match(head)
-    length = int.from_bytes((found["short"] or found["long"]), "little") if found else None
-    if not found or found.start("kind") - len("{'descr': '") + length != found.end():
+    if not found or int.from_bytes(found["short"] or found["long"], "little") != len(found["header"]):
         raise ValueError(f"{info.filename[:200]}: no header of an array of little endian numbers")
     shape = checked_sizes([int(size) for size in found["shape"].split(b",") if size.strip()])
     kind = found["kind"].decode()
     dtype = np.dtype("<u2") if kind == "|V2" else np.dtype(kind)
-    if info.file_size - found.end() != int(np.prod(shape, dtype=object)) * dtype.itemsize:
+    if info.file_size - found.end() != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{info.filename[:200]}: {info.file_size} bytes, which do not fit {kind} {list(shape)}")
 
     def make() -> np.ndarray:
