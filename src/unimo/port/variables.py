@@ -4,6 +4,9 @@ One file, little endian (Fluid's SerializeToStream): uint32 0 (LoD tensor versio
 uint32 0 (tensor version), int32 size of a protobuf TensorDesc, that TensorDesc (field 1 data type, field 2 repeated
 int64 dims), raw values. Paddle's own reader takes a truncated file and gives garbage for the rest; this one checks
 every length against the size of the file before it allocates anything, and runs no code. Values are memory-mapped.
+
+A combined file (save_persistables with a file name) holds such records one after another, in the order of the sorted
+variable names and without the names.
 """
 
 import math
@@ -18,9 +21,11 @@ import numpy as np
 
 from unimo.atomic import atomic_write
 from unimo.errors import CheckpointError
+from unimo.port.weights import Stored
 
 # numbers of VarType.Type in Paddle's framework.proto
 DTYPES = {0: np.bool_, 2: np.int32, 3: np.int64, 4: np.float16, 5: np.float32, 6: np.float64}
+_CODES = {np.dtype(t): code for code, t in DTYPES.items()}
 _REFUSED = {1: "INT16", 19: "SIZE_T", 20: "UINT8", 21: "INT8", 22: "BF16", 23: "COMPLEX64", 24: "COMPLEX128"}
 _MAX_RANK = 9  # Paddle's DDim::kMaxRank
 _MAX_DESC = 128  # bytes; data type and 9 dims of 11 bytes each
@@ -30,12 +35,17 @@ _PLAIN_NAME = re.compile(r"@?[A-Za-z]\w*(\.[a-z]+_\w+)?@?", re.ASCII)  # word_em
 
 @dataclass(frozen=True)
 class Variable:
-    """Checked header of one variable file."""
+    """Checked header of a variable."""
 
     path: Path
     dtype: np.dtype
     shape: tuple[int, ...]
-    offset: int  # bytes before the values
+    offset: int  # bytes of the file before the values
+
+    @property
+    def end(self) -> int:
+        """Bytes of the file up to the end of the values."""
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize  # Python integers: no overflow
 
     def read(self) -> np.ndarray:
         """The values as a read-only memory map."""
@@ -78,13 +88,47 @@ def open_variable(path: str | Path) -> Variable:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            return _header(path, file, size=path.stat().st_size)
+            size = path.stat().st_size
+            variable = _header(path, file, size)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    if variable.end != size:
+        raise CheckpointError(
+            f"{path}: {size} bytes, expected exactly {variable.end} for {variable.dtype.name} {list(variable.shape)}"
+        )
+    return variable
 
 
-def _header(path: Path, file: BinaryIO, size: int) -> Variable:
-    """Check everything in front of the values, and that exactly the values follow."""
+def open_combined(path: str | Path) -> list[Variable]:
+    """Read and check the headers of a combined file's variables, in their order.
+
+    Raises:
+        CheckpointError: naming the first record that is truncated, of another version, data type or kind.
+    """
+    path = Path(path)
+    variables: list[Variable] = []
+    try:
+        if not path.is_file():
+            raise CheckpointError(f"{path} is not a file; expected the combined file of a release")
+        with path.open("rb") as file:
+            size, end = path.stat().st_size, 0
+            while end < size or not variables:
+                file.seek(end)
+                try:
+                    variable = _header(path, file, size - end, start=end)
+                    if variable.end > size:
+                        raise CheckpointError(f"{path}: {size} bytes, expected at least {variable.end}")
+                except CheckpointError as error:
+                    raise CheckpointError(f"{error} (variable {len(variables) + 1}, at byte {end})") from error
+                variables.append(variable)
+                end = variable.end
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    return variables
+
+
+def _header(path: Path, file: BinaryIO, size: int, start: int = 0) -> Variable:
+    """Check everything in front of the values. `size` counts the bytes from `start`, where `file` stands."""
     head = file.read(_HEADER.size)
     if len(head) < _HEADER.size:
         raise CheckpointError(f"{path}: {size} bytes, expected at least the {_HEADER.size} bytes of a header")
@@ -102,11 +146,7 @@ def _header(path: Path, file: BinaryIO, size: int) -> Variable:
         raise CheckpointError(f"{path}: data type {_REFUSED.get(code, 'unknown')} ({code}), expected one of {known}")
     if len(dims) > _MAX_RANK or any(d <= 0 for d in dims):
         raise CheckpointError(f"{path}: dims {dims}, expected at most {_MAX_RANK} positive ones")
-    dtype, offset = np.dtype(DTYPES[code]).newbyteorder("<"), _HEADER.size + desc_size
-    expected = offset + math.prod(dims) * dtype.itemsize  # Python integers: no overflow
-    if size != expected:
-        raise CheckpointError(f"{path}: {size} bytes, expected exactly {expected} for {dtype.name} {dims}")
-    return Variable(path, dtype, tuple(dims), offset)
+    return Variable(path, np.dtype(DTYPES[code]).newbyteorder("<"), tuple(dims), start + _HEADER.size + desc_size)
 
 
 def _tensor_desc(path: Path, desc: bytes) -> tuple[int, list[int]]:
@@ -140,24 +180,43 @@ def _varint(path: Path, data: bytes, at: int) -> tuple[int, int]:
     raise CheckpointError(f"{path}: a number of its TensorDesc does not end, expected at most 10 bytes inside it")
 
 
-def write_folder(folder: str | Path, variables: Mapping[str, np.ndarray]) -> None:
-    """Write each array as one variable file, byte for byte as Paddle does; each file appears whole or not at all.
+def write_folder(folder: str | Path, variables: Mapping[str, np.ndarray | Stored]) -> None:
+    """Write each tensor as one variable file, byte for byte as Paddle does; each file appears whole or not at all.
 
     Raises:
         CheckpointError: a name that is no plain variable name, or a data type that the format does not hold here.
     """
-    codes = {np.dtype(t): code for code, t in DTYPES.items()}
-    bad = [f"{n} ({a.dtype})" for n, a in variables.items() if not _PLAIN_NAME.fullmatch(n) or a.dtype not in codes]
-    if bad:
-        raise CheckpointError(f"cannot be written as variables: {', '.join(bad)}")
+    _check_names_and_types(variables)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, value in variables.items():
-        array = value if isinstance(value, np.ndarray) else value.read()
-        desc = b"\x08" + _encode(codes[array.dtype]) + b"".join(b"\x10" + _encode(d) for d in array.shape)
+    for name, variable in variables.items():
         with atomic_write(folder / name) as file:
-            file.write(_HEADER.pack(0, 0, 0, len(desc)) + desc)
-            file.write(array.tobytes())  # C order, whatever the strides
+            _write(file, variable)
+
+
+def write_combined(path: str | Path, variables: Mapping[str, np.ndarray | Stored]) -> None:
+    """Write all tensors as one combined file, byte for byte as Paddle does; it appears whole or not at all.
+
+    Raises:
+        CheckpointError: as `write_folder`.
+    """
+    _check_names_and_types(variables)
+    with atomic_write(path) as file:
+        for name in sorted(variables):
+            _write(file, variables[name])
+
+
+def _check_names_and_types(variables: Mapping[str, np.ndarray | Stored]) -> None:
+    bad = [f"{n} ({v.dtype})" for n, v in variables.items() if not _PLAIN_NAME.fullmatch(n) or v.dtype not in _CODES]
+    if bad or not variables:
+        raise CheckpointError(f"cannot be written as variables: {', '.join(bad) or 'no tensor at all'}")
+
+
+def _write(file: BinaryIO, variable: np.ndarray | Stored) -> None:
+    array = variable if isinstance(variable, np.ndarray) else variable.read()
+    desc = b"\x08" + _encode(_CODES[array.dtype]) + b"".join(b"\x10" + _encode(d) for d in array.shape)
+    file.write(_HEADER.pack(0, 0, 0, len(desc)) + desc)
+    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # C order, whatever the strides
 
 
 def _encode(value: int) -> bytes:
