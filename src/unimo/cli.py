@@ -103,6 +103,7 @@ def finetune_retrieval(
     trained, tokenizer = read_model(folder)
     limits = {"max_tokens": settings.max_tokens, "max_regions": settings.max_regions}
     facts = {"label": label, "model": str(folder), "start": str(start), "seed": settings.engine.seed}
+    facts["compat"] = settings.engine.compat.model_dump()
     for line in evaluate_retrieval(
         trained, tokenizer, settings.pairs, settings.regions, split, output, facts, **limits
     ):
@@ -182,7 +183,7 @@ def port() -> None:
 @click.argument("checkpoint_dir", type=click.Path(path_type=Path))
 @click.option("--config", "config_file", required=True, type=click.Path(path_type=Path), help="The release's json.")
 @click.option("--golden", required=True, type=click.Path(path_type=Path), help="Recorded in_* and out_* arrays (npz).")
-@click.option("--system", type=click.Choice(["unimo"]), default="unimo")
+@click.option("--system", type=click.Choice(["unimo", "unimo-2"]), default="unimo")
 @click.option("--tolerance", type=click.FloatRange(min=0), default=1e-5, help="Largest absolute difference allowed.")
 def verify(checkpoint_dir: Path, config_file: Path, golden: Path, system: str, tolerance: float) -> None:
     """Run a ported checkpoint on recorded inputs and compare with the recorded outputs.

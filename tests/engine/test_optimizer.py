@@ -112,3 +112,35 @@ def test_state_goes_by_parameter_name_into_a_model_with_other_automatic_names():
     for name, p in other.parameters.items():
         np.testing.assert_array_equal(p.numpy(), optimizer.parameters[name].numpy())
     assert all(np.array_equal(a, b) for a, b in zip(optimizer.state(), other.state(), strict=True))
+
+
+def test_epsilon_of_fluid_slows_the_first_updates():
+    """A gradient of the size of epsilon: the step over the rate by Fluid 1.8's formula and by Paddle's."""
+    for choice, expected in (("fluid-1.8", {1: 0.124, 2: 0.166, 50: 0.444, 200: 0.498}), ("paddle", {1: 0.5, 50: 0.5})):
+        _, optimizer = make(weight_decay=0.0, clip_norm=1e3, compat={"adam_epsilon": choice})
+        parameter = next(iter(optimizer.parameters.values()))
+        for update in range(1, max(expected) + 1):
+            for p in optimizer.parameters.values():
+                p.grad = paddle.full_like(p, 1e-6)
+            before = parameter.numpy().astype("f8")
+            optimizer.step(1e-2, SCALER)
+            if update in expected:
+                moved = (before - parameter.numpy()) / 1e-2
+                np.testing.assert_allclose(moved, expected[update], atol=2e-3, err_msg=f"{choice}, update {update}")
+
+
+def test_epsilon_of_fluid_after_a_restore():
+    """A restored optimiser goes on with the beta power it left: two halves are one whole."""
+    whole = make(compat={"adam_epsilon": "fluid-1.8"})
+    halves = [make(compat={"adam_epsilon": "fluid-1.8"}) for _ in range(2)]
+    for _, optimizer in (whole, halves[0]):
+        for _ in range(6 if optimizer is whole[1] else 3):
+            set_gradients(optimizer, 1e-6)
+            optimizer.step(0.1, SCALER)
+    halves[1][0].set_state_dict(halves[0][0].state_dict())
+    halves[1][1].restore(iter([np.array(array) for array in halves[0][1].state()]))
+    for _ in range(3):
+        set_gradients(halves[1][1], 1e-6)
+        halves[1][1].step(0.1, SCALER)
+    for p, q in zip(whole[0].parameters(), halves[1][0].parameters()):
+        np.testing.assert_array_equal(p.numpy(), q.numpy())

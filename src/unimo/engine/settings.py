@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from unimo.compat import Compat
 from unimo.config import Config
 
 Duration = int | float  # an int counts updates, a float is a fraction of the run
@@ -31,6 +32,10 @@ class EngineConfig(Config):
     beta2: float = Field(0.98, ge=0, lt=1)  # the release: 0.98 everywhere but SNLI-VE, 0.999
     epsilon: float = Field(1e-6, gt=0)
     clip_norm: float = Field(1.0, gt=0)  # of the gradient over all parameters
+    compat: Compat = Compat()
+    # A model folder that `unimo port convert --optimizer` made of a training checkpoint: a new run takes its moments
+    # and goes on in the schedule at its step. The data starts from the beginning, as it does in the release.
+    continue_from: str | None = None
 
     log_every: int = Field(10, gt=0)  # updates
     save_every: int = Field(1000, gt=0)  # updates; a checkpoint is also written at the end and on SIGTERM

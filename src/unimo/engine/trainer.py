@@ -11,6 +11,7 @@ from typing import Any
 import paddle
 from paddle import nn
 
+from unimo.config import find
 from unimo.engine import checkpoint
 from unimo.engine.distributed import Watchdog, World
 from unimo.engine.events import Run
@@ -192,6 +193,11 @@ class Trainer:
             self.data.restore(state["data"])
             run.step = self.saved_step = state["step"]
             run.best = state["best"]
+        elif self.config.continue_from:
+            folder = find(self.config.continue_from)
+            moments = folder / checkpoint.OPTIMIZER
+            self.optimizer.restore(checkpoint.read_tensors(moments, self.optimizer.shapes()))
+            run.step = checkpoint.read_trainer_state(folder)["step"]
         self.model = self.world.distributed_model(self.task)
 
     def _check_identity(self, folder: Path, state: dict[str, Any]) -> None:
