@@ -46,14 +46,19 @@ def write_safetensors(path: Path, shapes: dict[str, tuple[str, list[int]]], arra
 
 
 def write_safetensors_to(
-    file: BinaryIO, shapes: dict[str, tuple[str, list[int]]], arrays: Iterable[np.ndarray]
+    file: BinaryIO,
+    shapes: dict[str, tuple[str, list[int]]],
+    arrays: Iterable[np.ndarray],
+    metadata: dict[str, str] | None = None,
 ) -> None:
     """Write arrays as they come, so that never more than one is held; the library's writer copies them all.
 
     Args:
         shapes: dtype name and shape per tensor, in the order of `arrays`.
+        metadata: texts for the header.
     """
-    header, start = {}, 0
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    start = 0
     for name, (dtype, shape) in shapes.items():
         end = start + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         header[name] = {"dtype": _DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}

@@ -1,0 +1,118 @@
+"""Model folders as Hugging Face and PaddleNLP lay them out: config.json, model.safetensors, vocabulary files."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from unimo.atomic import sync_folder
+from unimo.engine.checkpoint import MODEL, write_safetensors_to
+from unimo.errors import CheckpointError
+from unimo.port.weights import Stored
+from unimo.readers.tokenizer import ROBERTA_SPECIALS, SETTINGS, Tokenizer, load_tokenizer
+
+CONFIGS = ("config.json", "model_config.json")  # the second is that of PaddleNLP before 2.5
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+
+
+def read_config(folder: Path, defaults: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The values of a folder's config over a library's `defaults`, or None where it has no config.
+
+    Raises:
+        CheckpointError: it is not a json object.
+    """
+    path = next((folder / name for name in CONFIGS if (folder / name).is_file()), None)
+    if path is None:
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"a {type(values).__name__}")
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a json object: {error}") from error
+    return {**defaults, **_plain(values)}
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Values of model_config.json, whose `init_args` hold them, or hold the config of the encoder inside the model."""
+    found = {key: value for key, value in values.items() if key != "init_args"}
+    inner = values.get("init_args")
+    for part in inner if isinstance(inner, list) else [inner]:
+        if isinstance(part, dict):
+            found = {**found, **_plain(part)}
+    return found
+
+
+def read_vocabulary(folder: Path) -> Tokenizer | None:
+    """The tokenizer of a folder that has one."""
+    return load_tokenizer(folder) if any((folder / name).is_file() for name in VOCABULARIES) else None
+
+
+def write_folder(
+    folder: Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Stored],
+    framework: str,
+    write_more: Callable[[Path], None] | None = None,
+) -> None:
+    """Write a whole folder or nothing, one tensor at a time.
+
+    Args:
+        framework: "pt" or "pd", which both libraries look for in the header of the weights.
+        write_more: adds other files.
+
+    Raises:
+        CheckpointError: `folder` exists and is not empty, or the operating system refused.
+    """
+    folder = folder.resolve()
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise CheckpointError(f"{folder} exists already; name a new folder")
+        shutil.rmtree(temporary, ignore_errors=True)  # a kill left it
+        temporary.mkdir(parents=True)
+        shapes = {name: (tensor.dtype.name, list(tensor.shape)) for name, tensor in tensors.items()}
+        arrays = (tensor.read() for tensor in tensors.values())
+        with open(temporary / MODEL, "wb") as file:
+            write_safetensors_to(file, shapes, arrays, {"format": framework})
+        (temporary / CONFIGS[0]).write_text(json.dumps(config, indent=2), encoding="utf-8")
+        if write_more is not None:
+            write_more(temporary)
+        for path in temporary.iterdir():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_vocabulary(folder: Path, tokenizer: Tokenizer) -> None:
+    """Hugging Face's files: vocab.txt for WordPiece, vocab.json and merges.txt with RoBERTa's special tokens for BPE."""
+    values = json.loads(tokenizer.to_json())
+    vocab = values["model"]["vocab"]
+    if values["model"]["type"] == "WordPiece":
+        _write(folder / "vocab.txt", "".join(f"{token}\n" for token in by_line(vocab)))
+        settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": values["normalizer"]["lowercase"]}
+    else:
+        theirs = {ours: name for name, ours in ROBERTA_SPECIALS.items()}
+        vocab = {theirs.get(token, token): i for token, i in sorted(vocab.items(), key=lambda item: item[1])}
+        _write(folder / "vocab.json", json.dumps(vocab, ensure_ascii=False))
+        pairs = (merge if isinstance(merge, str) else " ".join(merge) for merge in values["model"]["merges"])
+        _write(folder / "merges.txt", "\n".join(["#version: 0.2", *pairs]) + "\n")
+        settings = {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": False}
+    _write(folder / SETTINGS, json.dumps(settings, indent=2))
+
+
+def by_line(vocab: Mapping[str, int]) -> list[str]:
+    """Tokens in the order of their ids; ids that no token has get a name of their own."""
+    tokens = {i: token for token, i in vocab.items()}
+    return [tokens.get(i, f"[no token {i}]") for i in range(max(tokens) + 1)]
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
