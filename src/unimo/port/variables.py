@@ -30,7 +30,8 @@ _REFUSED = {1: "INT16", 19: "SIZE_T", 20: "UINT8", 21: "INT8", 22: "BF16", 23: "
 _MAX_RANK = 9  # Paddle's DDim::kMaxRank
 _MAX_DESC = 128  # bytes; data type and 9 dims of 11 bytes each
 _HEADER = struct.Struct("<IQIi")  # LoD tensor version, LoD levels, tensor version, size of TensorDesc
-_PLAIN_NAME = re.compile(r"@?[A-Za-z]\w*(\.[a-z]+_\w+)?@?", re.ASCII)  # word_embedding, image_emb.w_0_moment1_0
+# word_embedding, image_emb.w_0_moment1_0, and UNIMO-2's text.word_embedding; but not notes.txt
+_PLAIN_NAME = re.compile(r"@?((text|vit|grounded)\.)?[A-Za-z]\w*(\.[a-z]+_\w+)?@?", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,7 @@ A golden file is an npz of inputs `in_*` and recorded outputs `out_*`. It may ho
 the inputs of their passes. Sizes come from the arrays and the config, heads and label count from the checkpoint folder.
 """
 
-import json
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,13 +12,11 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from unimo.errors import ConfigError, DataError
 from unimo.models.unimo import Encoded, Regions, Tags, Text, Unimo, UnimoConfig
+from unimo.port.golden import Comparison, Golden, Sizes, check, compare, floats, ids, read_golden, read_json
 from unimo.port.unimo_names import HEAD_PARTS, heads_in, load_release
+from unimo.port.verify_unimo2 import verify_unimo2
 from unimo.port.weights import Report
-
-Sizes = tuple[str | int, ...]
-Golden = Mapping[str, np.ndarray]
 
 # Inputs and their sizes: B examples, N image slots of width D, O tags, S text tokens. Masks are 0/1, [query, key].
 INPUTS: dict[str, Sizes] = {
@@ -84,32 +79,25 @@ OUTPUTS = {
 }
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Largest absolute difference of one output over its valid positions; nan if either side has a nan there."""
-
-    name: str
-    difference: float
-    values: int  # how many numbers were compared
-
-    def within(self, tolerance: float) -> bool:
-        return self.difference <= tolerance  # False for nan
-
-
 def verify_unimo(folder: Path, config_file: Path, golden_file: Path) -> tuple[Report, list[Comparison]]:
     """Load a release's folder, run it on the golden inputs, compare every recorded output.
 
     Raises:
         ConfigError, CheckpointError, DataError: the config, folder or golden file is unusable.
     """
-    golden = _read_golden(golden_file)
+    golden = read_golden(golden_file, OUTPUTS)
     outputs = {name: OUTPUTS[name] for name in OUTPUTS if name in golden}
-    config = _read_config(config_file)
+    config = UnimoConfig.from_release(read_json(config_file), source=str(config_file))
     held, labels = heads_in(folder)
     count = golden["out_cls_logits"].shape[-1:] if "out_cls_logits" in golden else labels[:1]
     if count:
         config = config.model_copy(update={"num_labels": count[0]})
-    used = _check(golden_file, golden, outputs, config)
+    used = {name for output in outputs.values() for name in PASSES[output.run]}
+    expected = {name: size for name, size in INPUTS.items() if name in used}
+    expected |= {name: output.size for name, output in outputs.items()}
+    sizes = {"H": config.hidden_size, "D": config.image_embedding_size, "C": config.num_labels}
+    sizes |= {"V": config.vocab_size, "P": config.max_position_embeddings}
+    check(golden_file, golden, expected, sizes, TABLE_OF, ("in_m_l", "in_m_vl", "in_m_vol"))
     parts = {part for output in outputs.values() for part in output.parts}
     heads = {head for head, of in HEAD_PARTS.items() if parts & set(of)}
     with paddle.device.device_guard("cpu"), paddle.no_grad():  # a GPU may round products to TF32
@@ -123,66 +111,7 @@ def verify_unimo(folder: Path, config_file: Path, golden_file: Path) -> tuple[Re
     return report, comparisons
 
 
-SYSTEMS = {"unimo": verify_unimo}
-
-
-def _read_config(path: Path) -> UnimoConfig:
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected the release's json, got: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a json object, got a {type(values).__name__}")
-    return UnimoConfig.from_release(values, source=str(path))
-
-
-def _read_golden(path: Path) -> Golden:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            golden = {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: expected an npz of in_* and out_* arrays, got: {error}") from error
-    recorded = [name for name in golden if name.startswith("out_")]
-    unknown = [name for name in recorded if name not in OUTPUTS]
-    if unknown or not recorded:
-        raise DataError(f"{path}: recorded outputs {unknown or 'none'}, expected some of {', '.join(OUTPUTS)}")
-    return golden
-
-
-def _check(path: Path, golden: Golden, outputs: Iterable[str], config: UnimoConfig) -> set[str]:
-    """Names of the inputs that `outputs` need, once every array has the right size and content.
-
-    Raises:
-        DataError: listing every missing array, wrong shape, id outside its table and mask that is not 0/1.
-    """
-    needed = dict.fromkeys(name for output in outputs for name in PASSES[OUTPUTS[output].run])
-    sizes = {"H": config.hidden_size, "D": config.image_embedding_size, "C": config.num_labels}
-    sizes |= {"V": config.vocab_size, "P": config.max_position_embeddings}
-    wrong = []
-    for name in [*(n for n in INPUTS if n in needed), *outputs]:
-        expected = INPUTS[name] if name in INPUTS else OUTPUTS[name].size
-        if name not in golden:
-            wrong.append(f"{name}: missing, expected {list(expected)}")
-            continue
-        array = golden[name]
-        if array.ndim == len(expected):
-            for symbol, size in zip(expected, array.shape, strict=True):
-                if symbol in ("B", "S", "N", "O"):
-                    sizes.setdefault(symbol, size)
-        shape = tuple(s if isinstance(s, int) else sum(sizes.get(p, 0) for p in s.split("+")) for s in expected)
-        if array.shape != shape or 0 in shape:
-            wrong.append(
-                f"{name}: shape {list(array.shape)}, expected {list(expected)} = {list(shape)}, none of them 0"
-            )
-        elif array.dtype.kind not in ("iu" if name in TABLE_OF else "iuf"):
-            wrong.append(f"{name}: data type {array.dtype}, expected {'integers' if name in TABLE_OF else 'numbers'}")
-        elif name in TABLE_OF and not 0 <= array.min() <= array.max() < sizes[TABLE_OF[name]]:
-            wrong.append(f"{name}: {array.min()} to {array.max()}, expected 0 to {sizes[TABLE_OF[name]] - 1}")
-        elif name.startswith("in_m_") and not np.isin(array, (0, 1)).all():
-            wrong.append(f"{name}: other values than 0 and 1")
-    if wrong:
-        raise DataError(f"{path}: {len(wrong)} problem(s)\n  - " + "\n  - ".join(wrong))
-    return set(needed)
+SYSTEMS = {"unimo": verify_unimo, "unimo-2": verify_unimo2}
 
 
 def _compare(model: Unimo, golden: Golden, outputs: Mapping[str, Output], run: str) -> list[Comparison]:
@@ -194,25 +123,14 @@ def _compare(model: Unimo, golden: Golden, outputs: Mapping[str, Output], run: s
     sees_itself = np.diagonal(mask, axis1=1, axis2=2) > 0  # [B, all positions]; a padded position sees nothing
     slots, words = (golden[n].shape[1] if n in PASSES[run] else 0 for n in ("in_image", "in_src_ids"))
     image, text = sees_itself[:, :slots], sees_itself[:, -words:]
-    streams = {"text": Text(_ids(golden["in_src_ids"]), _ids(golden["in_pos_ids"]), paddle.to_tensor(text))}
+    streams = {"text": Text(ids(golden["in_src_ids"]), ids(golden["in_pos_ids"]), paddle.to_tensor(text))}
     if slots:
-        floats = (paddle.to_tensor(golden[name].astype(np.float32)) for name in ("in_image", "in_loc"))
-        streams["regions"] = Regions(*floats, paddle.to_tensor(image))
+        streams["regions"] = Regions(floats(golden["in_image"]), floats(golden["in_loc"]), paddle.to_tensor(image))
     if "in_obj_ids" in PASSES[run]:
         tags = paddle.to_tensor(sees_itself[:, slots:-words])
-        streams["tags"] = Tags(_ids(golden["in_obj_ids"]), _ids(golden["in_obj_pos"]), tags)
-    encoded = model(**streams, attention_mask=paddle.to_tensor(mask.astype(np.float32)))
-    comparisons = []
-    for name, output in outputs.items():
-        valid = output.valid(image, text)
-        if not valid.any():
-            raise DataError(f"{name}: in_m_{run} masks every position of it, so there is nothing to compare")
-        got, recorded = output.compute(model, encoded).numpy()[valid], golden[name][valid]
-        difference = np.abs(got.astype(np.float64) - recorded.astype(np.float64))
-        comparisons.append(Comparison(name, float(difference.max()), difference.size))
-    return comparisons
-
-
-def _ids(array: np.ndarray) -> Tensor:
-    """[B, S, 1] -> [B, S] int64"""
-    return paddle.to_tensor(array[..., 0].astype(np.int64))
+        streams["tags"] = Tags(ids(golden["in_obj_ids"]), ids(golden["in_obj_pos"]), tags)
+    encoded = model(**streams, attention_mask=floats(mask))
+    return [
+        compare(name, output.compute(model, encoded).numpy(), golden[name], output.valid(image, text), f"in_m_{run}")
+        for name, output in outputs.items()
+    ]
