@@ -146,6 +146,24 @@ def curves(visualdl: bool) -> list[Any]:
     return [VisualDL()] if visualdl else []
 
 
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--parts", help="Comma-separated; all that the MODEL has heads for by default.")
+@click.option("--onnx", is_flag=True, help="Also write model.onnx of each part (needs the extra `export`).")
+def export(model: Path, output: Path, parts: str | None, onnx: bool) -> None:
+    """Write the inference graphs of MODEL (run or model folder) to the folder OUTPUT.
+
+    Parts: text_encoder, image_encoder, match_score, prefix and decode_step. Each is compared with the model on random
+    inputs; the largest difference, relative to the largest activation, is printed.
+    """
+    from unimo.engine.model_folder import locate
+    from unimo.export import export
+
+    for line in export(locate(model), output, parts.split(",") if parts else (), onnx):
+        click.echo(line)
+
+
 @main.group()
 def report() -> None:
     """Pages and tables about run folders, also of runs that are still going."""
