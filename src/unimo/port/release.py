@@ -4,7 +4,6 @@ Both releases (Paddle 1.8 and 2.1) write the same bytes. A training checkpoint h
 """
 
 import itertools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.port import unimo2_names, unimo_names
 from unimo.port.checkpoint import Checkpoint, Options
+from unimo.port.golden import read_json
 from unimo.port.moments import is_optimizer_variable, read_moments, write_moments
+from unimo.port.release_names import holds
 from unimo.port.variables import list_variables, open_combined, open_variable, write_combined, write_folder
 from unimo.port.weights import Stored, gather, problems, refuse, scatter, shapes_of, values_of
 
@@ -77,18 +78,19 @@ def _read(
     system = "unimo-2" if any(name.startswith(("text.", "vit.", "grounded.")) for name in stored) else "unimo"
     names, model_names = NAMES[system], {n for n in stored if not is_optimizer_variable(n)}
     if options.config:
-        config = read_json(options.config, system)
+        config = _read_json(options.config, system)
     else:
         config = _config_of_shapes(path, stored, system)
         notes += (f"no --config: sizes are those of the variables, with attention heads of width {HEAD_WIDTH}",)
-    heads, labels = names.heads_of(model_names)
+    there = {n: () if isinstance(s, CheckpointError) else s.shape for n, s in stored.items()}
+    heads, labels = names.heads_of(there)
     if labels:
         config = config.model_copy(update={"num_labels": labels[0]})
     if labels[1:]:
         notes += (f"of the classification heads for {labels} labels only that for {labels[0]} is taken",)
     tables = {part: names.name_table(config, [part]) for part in names.parts_of(heads)}
-    there = [table for part, table in tables.items() if part in names.CORE or names.holds(model_names, table)]
-    table = {ours: group for part in there for ours, group in part.items()}
+    kept = [table for part, table in tables.items() if part in names.CORE or holds(there, table)]
+    table = {ours: group for part in kept for ours, group in part.items()}
     shapes = shapes_of(skeleton(system, config, heads))
     refuse(path, problems(table, stored, shapes))
     used = {name for group in table.values() for name in group}
@@ -115,19 +117,8 @@ def _config_of_shapes(path: Path, stored: Mapping[str, Stored | CheckpointError]
     return validate(config, values | heads, source=str(path))
 
 
-def read_json(path: Path, system: str) -> Any:
-    """The config of a release's json.
-
-    Raises:
-        ConfigError: not a json object, or of values that the system does not have.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected the release's json, got: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a json object, got a {type(values).__name__}")
-    return SYSTEMS[system].config.from_release(values, source=str(path))
+def _read_json(path: Path, system: str) -> Any:
+    return SYSTEMS[system].config.from_release(read_json(path), source=str(path))
 
 
 def _release_variables(checkpoint: Checkpoint) -> tuple[dict[str, Stored], list[str]]:
@@ -149,7 +140,7 @@ def _guess_names(path: Path, records: list[Stored], config_file: Path) -> list[s
     shapes, found = [record.shape for record in records], []
     for system, names in NAMES.items():
         try:
-            config = read_json(config_file, system)
+            config = _read_json(config_file, system)
         except ConfigError:  # the json of the other release
             continue
         for count in range(len(names.HEAD_PARTS) + 1):

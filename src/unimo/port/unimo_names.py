@@ -4,57 +4,37 @@ Source of the names: the release's transformer_encoder.py, unimo_finetune.py and
 """
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.unimo import Unimo, UnimoConfig
+from unimo.port.release_names import Rows, affine, block, holds, norm
 from unimo.port.variables import Variable, list_variables, open_variable
-from unimo.port.weights import Report, Stored, Table, fill, gather, problems, refuse, scatter, shapes_of, values_of
-
-
-def _affine(ours: str, *theirs: str) -> dict[str, tuple[str, ...]]:
-    return {f"{ours}.weight": tuple(f"{t}.w_0" for t in theirs), f"{ours}.bias": tuple(f"{t}.b_0" for t in theirs)}
-
-
-def _norm(ours: str, theirs: str) -> dict[str, tuple[str, ...]]:
-    return {f"{ours}.weight": (f"{theirs}_scale",), f"{ours}.bias": (f"{theirs}_bias",)}
-
+from unimo.port.weights import Report, Stored, fill, gather, problems, refuse, scatter, shapes_of, values_of
 
 # Part of the model -> our parameter -> the release's variables that make it, joined along the last axis.
 # {i} counts layers, {n} is the number of labels.
-PARTS: dict[str, dict[str, tuple[str, ...]]] = {
+PARTS: dict[str, Rows] = {
     "text": {
         "word_embedding.weight": ("word_embedding",),
         "position_embedding.weight": ("pos_embedding",),
-        **_norm("text_norm", "pre_encoder_layer_norm"),
+        **norm("text_norm", "pre_encoder_layer_norm"),
     },
-    "encoder": {
-        **_affine(
-            "layers.{i}.attention.qkv",
-            "encoder_layer_{i}_multi_head_att_query_fc",
-            "encoder_layer_{i}_multi_head_att_key_fc",
-            "encoder_layer_{i}_multi_head_att_value_fc",
-        ),
-        **_affine("layers.{i}.attention.out", "encoder_layer_{i}_multi_head_att_output_fc"),
-        **_norm("layers.{i}.attention_norm", "encoder_layer_{i}_post_att_layer_norm"),
-        **_affine("layers.{i}.feed_forward.inner", "encoder_layer_{i}_ffn_fc_0"),
-        **_affine("layers.{i}.feed_forward.outer", "encoder_layer_{i}_ffn_fc_1"),
-        **_norm("layers.{i}.feed_forward_norm", "encoder_layer_{i}_post_ffn_layer_norm"),
-    },
+    "encoder": block("layers.{i}", "encoder_layer_{i}", "post"),
     "image": {
-        **_affine("image_embedding", "image_emb"),
-        **_affine("box_embedding", "image_loc"),
-        **_norm("image_norm", "v_pre_encoder_layer_norm"),
+        **affine("image_embedding", "image_emb"),
+        **affine("box_embedding", "image_loc"),
+        **norm("image_norm", "v_pre_encoder_layer_norm"),
     },
-    "pool_text": _affine("pool_text.affine", "pooled_fc_text"),
-    "pool_image": _affine("pool_image.affine", "pooled_fc_image"),
+    "pool_text": affine("pool_text.affine", "pooled_fc_text"),
+    "pool_image": affine("pool_image.affine", "pooled_fc_image"),
     "lm": {
-        **_affine("lm.transform", "mask_lm_trans_fc"),
-        **_norm("lm.norm", "mask_lm_trans_layer_norm"),
+        **affine("lm.transform", "mask_lm_trans_fc"),
+        **norm("lm.norm", "mask_lm_trans_layer_norm"),
         "lm.bias": ("mask_lm_out_fc.b_0",),
     },
-    "match": _affine("match.affine", "match_fc"),
+    "match": affine("match.affine", "match_fc"),
     "classify": {"classify.affine.weight": ("cls_out_{n}_w",), "classify.affine.bias": ("cls_out_{n}_b",)},
 }
 CORE = ("text", "encoder", "image")
@@ -102,11 +82,6 @@ def heads_of(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
 def parts_of(heads: Iterable[str]) -> list[str]:
     """Parts of a model with these heads; heads of our own have none."""
     return [*CORE, *(part for head in heads for part in HEAD_PARTS.get(head, ()))]
-
-
-def holds(names: Container[str], rows: Table) -> bool:
-    """Whether any of the rows' variables is among the names."""
-    return any(name in names for group in rows.values() for name in group)
 
 
 def sizes_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
