@@ -148,7 +148,7 @@ def test_all_that_does_not_fit_is_listed(tmp_path):
         "embeddings.word_embeddings.weight: shape [50, 16], expected [60, 16]",
         "embeddings.position_embeddings.weight: (20, 16), expected at least 38 rows of 16",
         "encoder.layer.3.output.dense.bias: missing, expected [16]",
-        "embeddings.LayerNorm.bias: data type I64",
+        "embeddings.LayerNorm.bias: data type int64",
     ):
         assert part in str(caught.value)
     assert np.array_equal(before, model.text_norm.weight.numpy())
@@ -176,7 +176,7 @@ def test_config_beside_the_weights_is_compared(file):
 
 def test_files_that_are_no_bert(tmp_path):
     path = tmp_path / "model.safetensors"
-    with pytest.raises(CheckpointError, match="expected a safetensors file"):
+    with pytest.raises(CheckpointError, match="does not exist; expected a file of weights"):
         init_from_bert(make_model(), path)
     save_file({f"roberta.{name}": tensor for name, tensor in random_bert().items()}, path)
     with pytest.raises(CheckpointError, match="no BERT"):
@@ -184,7 +184,7 @@ def test_files_that_are_no_bert(tmp_path):
     whole = path.read_bytes()
     for content in (b"", whole[:4], whole[:1000], whole[:-1], b"\x80\x04pickle" * 20):
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match="expected a safetensors file"):
+        with pytest.raises(CheckpointError, match="empty|unknown kind|expected a"):
             init_from_bert(make_model(), path)
 
 

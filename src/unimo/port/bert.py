@@ -1,143 +1,95 @@
-"""BERT (Hugging Face safetensors) as the start of a UNIMO's text tables and encoder, at the same width.
+"""BERT of Hugging Face, MiniLM among them: BertModel and BertForMaskedLM.
 
-The two text sides are the same function but for three things. BERT's first position is row 0, ours is row 2. BERT
-adds row 0 of its token-type table to every token; here it goes into the position table, so that the word table, which
-is the LM head's output table too, stays as it is. BERT's layer norm has epsilon 1e-12: for equal hidden states set
-`layer_norm_eps` to that. BERT's pooler is a tanh, ours a ReLU, so it is not loaded.
+Its layer norm has epsilon 1e-12: for equal hidden states, `layer_norm_eps` of our config must be that too, as it is in
+the config that `read` makes.
 """
 
-import json
-import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-
-from unimo.errors import CheckpointError
 from unimo.models.unimo import Unimo
-from unimo.port.weights import Lazy, Report, Stored, fill, gather, linear_weights, problems, refuse, shapes_of
+from unimo.port import text_encoders
+from unimo.port.checkpoint import Checkpoint, Options
+from unimo.port.library_folder import write_vocabulary
+from unimo.port.text_names import Layers, Library, both
+from unimo.port.weights import Report
+from unimo.readers.tokenizer import Tokenizer
 
-POSITIONS, TOKEN_TYPES = "embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight"
 EMBEDDINGS = {
     "word_embedding.weight": ("embeddings.word_embeddings.weight",),
-    "text_norm.weight": ("embeddings.LayerNorm.weight",),
-    "text_norm.bias": ("embeddings.LayerNorm.bias",),
+    **both("text_norm", "embeddings.LayerNorm"),
 }
-# our sub-layer -> BERT's, joined along the output axis; each has a weight and a bias
+_SELF = "encoder.layer.{i}.attention.self."
 LAYER = {
-    "attention.qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
-    "attention.out": ("attention.output.dense",),
-    "attention_norm": ("attention.output.LayerNorm",),
-    "feed_forward.inner": ("intermediate.dense",),
-    "feed_forward.outer": ("output.dense",),
-    "feed_forward_norm": ("output.LayerNorm",),
+    **both("layers.{i}.attention.qkv", _SELF + "query", _SELF + "key", _SELF + "value"),
+    **both("layers.{i}.attention.out", "encoder.layer.{i}.attention.output.dense"),
+    **both("layers.{i}.attention_norm", "encoder.layer.{i}.attention.output.LayerNorm"),
+    **both("layers.{i}.feed_forward.inner", "encoder.layer.{i}.intermediate.dense"),
+    **both("layers.{i}.feed_forward.outer", "encoder.layer.{i}.output.dense"),
+    **both("layers.{i}.feed_forward_norm", "encoder.layer.{i}.output.LayerNorm"),
 }
-_DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """A tensor of an open safetensors file."""
-
-    file: Any  # safetensors' safe_open handle
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def read(self) -> np.ndarray:
-        return self.file.get_tensor(self.name)
-
-
-def init_from_bert(model: Unimo, path: str | Path, layers: Literal["first", "spread"] = "first") -> Report:
-    """Start a UNIMO of BERT's width and vocabulary from BERT's embeddings and layers.
-
-    Args:
-        path: `model.safetensors` of a BertModel or BertForMaskedLM; a `config.json` beside it is compared too.
-        layers: which of BERT's layers a model of fewer takes: its `first` ones, or every k-th (`spread`).
-
-    Raises:
-        CheckpointError: no such file, damaged, not a BERT, or listing all that does not fit the model.
-    """
-    path = Path(path)
-    try:
-        with safe_open(path, framework="np") as file:
-            return _init(model, path, {_modern(n): _open(file, n) for n in file.keys()}, layers)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: expected a safetensors file of BERT, got: {error}") from error
-
-
-def _init(model: Unimo, path: Path, stored: dict[str, Stored | CheckpointError], layers: str) -> Report:
-    count = len({m[1] for m in (re.match(r"encoder\.layer\.(\d+)\.", name) for name in stored) if m})
-    if not count:
-        raise CheckpointError(f"{path}: no tensor named encoder.layer.*, so it is no BERT; it has {sorted(stored)[:3]}")
-    table = EMBEDDINGS | {
-        f"layers.{i}.{ours}.{kind}": tuple(f"encoder.layer.{source}.{their}.{kind}" for their in theirs)
-        for i, source in enumerate(_chosen(layers, count, model.config.num_hidden_layers))
-        for ours, theirs in LAYER.items()
-        for kind in ("weight", "bias")
-    }
-    notes, wrong = _compare_configs(model, path.with_name("config.json"))
-    rows, width = model.position_embedding.weight.shape
-    for name, least in ((POSITIONS, rows - 2), (TOKEN_TYPES, 1)):
-        got = getattr(stored.get(name), "shape", stored.get(name))  # an error or None where there is no such tensor
-        if not isinstance(got, tuple) or len(got) != 2 or got[0] < least or got[1] != width:
-            wrong.append(f"{name}: {got or 'missing'}, expected at least {least} rows of {width}")
-    shapes, transposed = shapes_of(model), linear_weights(model)
-    refuse(path, wrong + problems(table, stored, shapes, transposed))
-    tensors = gather(table, stored, shapes, transposed)
-    tensors["position_embedding.weight"] = Lazy((rows, width), lambda: _positions(stored, rows))
-    fill(model, tensors)
-    mapped = table | {"position_embedding.weight": (POSITIONS, TOKEN_TYPES)}
-    used = {name for names in mapped.values() for name in names}
-    random = dict.fromkeys(name.split(".")[0] for name, _ in model.named_parameters() if name not in mapped)
-    return Report(mapped, tuple(name for name in stored if name not in used), tuple(random), tuple(notes))
-
-
-def _open(file: Any, name: str) -> Stored | CheckpointError:
-    view = file.get_slice(name)
-    shape, code = tuple(view.get_shape()), view.get_dtype()
-    if code not in _DTYPES:
-        return CheckpointError(f"{name}: data type {code}, expected one of {', '.join(_DTYPES)}")
-    return _Tensor(file, name, shape, np.dtype(_DTYPES[code]))
-
-
-def _positions(stored: dict[str, Stored], rows: int) -> np.ndarray:
-    """Our position table [rows, H]: two rows that no real token has, then BERT's with its first token type added."""
-    taken = stored[POSITIONS].read()[: rows - 2].astype(np.float32) + stored[TOKEN_TYPES].read()[0]
-    return np.concatenate([np.zeros_like(taken[:2]), taken])
+DEFAULTS = {  # of BertConfig; RobertaConfig has the same but for the sizes of tables and the epsilon
+    **{"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
+    **{"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "initializer_range": 0.02},
+    **{"hidden_act": "gelu", "vocab_size": 30522, "max_position_embeddings": 512, "type_vocab_size": 2},
+    **{"layer_norm_eps": 1e-12, "pad_token_id": 0},
+}
+FIXED = {
+    "hidden_act": ("gelu", "relu"),
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+}
 
 
 def _modern(name: str) -> str:
-    """Names as BertModel has them today: no `bert.` of BertForMaskedLM in front, no gamma and beta of TensorFlow."""
-    name = name.removeprefix("bert.")
+    """TensorFlow's gamma and beta are weight and bias today."""
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
-def _chosen(layers: str, count: int, wanted: int) -> range:
-    """BERT's layers that become ours."""
-    if wanted > count or (layers == "spread" and count % wanted):
-        fitting = [n for n in range(1, count + 1) if layers == "first" or count % n == 0]
-        raise CheckpointError(f"a BERT of {count} layers gives {fitting} layers as {layers!r}, not {wanted}")
-    return range(wanted) if layers == "first" else range(0, count, count // wanted)
+def _vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:
+    write_vocabulary(folder, tokenizer)
+    return []
 
 
-def _compare_configs(model: Unimo, path: Path) -> tuple[list[str], list[str]]:
-    """What the config beside the weights says that their shapes cannot: (notes, problems)."""
-    ours = model.config
-    if not path.is_file():
-        return [f"no {path.name} beside the weights: head count and activation of BERT were not compared"], []
-    try:
-        bert = json.loads(path.read_text(encoding="utf-8"))
-        eps = bert.get("layer_norm_eps", 1e-12)
-    except (ValueError, AttributeError) as error:
-        return [], [f"{path} is not a json object: {error}"]
-    expected = {
-        "num_attention_heads": ours.num_attention_heads,
-        "hidden_act": "gelu",
-        "position_embedding_type": "absolute",
-    }
-    found = [f"{k}: {bert[k]!r}, expected {v!r}" for k, v in expected.items() if bert.get(k, v) != v]
-    differs = eps != ours.layer_norm_eps
-    return [f"layer_norm_eps is {ours.layer_norm_eps}, BERT's is {eps}"] * differs, found
+BERT = Library(
+    name="BERT",
+    model_type="bert",
+    architectures=("BertModel", "BertForMaskedLM"),
+    prefix="bert.",
+    embeddings=EMBEDDINGS,
+    layer=LAYER,
+    head={
+        **both("lm.transform", "cls.predictions.transform.dense"),
+        **both("lm.norm", "cls.predictions.transform.LayerNorm"),
+        "lm.bias": ("cls.predictions.bias",),
+    },
+    copies={
+        "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
+    positions="embeddings.position_embeddings.weight",
+    types="embeddings.token_type_embeddings.weight",
+    type_rows=2,
+    torch=True,
+    defaults=DEFAULTS,
+    fixed=FIXED,
+    first_position=lambda config: 0,
+    special_ids=lambda tokenizer: {"pad_token_id": tokenizer.pad_id},
+    write_vocabulary=_vocabulary,
+    modern=_modern,
+)
+
+
+def read(path: Path, options: Options) -> Checkpoint:
+    """A BERT as the text side of UNIMO or UNIMO-2."""
+    return text_encoders.read(BERT, path, options)
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> list[str]:
+    """The text side of UNIMO or UNIMO-2 as a BERT."""
+    return text_encoders.write(BERT, folder, checkpoint)
+
+
+def init_from_bert(model: Unimo, path: str | Path, layers: Layers = "first") -> Report:
+    """Start a UNIMO from a BERT, see `text_encoders.start`."""
+    return text_encoders.start(BERT, model, path, layers)

@@ -92,7 +92,7 @@ def write_folder(
 
 
 def write_vocabulary(folder: Path, tokenizer: Tokenizer) -> None:
-    """Hugging Face's files: vocab.txt for WordPiece, vocab.json and merges.txt with RoBERTa's special tokens for BPE."""
+    """Hugging Face's files: vocab.txt for WordPiece; for BPE RoBERTa's vocab.json and merges.txt."""
     values = json.loads(tokenizer.to_json())
     vocab = values["model"]["vocab"]
     if values["model"]["type"] == "WordPiece":
