@@ -89,6 +89,8 @@ def zip_entries(path: Path, data: memoryview) -> dict[str, zipfile.ZipInfo]:
         raise ValueError("a zip file that holds two entries of the same name")
     if any(info.flag_bits & 1 for info in infos):
         raise ValueError("an encrypted zip file")
+    if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in infos):
+        raise ValueError("a zip file packed in another way than deflate; others unpack without a bound on memory")
     total, most = sum(info.file_size for info in infos), _MOST_UNPACKED * len(data) + 2**20
     if total > most:
         raise ValueError(f"a zip file of {len(data)} bytes that unpacks to {total}, more than the {most} allowed")

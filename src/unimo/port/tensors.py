@@ -111,7 +111,7 @@ def _open_safetensors(path: Path) -> dict[str, Stored]:
         raise CheckpointError(f"{path}: expected a safetensors file, got: {error}") from error
     with damage(path, "a safetensors file"):
         start = 8 + int.from_bytes(data[:8], "little")
-        header = json.loads(bytes(data[8:start]))
+        header = json.loads(str(data[8:start], "utf-8"))
         header.pop("__metadata__", None)
         return {name: _safetensor(data[start:], name, entry) for name, entry in header.items()}
 
@@ -134,7 +134,7 @@ def _open_index(path: Path) -> dict[str, Stored]:
     if len(data) > _MAX_INDEX:
         raise CheckpointError(f"{path}: a json file of {len(data)} bytes, expected an index of at most {_MAX_INDEX}")
     with damage(path, "an index of weight files"):
-        index = json.loads(bytes(data))
+        index = json.loads(str(data, "utf-8"))
         places = index.get("weight_map")
         if type(places) is not dict or any(type(place) is not str for place in places.values()):
             raise ValueError("no weight_map from tensors to files")
@@ -162,8 +162,7 @@ def _open_npz(path: Path) -> dict[str, Stored]:
 def _npy(path: Path, data: memoryview, info: zipfile.ZipInfo) -> Stored:
     """An entry of an npz file: a view of the file where it is stored as it is, else unpacked when it is read."""
     plain = info.compress_type == zipfile.ZIP_STORED
-    head = bytes(stored_entry(data, info)[:_NPY_START]) if plain else _unpack(path, info, _NPY_START)
-    found = _NPY.match(head)
+    found = _NPY.match(stored_entry(data, info)[:_NPY_START] if plain else _unpack(path, info, _NPY_START))
     if not found or int.from_bytes(found["short"] or found["long"], "little") != len(found["header"]):
         raise ValueError(f"{info.filename[:200]}: no header of an array of little endian numbers")
     shape = checked_sizes([int(size) for size in found["shape"].split(b",") if size.strip()])
@@ -173,17 +172,18 @@ def _npy(path: Path, data: memoryview, info: zipfile.ZipInfo) -> Stored:
         raise ValueError(f"{info.filename[:200]}: {info.file_size} bytes, which do not fit {kind} {list(shape)}")
 
     def make() -> np.ndarray:
-        whole = stored_entry(data, info) if plain else memoryview(_unpack(path, info, info.file_size))
-        array = array_in(whole[found.end() :], dtype, shape, "F" if found["fortran"] == b"True" else "C")
+        with damage(path, "an npz file of numbers"):
+            whole = stored_entry(data, info) if plain else _unpack(path, info, info.file_size)
+            array = array_in(whole[found.end() :], dtype, shape, "F" if found["fortran"] == b"True" else "C")
         return widen_bfloat16(array) if kind == "|V2" else array
 
     return Lazy(shape, make, np.dtype(np.float32) if kind == "|V2" else dtype)
 
 
-def _unpack(path: Path, info: zipfile.ZipInfo, most: int) -> bytes:
-    """The first bytes of a compressed entry."""
-    with damage(path, "an npz file of numbers"), zipfile.ZipFile(path) as file, file.open(info) as entry:
-        return entry.read(most)
+def _unpack(path: Path, info: zipfile.ZipInfo, most: int) -> memoryview:
+    """The first bytes of a compressed entry; inside `damage`."""
+    with zipfile.ZipFile(path) as file, file.open(info) as entry:
+        return memoryview(entry.read(most))
 
 
 _READERS = {
