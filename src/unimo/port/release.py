@@ -20,6 +20,7 @@ from unimo.port.variables import list_variables, open_combined, open_variable, w
 from unimo.port.weights import Stored, gather, problems, refuse, scatter, shapes_of, values_of
 
 NAMES = {"unimo": unimo_names, "unimo-2": unimo2_names}  # name table, parts, heads and sizes of each release
+REQUIRED = {"unimo": ("text", "encoder"), "unimo-2": unimo2_names.CORE}  # a text task's save has no image embedding
 HEAD_WIDTH = 64  # of every released size
 RELEASED_LABELS = (1, 2, 3)  # STS-B; SST-2 and CoLA; MNLI
 
@@ -89,7 +90,7 @@ def _read(
     if labels[1:]:
         notes += (f"of the classification heads for {labels} labels only that for {labels[0]} is taken",)
     tables = {part: names.name_table(config, [part]) for part in names.parts_of(heads)}
-    kept = [table for part, table in tables.items() if part in names.CORE or holds(there, table)]
+    kept = [table for part, table in tables.items() if part in REQUIRED[system] or holds(there, table)]
     table = {ours: group for part in kept for ours, group in part.items()}
     shapes = shapes_of(skeleton(system, config, heads))
     refuse(path, problems(table, stored, shapes))

@@ -90,7 +90,9 @@ def sizes_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     layers = {m[1] for m in (re.match(r"encoder_layer_(\d+)_", name) for name in shapes) if m}
     sizes = {"vocab_size": vocabulary, "hidden_size": hidden, "num_hidden_layers": len(layers)}
     sizes["max_position_embeddings"] = shapes["pos_embedding"][0]
-    return sizes | {"image_embedding_size": shapes["image_emb.w_0"][0]}
+    if "image_emb.w_0" in shapes:
+        sizes["image_embedding_size"] = shapes["image_emb.w_0"][0]
+    return sizes
 
 
 def load_release(folder: str | Path, model: Unimo, required: Iterable[str] = CORE) -> Report:
