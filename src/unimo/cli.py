@@ -79,7 +79,7 @@ def finetune() -> None:
 @finetune.command("retrieval")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="Run or model folder to start from.")
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Run, model folder or name of the zoo.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Run folder; an unfinished one resumes.")
 @click.option("--split", type=click.Choice(["dev", "test"]), default="test", help="What to evaluate at the end.")
 @click.option("--label", default="fine-tuned", help="Name of this row in reports.")
@@ -90,9 +90,10 @@ def finetune_retrieval(
     """Image-text retrieval with circle loss by a RECIPE (YAML), then R@1/5/10 of a split."""
     from unimo.config import load
     from unimo.engine.distributed import World
-    from unimo.engine.model_folder import locate, read_model
+    from unimo.engine.model_folder import read_model
     from unimo.evaluate.gallery import evaluate_retrieval
     from unimo.finetune.retrieval import RetrievalRecipe, finetune_retrieval
+    from unimo.zoo import locate
 
     settings = load(RetrievalRecipe, recipe, overrides)
     start = locate(model)
@@ -126,9 +127,10 @@ def evaluate() -> None:
 @click.option("--label", default="zero-shot", help="Name of this row in reports.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Run folder for the results.")
 def retrieval(model: Path, pairs: str, regions: str, rewrites: str | None, output: Path, **options: Any) -> None:
-    """Recall@1/5/10 both ways of MODEL (run or model folder) over a split's full caption x image matrix."""
-    from unimo.engine.model_folder import locate, read_model
+    """Recall@1/5/10 both ways of MODEL (run, model folder or name) over a split's full caption x image matrix."""
+    from unimo.engine.model_folder import read_model
     from unimo.evaluate.gallery import evaluate_retrieval
+    from unimo.zoo import locate
 
     folder, split, label = locate(model), options.pop("split"), options.pop("label")
     trained, tokenizer = read_model(folder)
@@ -190,6 +192,40 @@ def report_table(runs: tuple[Path, ...]) -> None:
     from unimo.report.run_folder import open_runs
 
     click.echo(as_text(open_runs(runs)))
+
+
+@main.group()
+def zoo() -> None:
+    """The released checkpoints by name, in $UNIMO_CACHE/zoo (default ~/.cache/unimo/zoo)."""
+
+
+@zoo.command("list")
+def zoo_list() -> None:
+    """Print the names, and which of them are in the cache."""
+    from unimo.catalogue import table
+
+    click.echo("\n".join(table()))
+
+
+@zoo.command("show")
+@click.argument("name")
+def zoo_show(name: str) -> None:
+    """Print what is known of a checkpoint and what is not: address, sizes, heads, the papers' scores, hash, disk."""
+    from unimo.catalogue import card, entry_of
+
+    click.echo("\n".join(card(entry_of(name))))
+
+
+@zoo.command("fetch")
+@click.argument("name")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="The archive or folder, if you have it.")
+@click.option("--offline", is_flag=True, help="Do not use the network; say what to bring, and where to put it.")
+def zoo_fetch(name: str, source: Path | None, offline: bool) -> None:
+    """Download, check, unpack and port a checkpoint, and print the model folder; a broken download is resumed."""
+    from unimo.catalogue import entry_of
+    from unimo.zoo import fetch
+
+    click.echo(fetch(entry_of(name), source, offline=offline, log=lambda line: click.echo(line, err=True)))
 
 
 @main.group()
