@@ -8,7 +8,7 @@ Source of the format: Python's Lib/pickletools.py.
 """
 
 import math
-import pickle as op  # for the names of the opcodes only
+import pickle  # for the numbers of the opcodes only
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,22 +25,22 @@ from unimo.port.weights import Stored
 # What a file may name -> what stands for it: a function of the arguments of the call, or None where none is allowed
 Names = Mapping[tuple[str, str], Callable[[tuple], Any] | None]
 
-_MAX_STEPS = 500_000  # opcodes; a tensor takes about 30
+_MAX_STEPS = 200_000  # opcodes; a tensor takes about 30
 _SHORT = 1 << 16  # bytes; longer texts are not decoded before they are asked for
-_FIXED = {
-    **{code: struct.Struct("<B") for code in (op.PROTO, op.BININT1, op.BINPUT, op.BINGET)},
-    **{code: struct.Struct("<I") for code in (op.LONG_BINPUT, op.LONG_BINGET)},
-    op.BININT: struct.Struct("<i"),
-    op.BININT2: struct.Struct("<H"),
-    op.BINFLOAT: struct.Struct(">d"),
-    op.FRAME: struct.Struct("<Q"),
+_FIXED = {  # opcode -> the number that follows it
+    **{name: struct.Struct("<B") for name in ("PROTO", "BININT1", "BINPUT", "BINGET")},
+    **{name: struct.Struct("<I") for name in ("LONG_BINPUT", "LONG_BINGET")},
+    "BININT": struct.Struct("<i"),
+    "BININT2": struct.Struct("<H"),
+    "BINFLOAT": struct.Struct(">d"),
+    "FRAME": struct.Struct("<Q"),
 }
-_COUNTED = {
-    **{code: struct.Struct("<B") for code in (op.SHORT_BINUNICODE, op.SHORT_BINBYTES, op.LONG1)},
-    **{code: struct.Struct("<I") for code in (op.BINUNICODE, op.BINBYTES)},
-    **{code: struct.Struct("<Q") for code in (op.BINUNICODE8, op.BINBYTES8)},
+_COUNTED = {  # opcode -> the size of the bytes that follow it
+    **{name: struct.Struct("<B") for name in ("SHORT_BINUNICODE", "SHORT_BINBYTES", "LONG1")},
+    **{name: struct.Struct("<I") for name in ("BINUNICODE", "BINBYTES")},
+    **{name: struct.Struct("<Q") for name in ("BINUNICODE8", "BINBYTES8")},
 }
-_OPCODES = {getattr(op, name): name for name in op.__all__ if name.isupper()}
+_OPCODES = {code: name for name, code in vars(pickle).items() if name.isupper() and isinstance(code, bytes)}
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,12 @@ def parse(
     machine = _Machine(data, names, persistent, at)
     for _ in range(_MAX_STEPS):
         code = bytes(data[machine.at : machine.at + 1])
+        if not code:
+            raise ValueError(f"a pickle that is cut off after {len(data)} bytes")
         machine.at += 1
-        if code == op.STOP:
+        if code == pickle.STOP:
             return machine.pop(), machine.at
-        machine.step(code)
+        machine.step(_OPCODES.get(code, code.hex()))
     raise ValueError(f"more than {_MAX_STEPS} steps, which no file of weights needs")
 
 
@@ -102,81 +104,79 @@ class _Machine:
     marks: list[int] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
 
-    def step(self, code: bytes) -> None:
-        argument = self.argument(code)
-        match code:
-            case op.PROTO | op.FRAME:
-                pass
-            case op.MARK:
-                self.marks.append(len(self.stack))
-            case op.NONE:
-                self.stack.append(None)
-            case op.NEWTRUE | op.NEWFALSE:
-                self.stack.append(code == op.NEWTRUE)
-            case op.BININT | op.BININT1 | op.BININT2 | op.BINFLOAT | op.SHORT_BINBYTES | op.BINBYTES | op.BINBYTES8:
-                self.stack.append(argument)
-            case op.LONG1:
-                self.stack.append(int.from_bytes(argument, "little", signed=True))
-            case op.SHORT_BINUNICODE | op.BINUNICODE | op.BINUNICODE8:
-                self.stack.append(LongText(argument) if len(argument) > _SHORT else str(argument, "utf-8"))
-            case op.EMPTY_TUPLE:
-                self.stack.append(())
-            case op.TUPLE1 | op.TUPLE2 | op.TUPLE3:
-                items = [self.pop() for _ in range(1 + code[0] - op.TUPLE1[0])]
-                self.stack.append(tuple(reversed(items)))
-            case op.TUPLE:
-                self.stack.append(tuple(self.pop_mark()))
-            case op.EMPTY_LIST:
-                self.stack.append([])
-            case op.APPEND | op.APPENDS:
-                items = [self.pop()] if code == op.APPEND else self.pop_mark()
-                self.top(list).extend(items)
-            case op.EMPTY_DICT:
-                self.stack.append({})
-            case op.SETITEM | op.SETITEMS:
-                items = [self.pop(), self.pop()][::-1] if code == op.SETITEM else self.pop_mark()
-                self.top(dict).update(_pairs(items))
-            case op.MEMOIZE:
+    def step(self, opcode: str) -> None:
+        argument = self.argument(opcode)
+        match opcode:  # in about the order of how often they occur
+            case "MEMOIZE":
                 self.memo[len(self.memo)] = self.top(object)
-            case op.BINPUT | op.LONG_BINPUT:
+            case "BINPUT" | "LONG_BINPUT":
                 self.memo[argument] = self.top(object)
-            case op.BINGET | op.LONG_BINGET:
+            case "PROTO" | "FRAME":
+                pass
+            case "MARK":
+                self.marks.append(len(self.stack))
+            case "NONE":
+                self.stack.append(None)
+            case "NEWTRUE" | "NEWFALSE":
+                self.stack.append(opcode == "NEWTRUE")
+            case "BININT" | "BININT1" | "BININT2" | "BINFLOAT" | "SHORT_BINBYTES" | "BINBYTES" | "BINBYTES8":
+                self.stack.append(argument)
+            case "LONG1":
+                self.stack.append(int.from_bytes(argument, "little", signed=True))
+            case "SHORT_BINUNICODE" | "BINUNICODE" | "BINUNICODE8":
+                self.stack.append(LongText(argument) if len(argument) > _SHORT else str(argument, "utf-8"))
+            case "EMPTY_TUPLE":
+                self.stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                items = [self.pop() for _ in range(int(opcode[-1]))]
+                self.stack.append(tuple(reversed(items)))
+            case "TUPLE":
+                self.stack.append(tuple(self.pop_mark()))
+            case "EMPTY_LIST":
+                self.stack.append([])
+            case "APPEND" | "APPENDS":
+                items = [self.pop()] if opcode == "APPEND" else self.pop_mark()
+                self.top(list).extend(items)
+            case "EMPTY_DICT":
+                self.stack.append({})
+            case "SETITEM" | "SETITEMS":
+                items = [self.pop(), self.pop()][::-1] if opcode == "SETITEM" else self.pop_mark()
+                self.top(dict).update(_pairs(items))
+            case "BINGET" | "LONG_BINGET":
                 if argument not in self.memo:
                     raise ValueError(f"a reference to value {argument}, which does not exist")
                 self.stack.append(self.memo[argument])
-            case op.GLOBAL:
+            case "GLOBAL":
                 module = self.line()
                 self.stack.append(self.known(module, self.line()))
-            case op.STACK_GLOBAL:
+            case "STACK_GLOBAL":
                 name, module = self.pop(), self.pop()
                 self.stack.append(self.known(module, name))
-            case op.REDUCE:
+            case "REDUCE":
                 arguments, name = self.pop(), self.pop()
                 if type(name) is not Name or name.call is None or type(arguments) is not tuple:
                     raise ValueError("a call of something that cannot be called")
                 self.stack.append(name.call(arguments))
-            case op.BUILD:
+            case "BUILD":
                 _build(state=self.pop(), target=self.top(object))
-            case op.BINPERSID if self.persistent:
+            case "BINPERSID" if self.persistent:
                 self.stack.append(self.persistent(self.pop()))
             case _:
-                raise ValueError(f"pickle opcode {_OPCODES.get(code, code)!s}, which no file of weights needs")
+                raise ValueError(f"pickle opcode {opcode}, which no file of weights needs")
 
-    def argument(self, code: bytes) -> Any:
+    def argument(self, opcode: str) -> Any:
         """What follows an opcode: a number, a view of bytes, or None."""
-        if code in _FIXED:
-            (number,) = _FIXED[code].unpack_from(self.data, self.at)
-            self.at += _FIXED[code].size
+        if opcode in _FIXED:
+            (number,) = _FIXED[opcode].unpack_from(self.data, self.at)
+            self.at += _FIXED[opcode].size
             return number
-        if code in _COUNTED:
-            (size,) = _COUNTED[code].unpack_from(self.data, self.at)
-            start = self.at + _COUNTED[code].size
+        if opcode in _COUNTED:
+            (size,) = _COUNTED[opcode].unpack_from(self.data, self.at)
+            start = self.at + _COUNTED[opcode].size
             self.at = start + size
             if self.at > len(self.data):
                 raise ValueError(f"a value of {size} bytes where {len(self.data) - start} are left")
             return self.data[start : self.at]
-        if not code:
-            raise ValueError(f"a pickle that is cut off after {len(self.data)} bytes")
         return None
 
     def line(self) -> str:
