@@ -14,9 +14,9 @@ def gelu(x):
     return 0.5 * x * (1 + erf(x / math.sqrt(2)))
 
 
-def norm(x, weights, name):
+def norm(x, weights, name, epsilon=1e-5):
     centred = x - x.mean(-1, keepdims=True)
-    scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+    scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
     return scaled * weights[f"{name}_scale"] + weights[f"{name}_bias"]
 
 
@@ -24,20 +24,26 @@ def affine(x, weights, name):
     return x @ weights[f"{name}.w_0"] + weights[f"{name}.b_0"]
 
 
+def attention(x, mask, weights, name, heads):
+    """x [B, S, H], mask [B, S, S]: every head by itself, in a loop.
+
+    The mask's -1e4 is added in float32, whose rounding there the states of rows that see nothing depend on.
+    """
+    width, contexts = x.shape[-1] // heads, []
+    q, k, v = (affine(x, weights, f"{name}_multi_head_att_{kind}_fc") for kind in ("query", "key", "value"))
+    for head in range(heads):
+        part = slice(head * width, (head + 1) * width)
+        logits = np.float32(q[..., part] * width**-0.5 @ k[..., part].transpose(0, 2, 1)) + np.float32(1e4 * (mask - 1))
+        share = np.exp(np.float64(logits - logits.max(-1, keepdims=True)))
+        contexts.append(share / share.sum(-1, keepdims=True) @ v[..., part])
+    return affine(np.concatenate(contexts, -1), weights, f"{name}_multi_head_att_output_fc")
+
+
 def encoder(x, mask, weights, layers, heads):
-    """x [B, S, H], mask [B, S, S]: every head by itself, in a loop."""
-    width = x.shape[-1] // heads
+    """x [B, S, H], mask [B, S, S]."""
     for i in range(layers):
         name = f"encoder_layer_{i}"
-        q, k, v = (affine(x, weights, f"{name}_multi_head_att_{kind}_fc") for kind in ("query", "key", "value"))
-        contexts = []
-        for head in range(heads):
-            part = slice(head * width, (head + 1) * width)
-            logits = q[..., part] * width**-0.5 @ k[..., part].transpose(0, 2, 1) + 1e4 * (mask - 1)
-            share = np.exp(logits - logits.max(-1, keepdims=True))
-            contexts.append(share / share.sum(-1, keepdims=True) @ v[..., part])
-        attended = affine(np.concatenate(contexts, -1), weights, f"{name}_multi_head_att_output_fc")
-        x = norm(x + attended, weights, f"{name}_post_att_layer_norm")
+        x = norm(x + attention(x, mask, weights, name, heads), weights, f"{name}_post_att_layer_norm")
         inner = gelu(affine(x, weights, f"{name}_ffn_fc_0"))
         x = norm(x + affine(inner, weights, f"{name}_ffn_fc_1"), weights, f"{name}_post_ffn_layer_norm")
     return x
@@ -77,26 +83,40 @@ def outputs(weights, inputs, layers, heads, labels):
     }
 
 
+def block(name, place, hidden, maps, norms):
+    """Add the affine maps and layer norms of one layer."""
+    for kind in ("query", "key", "value", "output"):
+        maps[f"{name}_multi_head_att_{kind}_fc"] = [hidden, hidden]
+    maps |= {f"{name}_ffn_fc_0": [hidden, 4 * hidden], f"{name}_ffn_fc_1": [4 * hidden, hidden]}
+    norms += [f"{name}_{place}_att_layer_norm", f"{name}_{place}_ffn_layer_norm"]
+
+
+def layer_shapes(maps, norms, hidden):
+    """Shapes of the variables of affine maps {name: [in, out]} and layer norms."""
+    shapes = {f"{name}.w_0": size for name, size in maps.items()} | {f"{name}.b_0": [s[1]] for name, s in maps.items()}
+    return shapes | {f"{name}_{kind}": [hidden] for name in norms for kind in ("scale", "bias")}
+
+
+def draw(rng, shapes):
+    """Random float32 weights."""
+    return {
+        name: (rng.normal(0, 0.15, shape) + name.endswith("_scale")).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
 def variables(rng, layers, hidden, vocabulary, positions, width, labels):
     """Random weights under the release's names, float32; every bias and scale is off its neutral value."""
     shapes = {"word_embedding": [vocabulary, hidden], "pos_embedding": [positions, hidden]}
     maps = {"image_emb": [width, hidden], "image_loc": [5, hidden], "match_fc": [hidden, 1]}
     maps |= dict.fromkeys(["pooled_fc_text", "pooled_fc_image", "mask_lm_trans_fc"], [hidden, hidden])
     norms = ["pre_encoder_layer_norm", "v_pre_encoder_layer_norm", "mask_lm_trans_layer_norm"]
-    for name in (f"encoder_layer_{i}" for i in range(layers)):
-        for kind in ("query", "key", "value", "output"):
-            maps[f"{name}_multi_head_att_{kind}_fc"] = [hidden, hidden]
-        maps |= {f"{name}_ffn_fc_0": [hidden, 4 * hidden], f"{name}_ffn_fc_1": [4 * hidden, hidden]}
-        norms += [f"{name}_post_att_layer_norm", f"{name}_post_ffn_layer_norm"]
-    for name, (rows, columns) in maps.items():
-        shapes |= {f"{name}.w_0": [rows, columns], f"{name}.b_0": [columns]}
-    shapes |= {f"{name}_{kind}": [hidden] for name in norms for kind in ("scale", "bias")}
+    for i in range(layers):
+        block(f"encoder_layer_{i}", "post", hidden, maps, norms)
+    shapes |= layer_shapes(maps, norms, hidden)
     shapes |= {"mask_lm_out_fc.b_0": [vocabulary]}
     shapes |= {f"cls_out_{labels}_w": [hidden, labels], f"cls_out_{labels}_b": [labels]}
-    return {
-        name: (rng.normal(0, 0.15, shape) + name.endswith("_scale")).astype(np.float32)
-        for name, shape in shapes.items()
-    }
+    return draw(rng, shapes)
 
 
 def inputs(rng, vocabulary, width, slots, tags, tokens, pad):

@@ -1,7 +1,8 @@
 """`unimo port verify --system unimo-2`. A golden file records one pass: of a pair, text or images alone, or a caption.
 
-Which pass it was shows in its mask, which for a caption is one of query and key, and in the streams of the recorded
-outputs. Sizes come from the arrays and the config, number of codes and labels from the checkpoint folder.
+Which pass it was shows in its mask, which for a caption is one of query and key, and in the recorded outputs: those of
+one stream only are taken for a pass of that stream alone. Sizes come from the arrays and the config, number of codes
+and labels from the checkpoint folder.
 """
 
 from collections.abc import Callable, Mapping
