@@ -233,6 +233,79 @@ def port() -> None:
     """Checkpoints of the original releases."""
 
 
+def foreign(command: Any) -> Any:
+    """Options of every command that reads a foreign checkpoint."""
+    path = click.Path(path_type=Path)
+    for option in (
+        click.option(
+            "--config", type=path, help="Sizes, where the format has none: the release's json, a config.json."
+        ),
+        click.option("--names", type=path, help="Variable names of a combined file, one a line."),
+        click.option("--system", help="unimo, unimo-2 or oner: what an encoder of another library is to start."),
+    ):
+        command = option(command)
+    return command
+
+
+@port.command()
+@click.argument("source", metavar="FROM", type=click.Path(path_type=Path))
+@click.argument("target", metavar="TO", type=click.Path(path_type=Path))
+@click.option("--from", "source_format", help="Format of FROM.  [default: told from its contents]")
+@click.option("--to", "target_format", default="unimo", help="Format of TO.")
+@click.option("--base", type=click.Path(path_type=Path), help="Model that gives the parameters which FROM lacks.")
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="Folder of the vocabulary for a model folder.")
+@click.option("--optimizer", is_flag=True, help="Take moments and step of a training checkpoint too.")
+@click.option("--seed", default=1, type=click.IntRange(min=0), help="Of what starts at random.")
+@foreign
+def convert(source: Path, target: Path, source_format: str | None, target_format: str, **options: Any) -> None:
+    """Convert a checkpoint, in either direction; for example
+
+    \b
+    unimo port convert model_files/unimo_base_en models/unimo_base --tokenizer model_files/dict
+    unimo port convert runs/mine paddlenlp_folder --to paddlenlp
+    unimo port convert roberta-base start --from roberta --system unimo-2
+    unimo port convert vit-base start2 --from vit-hf --system unimo-2 --base start
+
+    \b
+    Formats: unimo (this toolkit's model folder), release, release-combined, paddlenlp, roberta, bert, vit-hf, vit-timm,
+    vit-npz, safetensors, pdparams. docs/porting.md says what each carries.
+    """
+    from unimo.port.checkpoint import Options
+    from unimo.port.convert import convert
+
+    read = Options(**{name: options.pop(name) for name in ("system", "config", "names", "optimizer")})
+    for line in convert(source, target, source_format, target_format, read, **options):
+        click.echo(line)
+
+
+@port.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--from", "source_format", help="Format.  [default: told from the contents]")
+@foreign
+def inspect(path: Path, source_format: str | None, **options: Any) -> None:
+    """Say what a checkpoint is: format, system and size that fit, tensors with shapes, types and statistics."""
+    from unimo.port.checkpoint import Options
+    from unimo.port.inspection import inspect
+
+    for line in inspect(path, source_format, Options(**options)):
+        click.echo(line)
+
+
+@port.command()
+@click.argument("one", metavar="A", type=click.Path(path_type=Path))
+@click.argument("other", metavar="B", type=click.Path(path_type=Path))
+@foreign
+def diff(one: Path, other: Path, **options: Any) -> None:
+    """Compare two checkpoints, of the same or of different formats, tensor by tensor. Exit code 1 if they differ."""
+    from unimo.port.checkpoint import Options
+    from unimo.port.inspection import diff
+
+    lines, same = diff(one, other, Options(**options))
+    click.echo("\n".join(lines))
+    if not same:
+        raise SystemExit(1)
+
+
 @port.command()
 @click.argument("checkpoint_dir", type=click.Path(path_type=Path))
 @click.option("--config", "config_file", required=True, type=click.Path(path_type=Path), help="The release's json.")

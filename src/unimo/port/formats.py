@@ -20,7 +20,7 @@ class Format(NamedTuple):
 
     about: str
     read: Callable[[Path, Options], Checkpoint]
-    write: Write | None = None  # None: nobody but its makers writes it
+    write: Write
 
 
 FORMATS = {

@@ -39,23 +39,19 @@ def read_folder(path: Path, options: Options) -> Checkpoint:
     return replace(found, optimizer=open_tensors(folder / folders.OPTIMIZER), step=step)
 
 
-def write_folder(path: Path, checkpoint: Checkpoint, base: Checkpoint | None = None, seed: int = 1) -> list[str]:
-    """Write a model folder; parameters that the checkpoint lacks are those of `base`, else a random start by `seed`.
+def write_folder(path: Path, checkpoint: Checkpoint, seed: int = 1) -> list[str]:
+    """Write a model folder; parameters that the checkpoint lacks get a random start by `seed`.
 
     Returns:
         What was made up, for the report.
 
     Raises:
-        CheckpointError: `path` exists and is something else, or `base` does not fit.
+        CheckpointError: `path` exists and is something else.
     """
     path = path.resolve()
     check_replaceable(path)
     model = skeleton(checkpoint.system, checkpoint.config, checkpoint.heads)
-    shapes = shapes_of(model)
-    lacking = [name for name in shapes if name not in checkpoint.tensors]
-    taken = {name: base.tensors[name] for name in lacking if base and name in base.tensors}
-    refuse("the base model", problems({name: (name,) for name in taken}, taken, shapes))
-    tensors, parameters = {**taken, **checkpoint.tensors}, dict(model.named_parameters())
+    shapes, parameters, tensors = shapes_of(model), dict(model.named_parameters()), checkpoint.tensors
     paddle.seed(seed)
 
     def values() -> Iterator[np.ndarray]:
@@ -74,10 +70,8 @@ def write_folder(path: Path, checkpoint: Checkpoint, base: Checkpoint | None = N
             arrays = (moment.read() for moment in checkpoint.optimizer.values())
             folders.write_safetensors(temporary / folders.OPTIMIZER, _float32(moments), arrays)
             (temporary / folders.TRAINER).write_text(json.dumps({"step": checkpoint.step}), encoding="utf-8")
-    random = sorted({name.split(".")[0] for name in lacking if name not in taken})
-    return [f"from the base model: {', '.join(sorted({n.split('.')[0] for n in taken}))}"] * bool(taken) + [
-        f"not in the checkpoint, starting at random (seed {seed}): {', '.join(random)}"
-    ] * bool(random)
+    random = sorted({name.split(".")[0] for name in shapes if name not in tensors})
+    return [f"not in the checkpoint, starting at random (seed {seed}): {', '.join(random)}"] * bool(random)
 
 
 def _float32(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, list[int]]]:
