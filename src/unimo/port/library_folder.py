@@ -60,7 +60,7 @@ def write_folder(
     """Write a whole folder or nothing, one tensor at a time.
 
     Args:
-        framework: "pt" or "pd", which both libraries look for in the header of the weights.
+        framework: what the header of the weights names: "pt" for transformers, "np" for PaddleNLP.
         write_more: adds other files.
 
     Raises:

@@ -34,11 +34,7 @@ ROBERTA = Library(
     types=BERT.types,
     type_rows=1,
     torch=True,
-    defaults={
-        **DEFAULTS,
-        **{"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1},
-        **{"layer_norm_eps": 1e-5, "pad_token_id": 1},
-    },
+    defaults={**DEFAULTS, "vocab_size": 50265, "pad_token_id": 1},
     fixed={**FIXED, "hidden_act": ("gelu",)},  # its LM head has a GELU whatever the layers have
     first_position=lambda config: config["pad_token_id"] + 1,
     special_ids=lambda tokenizer: {

@@ -136,7 +136,7 @@ def write(library: Library, folder: Path, checkpoint: Checkpoint) -> list[str]:
         else:
             notes.extend(library.write_vocabulary(place, checkpoint.tokenizer))
 
-    write_folder(folder, theirs, made, "pt" if library.torch else "pd", vocabulary)
+    write_folder(folder, theirs, made, "pt" if library.torch else "np", vocabulary)
     return notes
 
 
