@@ -1,5 +1,7 @@
 """Image backbones: the ResNet-50 of Caffe's and Keras's weights; the ViT of UNIMO-2, OneR and the ViT libraries."""
 
+import math
+
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
@@ -67,6 +69,18 @@ class ResNet50(nn.Layer):
         return self.classify(feature_map.mean([2, 3]))
 
 
+def resize_positions(table: Tensor, height: int, width: int) -> Tensor:
+    """A position table for another grid, bicubically (a = -0.75, no anti-aliasing); the class token's row stays.
+
+    [1, n * n + 1, H] -> [1, height * width + 1, H].
+    """
+    rows, h = table.shape[1:]
+    grid = math.isqrt(rows - 1)
+    image = table[:, 1:].reshape([1, grid, grid, h]).transpose([0, 3, 1, 2])
+    image = F.interpolate(image, [height, width], mode="bicubic", align_corners=False)  # (1, H, height, width)
+    return paddle.concat([table[:, :1], image.flatten(2).transpose([0, 2, 1])], axis=1)
+
+
 class VisionTransformer(nn.Layer):
     """Patches, a class token, learnt positions, pre-LN blocks and a final layer norm (Dosovitskiy et al. 2021).
 
@@ -107,15 +121,11 @@ class VisionTransformer(nn.Layer):
     def positions(self, height: int, width: int) -> Tensor:
         """The table for a grid of height x width patches, [1, height * width + 1, H].
 
-        Another grid than the table's own is interpolated bicubically (a = -0.75) at every call, so that the table keeps
-        its size and gradients reach it; the class token's row stays.
+        Another grid than the table's own is interpolated at every call, so that the table keeps its size and gradients
+        reach it.
         """
-        if (height, width) == (self.grid, self.grid):
-            return self.position
-        h = self.position.shape[2]
-        table = self.position[:, 1:].reshape([1, self.grid, self.grid, h]).transpose([0, 3, 1, 2])
-        table = F.interpolate(table, [height, width], mode="bicubic", align_corners=False)  # (1, H, height, width)
-        return paddle.concat([self.position[:, :1], table.flatten(2).transpose([0, 2, 1])], axis=1)
+        own = (height, width) == (self.grid, self.grid)
+        return self.position if own else resize_positions(self.position, height, width)
 
     def embed(self, pixels: Tensor) -> Tensor:
         """[B, 3, height, width] -> class token and patches, row by row: [B, P + 1, H], after dropout."""

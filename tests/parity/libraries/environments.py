@@ -15,6 +15,19 @@ from pathlib import Path
 
 from unimo.atomic import atomic_write
 
+TRANSFORMERS = ("torch==2.13.0", "transformers==5.23.0", "numpy==2.2.6")
+TIMM = (  # torchvision's wheel asks for a torch with CUDA that a ViT does not need
+    (
+        "torch==2.13.0",
+        "numpy==2.2.6",
+        "pillow==12.0.0",
+        "pyyaml==6.0.3",
+        "safetensors==0.8.0",
+        "huggingface-hub==2.4.0",
+    ),
+    ("torchvision==0.28.0", "timm==1.0.31"),
+)
+
 
 def environment(requirements: Sequence[str], bare: Sequence[str] = ()) -> Path:
     """Python of a cached environment that holds these pinned requirements, and `bare` ones without what they need.
