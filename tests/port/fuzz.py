@@ -195,9 +195,9 @@ def mutate_entry(data: bytes, rng: random.Random) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             entries = [(info.filename, info.compress_type, file.read(info)) for info in file.infolist()]
-    except Exception:  # an earlier mutation broke it in one of many ways
+        which, target = rng.randrange(len(entries)), io.BytesIO()
+    except Exception:  # an earlier mutation broke it in one of many ways, or left it empty
         return flip(data, [data], rng)
-    which, target = rng.randrange(len(entries)), io.BytesIO()
     with zipfile.ZipFile(target, "w") as file:
         for i, (name, kind, content) in enumerate(entries):
             if i == which:

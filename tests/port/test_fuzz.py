@@ -18,7 +18,7 @@ def test_no_mutation_of_any_format_gets_through():
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]  # names the cases to run again
     counts = dict(re.findall(r"^(\w+): (\d+) mutations, \d+ still readable, 0 failed", result.stdout, re.MULTILINE))
-    assert len(counts) == 8 and min(map(int, counts.values())) > 500
+    assert len(counts) == 8 and min(map(int, counts.values())) > 100
 
 
 def test_a_reader_that_lets_something_through_is_found(tmp_path):
