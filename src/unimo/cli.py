@@ -307,6 +307,20 @@ def diff(one: Path, other: Path, **options: Any) -> None:
 
 
 @port.command()
+@click.argument("model")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--mode", default="pair", help="Pass of a UNIMO-2: pair, text, image or caption.")
+@click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the inputs.")
+def record(model: str, output: Path, mode: str, seed: int) -> None:
+    """Write random inputs and the outputs of MODEL (a name of the zoo, a model or run folder) as `port verify` reads
+    them, for example to check that a conversion to another machine or format still computes the same."""
+    from unimo.port.record import record
+    from unimo.zoo import from_pretrained
+
+    click.echo(f"wrote {output}: {', '.join(record(from_pretrained(model), output, mode, seed))}")
+
+
+@port.command()
 @click.argument("checkpoint_dir", type=click.Path(path_type=Path))
 @click.option("--config", "config_file", required=True, type=click.Path(path_type=Path), help="The release's json.")
 @click.option("--golden", required=True, type=click.Path(path_type=Path), help="Recorded in_* and out_* arrays (npz).")

@@ -119,6 +119,15 @@ def _compare(model: Unimo, golden: Golden, outputs: Mapping[str, Output], run: s
     outputs = {name: output for name, output in outputs.items() if output.run == run}
     if not outputs:
         return []
+    encoded, image, text = encode_pass(model, golden, run)
+    return [
+        compare(name, output.compute(model, encoded).numpy(), golden[name], output.valid(image, text), f"in_m_{run}")
+        for name, output in outputs.items()
+    ]
+
+
+def encode_pass(model: Unimo, golden: Golden, run: str) -> tuple[Encoded, np.ndarray, np.ndarray]:
+    """The states of one pass over golden inputs, and where image slots [B, N] and text [B, S] are no pads."""
     mask = golden[f"in_m_{run}"]
     sees_itself = np.diagonal(mask, axis1=1, axis2=2) > 0  # [B, all positions]; a padded position sees nothing
     slots, words = (golden[n].shape[1] if n in PASSES[run] else 0 for n in ("in_image", "in_src_ids"))
@@ -129,8 +138,4 @@ def _compare(model: Unimo, golden: Golden, outputs: Mapping[str, Output], run: s
     if "in_obj_ids" in PASSES[run]:
         tags = paddle.to_tensor(sees_itself[:, slots:-words])
         streams["tags"] = Tags(ids(golden["in_obj_ids"]), ids(golden["in_obj_pos"]), tags)
-    encoded = model(**streams, attention_mask=floats(mask))
-    return [
-        compare(name, output.compute(model, encoded).numpy(), golden[name], output.valid(image, text), f"in_m_{run}")
-        for name, output in outputs.items()
-    ]
+    return model(**streams, attention_mask=floats(mask)), image, text

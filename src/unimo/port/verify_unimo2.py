@@ -68,11 +68,11 @@ def verify_unimo2(folder: Path, config_file: Path, golden_file: Path) -> tuple[R
     outputs = {name: OUTPUTS[name] for name in OUTPUTS if name in golden}
     files, others = list_variables(folder)
     streams, captioning = _pass_of(golden, outputs, files)
-    config = Unimo2Config.from_release(read_json(config_file), source=str(config_file))
+    sizes = _sizes_of(golden, _open({"vq_emb", "cls_out_w"}, files))
+    config = Unimo2Config.from_release(read_json(config_file) | sizes, source=str(config_file))
     parts = [part for part in PARTS if part in CORE or any(part in output.parts for output in outputs.values())]
     parts += [part for part in ("vit", "text") if part in parts_of((), streams)]
     stored = _open({name for group in name_table(config, parts).values() for name in group}, files)
-    config = _with_sizes_of(config, golden, stored)
     used = [name for stream in streams for name in INPUTS[stream]]
     _check(golden_file, golden, outputs, streams, config, captioning)
 
@@ -123,17 +123,16 @@ def _open(names: set[str], files: Mapping[str, Path]) -> dict[str, Stored | Chec
     return stored
 
 
-def _with_sizes_of(
-    config: Unimo2Config, golden: Golden, stored: Mapping[str, Stored | CheckpointError]
-) -> Unimo2Config:
-    """The config with the sizes that the release takes from its command line: codes, chosen codes, labels."""
+def _sizes_of(golden: Golden, stored: Mapping[str, Stored | CheckpointError]) -> dict[str, int]:
+    """Sizes that the release takes from its command line, by config key: codes, labels, chosen codes."""
     sizes = {}
     for key, name, axis in (("num_codebook", "vq_emb", 0), ("num_labels", "cls_out_w", 1)):
         if len(getattr(stored.get(name), "shape", ())) == 2:
             sizes[key] = stored[name].shape[axis]
     recorded = [golden[name].shape[1] for name in ("out_idx", "out_g") if name in golden and golden[name].ndim > 1]
-    codes = sizes.get("num_codebook", config.num_codebook)
-    return config.model_copy(update=sizes | {"topk_value": min((recorded or [config.topk_value])[0], codes)})
+    if recorded:
+        sizes["topk_value"] = min(recorded[0], sizes.get("num_codebook", recorded[0]))
+    return sizes
 
 
 def _check(
@@ -163,17 +162,8 @@ def _compare(
     model: Unimo2, golden: Golden, outputs: Mapping[str, Output], streams: tuple[str, ...], captioning: bool
 ) -> list[Comparison]:
     """Run the recorded pass and compare its outputs on valid positions."""
-    text = pixels = mask = None
-    batch = len(golden[next(iter(INPUTS[streams[0]]))])
-    valid = np.ones([batch, 1], bool)
-    if "image" in streams:
-        pixels = Pixels(floats(golden["in_img"].transpose(0, 3, 1, 2)))
-    if "text" in streams:
-        given = golden["in_tmask"]
-        valid = (np.diagonal(given, axis1=1, axis2=2) if captioning else given[:, 0]) > 0  # (B, S)
-        mask = floats(given) if captioning else None
-        text = Text(ids(golden["in_src"]), ids(golden["in_pos"]), paddle.to_tensor(valid))
-    encoded = model(text, pixels, caption_mask=mask)
+    encoded, valid = encode_pass(model, golden, streams, captioning)
+    batch = len(valid)
     comparisons = []
     for name, output in outputs.items():
         got, recorded = output.compute(model, encoded).numpy(), golden[name]
@@ -190,6 +180,23 @@ def _compare(
             where = valid[:, 0]
         comparisons.append(compare(name, np.atleast_1d(got), np.atleast_1d(recorded), where, "in_tmask"))
     return comparisons
+
+
+def encode_pass(
+    model: Unimo2, golden: Golden, streams: tuple[str, ...], captioning: bool
+) -> tuple[Encoded, np.ndarray]:
+    """The states of the pass over golden inputs, and where the text is no pad, [B, S] ([B, 1] without text)."""
+    text = pixels = mask = None
+    batch = len(golden[next(iter(INPUTS[streams[0]]))])
+    valid = np.ones([batch, 1], bool)
+    if "image" in streams:
+        pixels = Pixels(floats(golden["in_img"].transpose(0, 3, 1, 2)))
+    if "text" in streams:
+        given = golden["in_tmask"]
+        valid = (np.diagonal(given, axis1=1, axis2=2) if captioning else given[:, 0]) > 0  # (B, S)
+        mask = floats(given) if captioning else None
+        text = Text(ids(golden["in_src"]), ids(golden["in_pos"]), paddle.to_tensor(valid))
+    return model(text, pixels, caption_mask=mask), valid
 
 
 def _in_order(states: np.ndarray, chosen: np.ndarray, recorded: np.ndarray) -> np.ndarray:
