@@ -7,13 +7,16 @@ import re
 import shutil
 import tarfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
+
+from tqdm import tqdm
 
 from unimo.atomic import sync_folder
 from unimo.errors import DataError
 
-MAX_MEMBERS = 10_000  # a release has at most 1,178 variables (UNIMO-2 large), thrice that with optimiser moments
+MAX_MEMBERS = 10_000  # UNIMO-2 large has 1,178 variables, and four more files for each with the state of its optimiser
 _MAX_DEPTH = 8
 _BLOCK = 1 << 20  # bytes read at once
 _HEADERS = 1 << 16  # bytes between the contents of two members, or behind the last
@@ -40,8 +43,11 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # a kill left it
     try:
-        with open(archive, "rb") as file:
-            _unpack(archive, _Bounded(archive, file), temporary, max_bytes)
+        size = archive.stat().st_size
+        with open(archive, "rb") as file, tqdm(total=size, unit="B", unit_scale=True, desc="unpacking", delay=2) as bar:
+            stream = _Bounded(archive, file)
+            for _ in _unpack(archive, stream, temporary, max_bytes):
+                bar.update(file.tell() - bar.n)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(temporary, folder)
         sync_folder(folder.parent)
@@ -79,7 +85,8 @@ class _Bounded(io.RawIOBase):
         return self._at
 
 
-def _unpack(archive: Path, stream: _Bounded, folder: Path, max_bytes: int) -> None:
+def _unpack(archive: Path, stream: _Bounded, folder: Path, max_bytes: int) -> Iterator[PurePosixPath]:
+    """Write all members into `folder`, and give the path of each."""
     folder.mkdir(parents=True)
     files: set[PurePosixPath] = set()
     left = max_bytes
@@ -100,6 +107,7 @@ def _unpack(archive: Path, stream: _Bounded, folder: Path, max_bytes: int) -> No
                     files.add(path)
                     left -= member.size
                 stream.allowance = _HEADERS
+                yield path
         while block := stream.read(min(stream.allowance, tarfile.RECORDSIZE) or 1):  # to where gzip checks its sum
             if block.strip(b"\0"):
                 raise tarfile.ReadError("there is something behind its end")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from unimo.errors import DataError
+
 
 def cache_folder(cache: Path | None = None) -> Path:
     """Where downloads are kept: `cache`, else the environment's UNIMO_CACHE, else ~/.cache/unimo."""
@@ -24,9 +26,19 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def locked(path: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock file `path`; waits, with a word, while another process has it. A kill releases it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
+    """Hold the lock file `path`; waits, with a word, while another process has it. A kill releases it.
+
+    Raises:
+        DataError: the folder cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")
+    except OSError as error:
+        raise DataError(
+            f"cannot keep downloads in {path.parent}: {error.strerror}; set UNIMO_CACHE to another folder"
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -32,7 +32,7 @@ from unimo.config import find, load
 from unimo.download import download
 from unimo.engine import model_folder
 from unimo.engine.checkpoint import torn
-from unimo.errors import CheckpointError, DataError, UnimoError
+from unimo.errors import CheckpointError, ConfigError, DataError, UnimoError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.ours import read_folder, write_folder
@@ -103,7 +103,11 @@ def locate(name_or_path: str | Path) -> Path:
     """
     path = Path(name_or_path)
     if not path.exists():
-        return fetch(entry_of(str(name_or_path)))
+        try:
+            entry = entry_of(str(name_or_path))
+        except ConfigError as error:
+            raise ConfigError(f"{path} does not exist, and {error}") from error
+        return fetch(entry)
     if _is_release(path):
         raise CheckpointError(
             f"{path} is a folder of the original release; convert it once with: unimo port convert {path} FOLDER"

@@ -97,7 +97,7 @@ HOSTILE = {
     "twice": ([member("a"), member("./a")], "'./a' twice"),
     "file as folder": ([member("a"), member("a/b")], "'a/b' twice"),
     "too large": ([member("a", b"x" * (LIMIT - 3)), member("b", b"x")], "'b' of 1 bytes, where 0 are left"),
-    "too many": ([member(f"v{i}", b"") for i in range(MAX_MEMBERS + 1)], "more than 10,000 members"),
+    "too many": ([FOLDER] * MAX_MEMBERS, "more than 10,000 members"),
 }
 
 
@@ -197,3 +197,11 @@ def test_bombs_stop_early_and_memory_is_bounded(archive, size, limit):
         assert not said and (archive.parent / "out" / "word_embedding").stat().st_size == size
     else:
         assert said[0].startswith("DataError") and [p.name for p in archive.parent.iterdir()] == [archive.name]
+
+
+def test_a_disk_that_takes_no_more_is_an_error_of_ours_and_leaves_nothing(archive):
+    archive.write_bytes(gzip.compress(tar_bytes(member("small"), member("large", b"x" * 50_000))))
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+    done = subprocess.run([sys.executable, "-c", limited + MEASURED, archive, "99999"], capture_output=True, text=True)
+    assert done.stdout.startswith("DataError cannot unpack") and "File too large" in done.stdout, done
+    assert [p.name for p in archive.parent.iterdir()] == [archive.name]

@@ -21,13 +21,17 @@ from file_server import File, serving
 
 from unimo import zoo
 from unimo.catalogue import Entry, card, entries, entry_of, table
-from unimo.config import ROOT
+from unimo.config import ROOT, dump
 from unimo.engine.checkpoint import torn
 from unimo.errors import CheckpointError, ConfigError, DataError
-from unimo.models.systems import skeleton
+from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.unimo import Unimo, UnimoConfig
-from unimo.port.unimo_names import load_release
-from unimo.port.weights import shapes_of
+from unimo.port.checkpoint import Checkpoint
+from unimo.port.release import write_release
+from unimo.port.unimo_names import load_release, to_release
+from unimo.port.variables import write_folder
+from unimo.port.weights import shapes_of, values_of
+from unimo.readers.tokenizer import load_tokenizer
 
 FIXTURE = ROOT / "tests" / "fixtures" / "parity" / "unimo"
 HEADS = ["pool", "lm", "match", "classify"]
@@ -326,8 +330,6 @@ def test_a_save_of_a_text_task_has_no_image_embedding_and_is_taken(tiny, cache, 
 
 
 def test_save_and_load_round_trip(tmp_path, small_world):
-    from unimo.readers.tokenizer import load_tokenizer
-
     model = reference()
     zoo.save_pretrained(model, tmp_path / "model", load_tokenizer(small_world / "vocabulary"))
     again = zoo.from_pretrained(tmp_path / "model")
@@ -355,12 +357,8 @@ def test_heads_are_those_asked_for(tmp_path):
 
 
 def test_a_release_folder_is_ported_on_the_fly(tmp_path):
-    config = UnimoConfig(
-        hidden_size=64, num_hidden_layers=1, num_attention_heads=1, vocab_size=9, max_position_embeddings=9
-    )
-    from unimo.port.unimo_names import to_release
-    from unimo.port.variables import write_folder
-
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 9, "max_position_embeddings": 9}
+    config = UnimoConfig(hidden_size=64, **sizes)
     model = Unimo(config, ["pool"])
     write_folder(tmp_path / "release", to_release(model))
     with pytest.warns(UserWarning, match="ported on the fly; once and for all: unimo port convert"):
@@ -372,5 +370,28 @@ def test_a_release_folder_is_ported_on_the_fly(tmp_path):
 def test_a_wrong_name_gets_the_right_ones():
     with pytest.raises(ConfigError, match="no model 'unimo-base'; did you mean 'unimo-base-en'.* unimo-2-base-en"):
         zoo.from_pretrained("unimo-base")
-    with pytest.raises(ConfigError, match="no model 'runs/nothing'"):
+    with pytest.raises(ConfigError, match="runs/nothing does not exist, and the zoo has no model"):
         zoo.locate("runs/nothing")
+
+
+def test_a_cache_that_cannot_be_written_is_named(tiny, tmp_path):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with pytest.raises(DataError, match="set UNIMO_CACHE to another folder"):
+        fetch(tiny("http://no-such-host.invalid/file"), tmp_path / "cache", FIXTURE / "checkpoint")
+
+
+def test_a_release_of_unimo_2_is_fetched_too(tiny, cache, tmp_path):
+    stacks = {
+        f"{stack}num_{kind}": 1 for stack in ("", "text_", "vit_") for kind in ("hidden_layers", "attention_heads")
+    }
+    sizes = {"hidden_size": 16, "text_vocab_size": 20, "text_max_position_embeddings": 12, "num_codebook": 8}
+    config = SYSTEMS["unimo-2"].config(**stacks, **sizes, topk_value=3)
+    heads = ["pool", "match", "cmcl", "lm"]
+    model = SYSTEMS["unimo-2"].model(config, heads)
+    write_release(tmp_path / "UNIMO-2", Checkpoint("unimo-2", config, tuple(heads), values_of(model)))
+    (tmp_path / "unimo2.yaml").write_text(dump(config))
+    about = {"system": "unimo-2", "model": str(tmp_path / "unimo2.yaml"), "heads": heads, "labels": None}
+    with serving(File(pack(tmp_path / "UNIMO-2", "UNIMO-2"))) as url:
+        folder, said = fetch(tiny(url, **about, folder="UNIMO-2", variables=52, parameters=None), cache)
+    again = zoo.from_pretrained(folder)
+    assert same(again, model) and again.config == config and "expected and not there" not in said
