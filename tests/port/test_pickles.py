@@ -233,10 +233,14 @@ def test_a_long_file_of_nothing_ends_early(tmp_path):
         open_pdparams(write(tmp_path / "a", b"\x80\4" + op.EMPTY_DICT * 10**7))
 
 
-def test_text_that_is_no_bytes_is_found_when_it_is_read(tmp_path):
-    tensor = open_pdparams(write(tmp_path / "a", array(data="\u1234" * 8)))["w"]
-    with pytest.raises(CheckpointError, match=r"shape \[2\] are damaged"):
-        tensor.read()
+@pytest.mark.parametrize("values", [2, 2**16])  # the bytes of many are a text that is decoded late
+def test_text_that_is_no_bytes_is_found_when_it_is_read(tmp_path, values):
+    content = array((values,), data="\u1234" * 4 * values)
+    damaged = content.replace("\u1234".encode(), b"\xff\x88\xb4", 1) if values > 2 else content
+    for whole in (content, damaged):
+        tensor = open_pdparams(write(tmp_path / "a", whole))["w"]
+        with pytest.raises(CheckpointError, match=rf"shape \[{values}\] are damaged"):
+            tensor.read()
 
 
 @pytest.mark.parametrize("protocol", [2, 4])

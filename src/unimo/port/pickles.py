@@ -60,7 +60,8 @@ class LongText:
 
     @cached_property
     def characters(self) -> int:
-        return len(str(self))
+        """Bytes that start a character; those that go on with one are 0x80 to 0xbf."""
+        return int(np.count_nonzero(np.frombuffer(self.data, np.int8) >= -64))
 
     def __len__(self) -> int:
         return self.characters
