@@ -5,7 +5,6 @@ norms have other epsilons. A position table of another grid is resized as UNIMO-
 and poolers are left out by name; whatever else would change the encoder is refused by name.
 """
 
-import json
 import math
 import re
 import zipfile
@@ -25,6 +24,7 @@ from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.vision import resize_positions
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.golden import read_json
+from unimo.port.library_folder import read_config, write_folder
 from unimo.port.tensors import open_tensors
 from unimo.port.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
 from unimo.port.weights import Lazy, Stored, gather, linear_weights, problems, refuse, scatter, shapes_of
@@ -40,12 +40,13 @@ _STACK = (
     "attention_probs_dropout_prob",
     "layer_norm_eps",
 )
+_SAME = ("hidden_size", "num_hidden_layers", "num_attention_heads", "resolution")  # in a library's ViT and in ours
 _PRODUCT = re.compile(r"MultiHeadDotProductAttention_\d/(query|key|value|out)/(kernel|bias)$")
 
 
 def read_hf(path: Path, options: Options) -> Checkpoint:
     """A Hugging Face ViT folder, or the file of weights in one."""
-    config, stored = _json_beside(path), open_tensors(path)
+    config, stored = _config_beside(path), open_tensors(path)
     act, epsilon = config.get("hidden_act", "gelu"), config.get("layer_norm_eps", HF.epsilon)
     wrong = [f"hidden_act is {act!r}, expected 'gelu'"] * (act != "gelu")
     layout = HF_MODULES if any(name.endswith("layers.0.attention.q_proj.weight") for name in stored) else HF
@@ -54,7 +55,7 @@ def read_hf(path: Path, options: Options) -> Checkpoint:
 
 def read_timm(path: Path, options: Options) -> Checkpoint:
     """A weight file of timm's VisionTransformer, or a folder of one and its config.json."""
-    architecture = str(_json_beside(path).get("architecture", ""))
+    architecture = str(_config_beside(path).get("architecture", ""))
     wrong = [f"{architecture} has another activation than the exact GELU"] * ("quickgelu" in architecture)
     return _read(path, TIMM, open_tensors(path), options, None, TIMM.epsilon, wrong)
 
@@ -76,17 +77,16 @@ def write_hf(folder: Path, checkpoint: Checkpoint) -> list[str]:
     values = {key: _own(system, config, key) for key in ("hidden_size", *_STACK, "initializer_range", "image_size")}
     values |= {"model_type": "vit", "architectures": ["ViTModel"], "hidden_act": "gelu", "qkv_bias": True}
     values |= {"intermediate_size": 4 * config.hidden_size, "patch_size": config.resolution, "num_channels": 3}
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / "config.json") as file:
-        file.write(json.dumps(values, indent=1).encode())
-    _write_safetensors(folder / "model.safetensors", tensors)
+    write_folder(folder, values, tensors, "pt")
     return notes
 
 
 def write_timm(path: Path, checkpoint: Checkpoint) -> list[str]:
     """Write what `timm.create_model(..., num_classes=0, checkpoint_path=path)` reads; `path` ends in .safetensors."""
     tensors, notes = _theirs(TIMM, checkpoint)
-    _write_safetensors(path, tensors)
+    with atomic_write(path) as file:
+        shapes = {name: (tensor.dtype.name, list(tensor.shape)) for name, tensor in tensors.items()}
+        write_safetensors_to(file, shapes, (tensor.read() for tensor in tensors.values()))
     return notes + _epsilon_note(checkpoint.system, checkpoint.config, TIMM.library, TIMM.epsilon)
 
 
@@ -127,20 +127,22 @@ def _read(
     first = layout.layer["attention_norm.weight"][0]
     layers = next(i for i in range(len(encoder) + 1) if first.format(i=i) not in encoder)
     names = layout.names(layers)
-    unused, others = _sort_others(
-        layout, [n for n in encoder if n not in {t for group in names.values() for t in group}]
-    )
+    used = {name for group in names.values() for name in group}
+    unused, others = _sort_others(layout, [name for name in encoder if name not in used])
     wrong = wrong + others + [f"{first.format(i=0)}: missing, so no layer is there"] * (not layers and not others)
-    sizes, notes = _sizes(layout, encoder, heads, wrong)
+    sizes = _sizes(layout, encoder, wrong) | {"num_hidden_layers": layers, "layer_norm_eps": epsilon}
     refuse(path, wrong)
-    sizes |= {"num_hidden_layers": layers, "layer_norm_eps": epsilon}
-    config = _config(path, system, sizes, options)
-    wrong += [
-        f"{key} is {sizes[key]}, expected {_own(system, config, key)}"
-        for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "resolution")
-        if sizes[key] != _own(system, config, key)
-    ]
-    refuse(path, wrong)
+    if heads is not None:
+        sizes["num_attention_heads"] = heads
+    config, notes = _config(path, layout, system, sizes, options)
+    refuse(
+        path,
+        [
+            f"{k}: {v}, expected {_own(system, config, k)}"
+            for k, v in sizes.items()
+            if k in _SAME and v != _own(system, config, k)
+        ],
+    )
     model, prefix = skeleton(system, config, ()), PREFIX[system]
     shapes = shapes_of(model)
     rows, position = shapes[f"{prefix}position"][1], names["position"][0]
@@ -181,52 +183,52 @@ def _sort_others(layout: Layout, names: list[str]) -> tuple[list[str], list[str]
     return unused, [f"{group[0]}{more[what]}: {what}; our encoder has none" for what, group in reasons.items()]
 
 
-def _sizes(
-    layout: Layout, encoder: Mapping[str, Stored], heads: int | None, wrong: list[str]
-) -> tuple[dict[str, Any], list[str]]:
-    """What shapes tell of the encoder's sizes, and notes; what they should not be is added to `wrong`."""
-    ranks = {"cls": 3, "position": 3, "patch.weight": 4}
+def _sizes(layout: Layout, encoder: Mapping[str, Stored], wrong: list[str]) -> dict[str, Any]:
+    """What shapes tell of the encoder's sizes; what they should not be is added to `wrong`."""
     shapes = {}
-    for ours, rank in ranks.items():
-        tensor = encoder.get(layout.table[ours][0])
-        shapes[ours] = tensor.shape if tensor and len(tensor.shape) == rank and min(tensor.shape) > 0 else None
-        if shapes[ours] is None:
-            got = f"shape {list(tensor.shape)}" if tensor else "missing"
-            wrong.append(f"{layout.table[ours][0]}: {got}, expected {rank} dimensions")
-    if None in shapes.values():
-        return {}, []
-    hidden, rows, patch = shapes["cls"][-1], shapes["position"][1], shapes["patch.weight"][-1]
+    for ours, rank in (("cls", 3), ("position", 3), ("patch.weight", 4)):
+        name = layout.table[ours][0]
+        shape = encoder[name].shape if name in encoder else None
+        if shape is None or len(shape) != rank or 0 in shape:
+            wrong.append(
+                f"{name}: {'missing' if shape is None else f'shape {list(shape)}'}, expected {rank} dimensions"
+            )
+            return {}
+        shapes[ours] = shape
+    rows, patch = shapes["position"][1], shapes["patch.weight"][-1]
     grid = math.isqrt(rows)
     if rows - grid**2 not in (0, 1):
-        wrong.append(
-            f"{layout.table['position'][0]}: {rows} rows, expected n * n + 1 of a square grid and a class token"
-        )
-    notes = []
-    if heads is None:
-        heads = max(1, hidden // HEAD_WIDTH)
-        notes.append(
-            f"{layout.library} does not say how many attention heads it has: {heads} of width {HEAD_WIDTH} taken"
-        )
-    sizes = {"hidden_size": hidden, "num_attention_heads": heads, "resolution": patch, "image_size": grid * patch}
-    return sizes, notes
+        wrong.append(f"{layout.table['position'][0]}: {rows} rows, expected n * n + 1, a class token and a square grid")
+    return {"hidden_size": shapes["cls"][-1], "resolution": patch, "image_size": grid * patch}
 
 
-def _config(path: Path, system: str, sizes: Mapping[str, Any], options: Options) -> Any:
+def _config(path: Path, layout: Layout, system: str, sizes: dict[str, Any], options: Options) -> tuple[Any, list[str]]:
     """Our sizes: those that the user gave, else the encoder's; UNIMO-2's other stacks then are as deep as its ViT."""
-    schema = SYSTEMS[system].config
+    schema, notes = SYSTEMS[system].config, []
     if options.config:
         if options.config.suffix == ".yaml":
-            return load(schema, options.config)
+            return load(schema, options.config), notes
         values = {k: v for k, v in read_json(options.config).items() if k not in ("system", "heads")}
         build = schema.from_release if system == "unimo-2" else partial(validate, schema)
-        return build(values, source=str(options.config))
+        return build(values, source=str(options.config)), notes
+    if "num_attention_heads" not in sizes:
+        heads, rest = divmod(sizes["hidden_size"], HEAD_WIDTH)
+        if rest:
+            raise ConfigError(
+                f"{path}: {layout.library} does not keep the number of attention heads, and {sizes['hidden_size']} is "
+                f"no multiple of {HEAD_WIDTH}, the usual width of one; give our sizes by --config"
+            )
+        sizes = sizes | {"num_attention_heads": heads}
+        notes.append(
+            f"{layout.library} does not keep the number of attention heads: {heads} of {HEAD_WIDTH} were taken"
+        )
     if system == "oner":
-        return validate(schema, dict(sizes), source=str(path))
+        return validate(schema, sizes, source=str(path)), notes
     if sizes["resolution"] != PATCH:
         refuse(path, [f"patches of {sizes['resolution']} pixels, expected {PATCH}; UNIMO-2 of others needs --config"])
-    stacks = ("", "text_", "vit_")
-    values = {f"{stack}{key}": sizes[key] for stack in stacks for key in ("num_hidden_layers", "num_attention_heads")}
-    return validate(schema, values | {"hidden_size": sizes["hidden_size"]}, source=str(path))
+    stacks, depth = ("", "text_", "vit_"), ("num_hidden_layers", "num_attention_heads")
+    values = {f"{stack}{key}": sizes[key] for stack in stacks for key in depth}
+    return validate(schema, values | {"hidden_size": sizes["hidden_size"]}, source=str(path)), notes
 
 
 def _own(system: str, config: Any, key: str) -> Any:
@@ -316,13 +318,6 @@ def _unflattened(name: str, array: np.ndarray, heads: int) -> np.ndarray:
     return array.reshape(*array.shape[:-1], heads, -1)
 
 
-def _write_safetensors(path: Path, tensors: Mapping[str, Stored]) -> None:
-    with atomic_write(path) as file:
-        shapes = {name: ("float32", list(tensor.shape)) for name, tensor in tensors.items()}
-        write_safetensors_to(file, shapes, (tensor.read() for tensor in tensors.values()))
-
-
-def _json_beside(path: Path) -> dict[str, Any]:
+def _config_beside(path: Path) -> dict[str, Any]:
     """The library's config.json in the folder of the weights; empty where there is none."""
-    file = (path if path.is_dir() else path.parent) / "config.json"
-    return read_json(file) if file.is_file() else {}
+    return read_config(path if path.is_dir() else path.parent, {}) or {}

@@ -101,41 +101,28 @@ def there_and_back(library: Library, make: tuple[str, ...], folder: Path) -> Res
     return compare_bits({n: t.read() for n, t in open_tensors(again).items()}, before)
 
 
-def _case(library: Library, direction: str, run: Callable[[Path], Result], what: str = "", note: str = "") -> Case:
-    name = "-".join(
-        part for part in (library.format, direction.replace(" -> ", "-to-").replace(" ", "-"), what) if part
-    )
-    return Case(name, library.format, direction, library.name, f"ViT-B/16, 224 px: 12 x 768{note}", run)
+def _case(library: Library, way: str, run: Callable[[Path], Result], what: str, note: str = "") -> Case:
+    ways = {"read": f"{library.format} -> ours", "write": f"ours -> {library.format}", "back": "there and back"}
+    name, sizes = f"{library.format}-{way}-{what}", f"ViT-B/16, 224 pixels: 12 x 768{note}"
+    return Case(name, library.format, ways[way], library.name, sizes, run)
 
 
 def _cases(library: Library, make: tuple[str, ...]) -> list[Case]:
-    inward, outward = f"{library.format} -> ours", f"ours -> {library.format}"
+    unpadded = ", UNIMO-2 without padding"
     return [
-        _case(
-            library, inward, partial(theirs_to_ours, library, "unimo-2", make), "unimo2", ", UNIMO-2 without padding"
-        ),
-        _case(library, inward, partial(theirs_to_ours, library, "oner", make), "oner", ", OneR"),
-        _case(library, outward, partial(ours_to_theirs, library, "unimo-2"), "unimo2", ", UNIMO-2 without padding"),
-        _case(library, "there and back", partial(there_and_back, library, make)),
+        _case(library, "read", partial(theirs_to_ours, library, "unimo-2", make), "unimo2", unpadded),
+        _case(library, "read", partial(theirs_to_ours, library, "oner", make), "oner", ", OneR"),
+        _case(library, "write", partial(ours_to_theirs, library, "unimo-2"), "unimo2", unpadded),
+        _case(library, "back", partial(there_and_back, library, make), "oner", ", OneR"),
     ]
 
 
+RESIZED = ", table of 24 x 24 resized by both"
+BIG_VISION = ", big_vision's names, no position of the class token"
 CASES = (
     *_cases(HF, ("make",)),
-    _case(
-        HF,
-        "vit-hf -> ours",
-        partial(theirs_to_ours, HF, "unimo-2", ("make", "384")),
-        "384",
-        ", table of 24 x 24 resized by both",
-    ),
+    _case(HF, "read", partial(theirs_to_ours, HF, "unimo-2", ("make", "384")), "resized", RESIZED),
     *_cases(TIMM_FILE, ("make",)),
     *_cases(NPZ, ("make-npz", "vision_transformer")),
-    _case(
-        NPZ,
-        "vit-npz -> ours",
-        partial(theirs_to_ours, NPZ, "oner", ("make-npz", "big_vision")),
-        "big_vision",
-        ", big_vision's names, no position of the class token",
-    ),
+    _case(NPZ, "read", partial(theirs_to_ours, NPZ, "oner", ("make-npz", "big_vision")), "big_vision", BIG_VISION),
 )

@@ -2,7 +2,7 @@
 
 peer_timm.py make FOLDER             -> FOLDER/theirs.safetensors, FOLDER/record.npz
 peer_timm.py make-npz FOLDER STYLE   -> FOLDER/theirs.npz, read by timm; STYLE: vision_transformer or big_vision
-peer_timm.py run FOLDER FILE         FOLDER/FILE, images of FOLDER/images.npz -> FOLDER/record.npz
+peer_timm.py run FOLDER FILE         -> FOLDER/record.npz of FOLDER/FILE and the images of FOLDER/images.npz
 """
 
 import sys
