@@ -234,7 +234,7 @@ def test_masked_codes_enter_as_zeros(model):
     plain = model(words([4, 3], 4), images(2))
     assert (encoded.grounding.chosen == plain.grounding.chosen).all()
     codes = plain.grounding.codes * (1 - hidden.astype("float32")).unsqueeze(2)
-    replaced = model.grounded.embed_codes(codes)
+    replaced = model.grounded.enter(codes)
     assert difference(replaced[0, 0], model.grounded.norm.bias) < 1e-6
     assert difference(encoded.codes, plain.codes) > 1e-3
     assert model.code_logits(encoded.codes[hidden.astype("bool")]).shape == [2, 20]

@@ -129,52 +129,39 @@ class Encoded:
     cache: Cache | None  # captioning in evaluation only
 
 
-class TextEncoder(nn.Layer):
-    """RoBERTa's encoder: word and position embeddings, layer norm, post-LN blocks. No segments, no scaling."""
+class Encoder(nn.Layer):
+    """Post-LN blocks, and the layer norm and dropout of what enters them anew; the grounded encoder is one as it is."""
 
-    def __init__(self, config: Unimo2Config):
+    def __init__(self, config: Unimo2Config, num_layers: int, num_heads: int, rate: float, attention_rate: float):
         super().__init__()
         h, eps = config.hidden_size, config.layer_norm_eps
-        self.dropout, self.recompute = config.text_hidden_dropout_prob, config.recompute
-        self.word_embedding = nn.Embedding(config.text_vocab_size, h)
-        self.position_embedding = nn.Embedding(config.text_max_position_embeddings, h)
+        self.dropout, self.recompute = rate, config.recompute
         self.norm = LayerNorm(h, eps)
-        rates = config.text_hidden_dropout_prob, config.text_attention_probs_dropout_prob
-        self.layers = nn.LayerList(
-            PostNormBlock(h, config.text_num_attention_heads, *rates, eps) for _ in range(config.text_num_hidden_layers)
-        )
+        self.layers = nn.LayerList(PostNormBlock(h, num_heads, rate, attention_rate, eps) for _ in range(num_layers))
 
-    def forward(
-        self, text: Text, mask: Tensor, cache: list[KeyValue] | None = None, keep_cache: bool = False
-    ) -> tuple[Tensor, list[KeyValue]]:
-        """[B, S] tokens under a 0/1 mask [B, S, T] -> states [B, S, H], cache."""
-        x = self.norm(self.word_embedding(text.ids) + self.position_embedding(text.positions))
-        x = dropout(x, self.dropout, self.training)
-        return run_blocks(self.layers, x, attention_bias(mask), cache, keep_cache, self.recompute)
-
-
-class GroundedEncoder(nn.Layer):
-    """Post-LN blocks over image states, normed codes and text states."""
-
-    def __init__(self, config: Unimo2Config):
-        super().__init__()
-        h, eps = config.hidden_size, config.layer_norm_eps
-        self.dropout, self.recompute = config.hidden_dropout_prob, config.recompute
-        self.norm = LayerNorm(h, eps)
-        rates = config.hidden_dropout_prob, config.attention_probs_dropout_prob
-        self.layers = nn.LayerList(
-            PostNormBlock(h, config.num_attention_heads, *rates, eps) for _ in range(config.num_hidden_layers)
-        )
-
-    def embed_codes(self, codes: Tensor) -> Tensor:
-        """[B, K, H] -> [B, K, H]. No position: codes have no order. Image and text enter as they are."""
-        return dropout(self.norm(codes), self.dropout, self.training)
+    def enter(self, x: Tensor) -> Tensor:
+        """[B, S, H] -> [B, S, H]: words and codes pass here; image and text states enter the grounded stack as is."""
+        return dropout(self.norm(x), self.dropout, self.training)
 
     def forward(
         self, x: Tensor, mask: Tensor, cache: list[KeyValue] | None = None, keep_cache: bool = False
     ) -> tuple[Tensor, list[KeyValue]]:
         """[B, S, H] under a 0/1 mask [B, T] or [B, S, T] -> states [B, S, H], cache."""
         return run_blocks(self.layers, x, attention_bias(mask), cache, keep_cache, self.recompute)
+
+
+class TextEncoder(Encoder):
+    """RoBERTa's encoder: word and position embeddings without segments or scaling, then the blocks."""
+
+    def __init__(self, config: Unimo2Config):
+        rates = config.text_hidden_dropout_prob, config.text_attention_probs_dropout_prob
+        super().__init__(config, config.text_num_hidden_layers, config.text_num_attention_heads, *rates)
+        self.word_embedding = nn.Embedding(config.text_vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.text_max_position_embeddings, config.hidden_size)
+
+    def embed(self, text: Text) -> Tensor:
+        """[B, S] ids and positions -> [B, S, H]."""
+        return self.enter(self.word_embedding(text.ids) + self.position_embedding(text.positions))
 
 
 def pair_mask(image: int, codes: int, text: Tensor) -> Tensor:
@@ -232,19 +219,20 @@ class Unimo2(nn.Layer):
                 h,
                 config.vit_num_hidden_layers,
                 config.vit_num_attention_heads,
-                config.resolution,
-                config.image_size,
-                (config.resolution - 1) // 2,  # 7: shifts every patch of the release
-                config.vit_hidden_dropout_prob,
-                config.vit_attention_probs_dropout_prob,
-                config.vit_layer_norm_eps,
-                config.initializer_range,
-                config.recompute,
+                patch_size=config.resolution,
+                image_size=config.image_size,
+                patch_padding=(config.resolution - 1) // 2,  # 7: shifts every patch of the release
+                dropout=config.vit_hidden_dropout_prob,
+                attention_dropout=config.vit_attention_probs_dropout_prob,
+                epsilon=config.vit_layer_norm_eps,
+                initializer_range=config.initializer_range,
+                recompute=config.recompute,
             )
         if "text" in streams:
             self.text = TextEncoder(config)
         self.dictionary = GroundedDictionary(config.num_codebook, h)
-        self.grounded = GroundedEncoder(config)
+        rates = config.hidden_dropout_prob, config.attention_probs_dropout_prob
+        self.grounded = Encoder(config, config.num_hidden_layers, config.num_attention_heads, *rates)
         if "pool" in heads:
             if "text" in streams:
                 self.pool_text = PoolHead(h)
@@ -297,9 +285,9 @@ class Unimo2(nn.Layer):
         for codes, so this is kept exactly.
         """
         if mask is not None:
-            return self.text(text, mask, keep_cache=True)
+            return self.text(self.text.embed(text), mask, keep_cache=True)
         valid = text.mask.astype("float32")
-        return self.text(text, valid.unsqueeze(2) * valid.unsqueeze(1))
+        return self.text(self.text.embed(text), valid.unsqueeze(2) * valid.unsqueeze(1))
 
     def ground(
         self,
@@ -324,7 +312,7 @@ class Unimo2(nn.Layer):
         codes = grounding.codes
         if masked_codes is not None:
             codes = codes * (1.0 - masked_codes.astype("float32")).unsqueeze(2)
-        parts = [x for x in (image, self.grounded.embed_codes(codes), text) if x is not None]
+        parts = [x for x in (image, self.grounded.enter(codes), text) if x is not None]
         sizes = [x.shape[1] for x in parts]
         if caption_mask is not None:
             mask = grounded_captioning_mask(*sizes[:2], caption_mask)
@@ -345,7 +333,7 @@ class Unimo2(nn.Layer):
             text_mask: 0/1 [B, S, T] over cached and new tokens, for the text encoder.
             mask: 0/1 [B, S, P + 1 + K + T] over image, codes and tokens, for the grounded encoder.
         """
-        words, text_cache = self.text(text, text_mask, cache.text, keep_cache=True)
+        words, text_cache = self.text(self.text.embed(text), text_mask, cache.text, keep_cache=True)
         states, grounded_cache = self.grounded(words, mask, cache.grounded, keep_cache=True)
         return states, Cache(text_cache, grounded_cache)
 

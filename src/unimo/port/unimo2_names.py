@@ -94,16 +94,20 @@ def parts_of(heads: Iterable[str], streams: Iterable[str] = STREAMS) -> list[str
 
 
 def sizes_in(shapes: Shapes) -> dict[str, int]:
-    """Sizes that the shapes of a release's variables tell, by config key; raises KeyError for a core one missing."""
+    """Sizes that the shapes of a release's variables tell, by config key.
+
+    Raises:
+        KeyError, ValueError: a variable that tells them is missing or of other dimensions.
+    """
     codes, hidden = shapes["vq_emb"]
     sizes = {"num_codebook": codes, "hidden_size": hidden, "topk_value": min(codes, TOPK)}
     for part, key in LAYERS.items():
         found = {m[1] for m in (re.match(rf"{part}\.encoder_layer_(\d+)_", name) for name in shapes) if m}
         sizes |= {key: len(found)} if found else {}
     if "text.word_embedding" in shapes:
-        sizes["text_vocab_size"] = shapes["text.word_embedding"][0]
-        sizes["text_max_position_embeddings"] = shapes["text.pos_embedding"][0]
+        sizes["text_vocab_size"], _ = shapes["text.word_embedding"]
+        sizes["text_max_position_embeddings"], _ = shapes["text.pos_embedding"]
     if "vit.patch_embeddings_projection_weight" in shapes:
-        sizes["resolution"] = shapes["vit.patch_embeddings_projection_weight"][-1]
+        *_, sizes["resolution"] = shapes["vit.patch_embeddings_projection_weight"]
         sizes["image_size"] = GRID * sizes["resolution"]
     return sizes
