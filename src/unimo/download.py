@@ -87,14 +87,17 @@ def _fetch(url: str, part: Path, max_bytes: int, timeout: float) -> None:
     """One try: bring `part` to the whole file, from where it stands if the server allows it."""
     version = _read_version(part, url)
     have = _size(part) if version else 0
+    if version and have == version["size"]:  # stopped between the last byte and the rename
+        return
     headers = {"User-Agent": "unimo", "Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": version["validator"]}
     try:
         request = urllib.request.Request(url, headers=headers)
         with urllib.request.urlopen(request, timeout=timeout) as response:
+            _refuse_page(response, url)  # before anything is touched: a login page says nothing about the file
             have, total = _start(response, url, part, have, version)
-            _check(url, part, response, have, total, max_bytes)
+            _check_room(url, part, have, total, max_bytes)
             _receive(response, part, have, total, max_bytes)
     except urllib.error.HTTPError as error:
         error.close()
@@ -138,15 +141,20 @@ def _start(response: Any, url: str, part: Path, have: int, version: dict[str, An
     return 0, total
 
 
-def _check(url: str, part: Path, response: Any, have: int, total: int | None, max_bytes: int) -> None:
+def _refuse_page(response: Any, url: str) -> None:
     kind = response.headers.get_content_type()
     if kind in ("text/html", "application/xhtml+xml"):
         start = re.sub(r"\s+", " ", response.read(300).decode("utf-8", "replace"))
         raise DataError(f"{url} gave a web page ({kind}) instead of the file; it begins {start!r}")
-    if total is not None and total > max_bytes:
+
+
+def _check_room(url: str, part: Path, have: int, total: int | None, max_bytes: int) -> None:
+    if total is None:
+        return
+    if total > max_bytes:
         raise DataError(f"{url} is {total:,} bytes, expected at most {max_bytes:,}; it was not fetched")
     free = shutil.disk_usage(part.parent).free
-    if total is not None and total - have > free:
+    if total - have > free:
         raise DataError(f"{part.parent} has {free:,} bytes free; {url} needs {total - have:,} more")
 
 
@@ -194,7 +202,8 @@ def _read_version(part: Path, url: str) -> dict[str, Any] | None:
         version = json.loads(_version_file(part).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return version if part.exists() and version.get("url") == url else None
+    known = isinstance(version, dict) and version.keys() == {"url", "validator", "size"} and version["url"] == url
+    return version if known and part.exists() else None
 
 
 def _validator(headers: Message) -> str | None:

@@ -59,8 +59,8 @@ def from_pretrained(name_or_path: str | Path, heads: Iterable[str] | None = None
     path = Path(name_or_path)
     if _is_release(path):
         warnings.warn(
-            f"{path} is a folder of the original release, ported on the fly; once and for all: unimo port convert "
-            f"{path} FOLDER",
+            f"{path} is a folder of the original release, ported on the fly and without a tokenizer; once and for "
+            f"all: {_convert_command(path)}",
             stacklevel=2,
         )
         checkpoint, random = read_release(path, Options()), []
@@ -109,9 +109,7 @@ def locate(name_or_path: str | Path) -> Path:
             raise ConfigError(f"{path} does not exist, and {error}") from error
         return fetch(entry)
     if _is_release(path):
-        raise CheckpointError(
-            f"{path} is a folder of the original release; convert it once with: unimo port convert {path} FOLDER"
-        )
+        raise CheckpointError(f"{path} is a folder of the original release; convert it: {_convert_command(path)}")
     return model_folder.locate(path)
 
 
@@ -186,7 +184,7 @@ def _port(entry: Entry, source: Path, home: Path, log: Callable[[str], None]) ->
     shutil.rmtree(home / "model", ignore_errors=True)
     os.rename(home / "ported", home / "model")
     if source.is_file():
-        lines.append(_remember(entry, record, home))
+        lines.append(_remember(entry, record, home, log))
     for line in [*lines, f"wrote {home / 'model'}"]:
         log(line)
 
@@ -206,9 +204,9 @@ def _hash(entry: Entry, archive: Path, home: Path) -> dict[str, Any]:
     return found
 
 
-def _remember(entry: Entry, record: dict[str, Any], home: Path) -> str:
+def _remember(entry: Entry, record: dict[str, Any], home: Path, log: Callable[[str], None]) -> str:
     """Record the hash of an archive that was ported, unless there is one; returns what is to be said of it."""
-    with locked(home.parent / "hashes.lock", print):
+    with locked(home.parent / "hashes.lock", log):
         hashes = read_json(home.parent / HASHES)
         if entry.url in hashes:
             return f"sha256 {record['sha256']}, as recorded on {hashes[entry.url]['date']}"
@@ -281,6 +279,10 @@ def _most_bytes(entry: Entry) -> int:
 
 def _is_release(path: Path) -> bool:
     return any((path / name).is_file() for name in WORD_TABLES)
+
+
+def _convert_command(path: Path) -> str:
+    return f"unimo port convert {path} FOLDER --tokenizer model_files/dict"
 
 
 def _parts(names: Iterable[str]) -> list[str]:

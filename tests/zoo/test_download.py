@@ -97,7 +97,8 @@ def test_a_file_that_changed_in_between_is_not_glued(target, body, conditions):
 
 def test_an_unknown_part_is_not_trusted(target):
     (target.parent / "model.tar.gz.part").write_bytes(OTHER[:1000])
-    (target.parent / "model.tar.gz.part.json").write_text(json.dumps({"url": "http://else.where/", "validator": '"1"'}))
+    version = {"url": "http://else.where/", "validator": '"1"', "size": 300_000}
+    (target.parent / "model.tar.gz.part.json").write_text(json.dumps(version))
     with serving(File(BODY)) as url:
         get(url, target)
     assert target.read_bytes() == BODY
@@ -148,6 +149,30 @@ def test_a_page_is_not_taken_for_a_file(target):
         with pytest.raises(DataError, match="a web page .*Please log in"):
             get(url, target)
     assert not target.exists()
+
+
+def test_a_page_on_the_way_costs_nothing_that_arrived(target):
+    file = File(BODY, drops=[200_000, 0])
+    with serving(file) as url:
+        with pytest.raises(DataError):
+            get(url, target, attempts=1)
+        have = (target.parent / "model.tar.gz.part").stat().st_size
+        file.ranges, file.kind = False, "text/html"  # a portal that answers everything with its login page
+        with pytest.raises(DataError, match="a web page"):
+            get(url, target)
+        file.ranges, file.kind = True, "application/gzip"
+        get(url, target)
+    assert target.read_bytes() == BODY and file.requests[-1]["Range"] == f"bytes={have}-"
+
+
+def test_what_stopped_before_the_rename_is_whole(target):
+    file = File(BODY)
+    with serving(file) as url:
+        (target.parent / "model.tar.gz.part").write_bytes(BODY)
+        version = {"url": url, "validator": file.etag, "size": len(BODY)}
+        (target.parent / "model.tar.gz.part.json").write_text(json.dumps(version))
+        get(url, target)
+    assert target.read_bytes() == BODY and file.requests == [] and left(target) == [target.name]
 
 
 def test_a_server_that_hangs_counts_as_dropped(target):
