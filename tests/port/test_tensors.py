@@ -84,7 +84,7 @@ def test_state_dicts_of_torch(name):
 
 
 def test_torch_files_of_more_than_tensors_are_refused():
-    refused(TORCH / "module.pt", r"asks for torch\.nn\.modules\.linear\.Linear, .* save its tensors alone")
+    refused(TORCH / "module.pt", r"asks for 'torch\.nn\.modules\.linear\.Linear', .* save its tensors alone")
     refused(TORCH / "sparse.pt", "_rebuild_sparse_tensor")
     refused(TORCH / "script.pt", "TorchScript program; save its state_dict")
 
@@ -302,8 +302,8 @@ LYING_TORCH = {
         {"data.pkl": PICKLED.replace(SHAPE, b"M\xff\xffK\x02\x86").replace(b"K\x02K\x01\x86", b"K\0K\0\x86")},
         "outside",
     ),
-    "system": ({"data.pkl": b"\x80\2cos\nsystem\nX\x0c\0\0\0touch marker\x85R."}, r"asks for os\.system"),
-    "torch itself": ({"data.pkl": b"\x80\2ctorch\nload\n."}, r"asks for torch\.load"),
+    "system": ({"data.pkl": b"\x80\2cos\nsystem\nX\x0c\0\0\0touch marker\x85R."}, r"asks for 'os\.system'"),
+    "torch itself": ({"data.pkl": b"\x80\2ctorch\nload\n."}, r"asks for 'torch\.load'"),
     "a list": ({"data.pkl": b"\x80\2]."}, "holds no dict of tensors"),
     "trailing bytes": ({"data.pkl": PICKLED + b"x"}, "behind the end of data.pkl"),
 }

@@ -192,8 +192,9 @@ class _Machine:
         if type(module) is not str or type(name) is not str:
             raise ValueError("a name that is no text")
         if (module, name) not in self.names:
+            asked = f"{module[:100]}.{name[:100]}"
             raise ValueError(
-                f"a pickle that asks for {module[:100]}.{name[:100]}, which no weights need; nothing of it was run. "
+                f"a pickle that asks for {asked!r}, which no weights need; nothing of it was run. "
                 "If you trust its source, load it where it was made and save its tensors alone"
             )
         return Name(module, name, self.names[module, name])

@@ -118,7 +118,7 @@ def _open_safetensors(path: Path) -> dict[str, Stored]:
 
 def _safetensor(values: memoryview, name: str, entry: dict) -> Stored:
     if entry["dtype"] not in _SAFETENSORS:
-        raise ValueError(f"{name}: data type {entry['dtype']}, expected one of {', '.join(_SAFETENSORS)}")
+        raise ValueError(f"{name[:200]!r}: data type {entry['dtype']}, expected one of {', '.join(_SAFETENSORS)}")
     dtype, (first, last) = np.dtype(_SAFETENSORS[entry["dtype"]]).newbyteorder("<"), entry["data_offsets"]
     array = array_in(values[first:last], dtype, checked_sizes(entry["shape"]))
     return _widened(array) if entry["dtype"] == "BF16" else of_array(array)
@@ -142,7 +142,7 @@ def _open_index(path: Path) -> dict[str, Stored]:
         for name in dict.fromkeys(places.values()):
             shard = _inside(path.parent, name)
             if kind_of(shard) == "index":
-                raise ValueError(f"the index {name} inside an index")
+                raise ValueError(f"the index {name!r} inside an index")
             files[name] = open_tensors(shard)
     missing = [name for name, place in places.items() if name not in files[place]]
     if missing:
@@ -164,12 +164,12 @@ def _npy(path: Path, data: memoryview, info: zipfile.ZipInfo) -> Stored:
     plain = info.compress_type == zipfile.ZIP_STORED
     found = _NPY.match(stored_entry(data, info)[:_NPY_START] if plain else _unpack(path, info, _NPY_START))
     if not found or int.from_bytes(found["short"] or found["long"], "little") != len(found["header"]):
-        raise ValueError(f"{info.filename[:200]}: no header of an array of little endian numbers")
+        raise ValueError(f"{info.filename[:200]!r}: no header of an array of little endian numbers")
     shape = checked_sizes([int(size) for size in found["shape"].split(b",") if size.strip()])
     kind = found["kind"].decode()
     dtype = np.dtype("<u2") if kind == "|V2" else np.dtype(kind)
     if info.file_size - found.end() != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{info.filename[:200]}: {info.file_size} bytes, which do not fit {kind} {list(shape)}")
+        raise ValueError(f"{info.filename[:200]!r}: {info.file_size} bytes, which do not fit {kind} {list(shape)}")
 
     def make() -> np.ndarray:
         with damage(path, "an npz file of numbers"):
