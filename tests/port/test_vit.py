@@ -1,7 +1,7 @@
 """ViTs of other libraries: name tables, round trips through every writer, and what is refused.
 
-Files are made under the libraries' own names and shapes; equality with the libraries themselves is measured by
-tests/parity/libraries.
+Files are made under the libraries' own names and shapes, or by the libraries themselves (tests/fixtures/vit); equality
+at real sizes is measured by tests/parity/libraries.
 """
 
 import json
@@ -24,7 +24,7 @@ from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.convert import convert
 from unimo.port.tensors import open_tensors
 from unimo.port.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
-from unimo.port.weights import shapes_of, values_of
+from unimo.port.weights import fill, shapes_of, values_of
 
 H, HEADS, LAYERS, PATCH, GRID = 64, 4, 2, 8, 4
 WRITERS = {
@@ -179,6 +179,30 @@ def test_a_converted_tower_runs_and_the_rest_starts_at_random(tmp_path):
     assert (tmp_path / "model" / "model.safetensors").is_file()
     table = load_file(tmp_path / "model" / "model.safetensors")
     assert np.array_equal(table["tower.cls"], load_file(path)["cls_token"])
+
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "vit"  # made by make.py there
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "record", "epsilon"),
+    [
+        (vit.read_hf, "hf", "hf", 1e-12),
+        (vit.read_timm, "timm", "timm", 1e-6),
+        (vit.read_npz, "npz/google.npz", "npz", 1e-6),
+    ],
+)
+def test_states_are_those_that_the_library_gave(read, name, record, epsilon, tmp_path):
+    sizes = ONER.model_dump() | {"hidden_size": 16, "num_attention_heads": 2, "layer_norm_eps": epsilon}
+    (tmp_path / "sizes.json").write_text(json.dumps(sizes))
+    checkpoint = read(FIXTURES / name, Options(system="oner", config=tmp_path / "sizes.json"))
+    with paddle.LazyGuard():
+        model = VisionTransformer(16, 2, 2, patch_size=8, image_size=32, epsilon=epsilon)
+    fill(model, {n.removeprefix("tower."): t for n, t in checkpoint.tensors.items()})
+    model.eval()
+    with np.load(FIXTURES / record / "record.npz") as theirs, paddle.no_grad():
+        states = model(paddle.to_tensor(theirs["images"])).numpy()
+        np.testing.assert_allclose(states, theirs["states"], rtol=0, atol=1e-5)
 
 
 # ---- what is said and what is refused

@@ -18,37 +18,44 @@ import timm  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-H, HEADS, LAYERS, PATCH, ROWS = 768, 12, 12, 16, 197
 
-
-def google_arrays(style: str) -> dict[str, np.ndarray]:
+def google_arrays(
+    style: str,
+    hidden: int = 768,
+    heads: int = 12,
+    layers: int = 12,
+    patch: int = 16,
+    rows: int = 197,
+    scale: float = 0.04,
+) -> dict[str, np.ndarray]:
     """Random values under the names and shapes of the published files, a class head beside them."""
+    h, split = hidden, (heads, hidden // heads)
     old = style == "vision_transformer"
     attention, mlp, norm = ("_1", "_3", "_2") if old else ("_0", "_0", "_1")
     shapes = {
-        "cls": (1, 1, H),
-        "embedding/kernel": (PATCH, PATCH, 3, H),
-        "embedding/bias": (H,),
-        "head/kernel": (H, 1000),
+        "cls": (1, 1, h),
+        "embedding/kernel": (patch, patch, 3, h),
+        "embedding/bias": (h,),
+        "head/kernel": (h, 1000),
         "head/bias": (1000,),
-        "Transformer/encoder_norm/scale": (H,),
-        "Transformer/encoder_norm/bias": (H,),
+        "Transformer/encoder_norm/scale": (h,),
+        "Transformer/encoder_norm/bias": (h,),
     }
-    shapes |= {"Transformer/posembed_input/pos_embedding": (1, ROWS, H)} if old else {"pos_embedding": (1, ROWS - 1, H)}
-    for i in range(LAYERS):
+    shapes |= {"Transformer/posembed_input/pos_embedding": (1, rows, h)} if old else {"pos_embedding": (1, rows - 1, h)}
+    for i in range(layers):
         block = f"Transformer/encoderblock_{i}"
         for name in ("query", "key", "value"):
-            shapes[f"{block}/MultiHeadDotProductAttention{attention}/{name}/kernel"] = (H, HEADS, H // HEADS)
-            shapes[f"{block}/MultiHeadDotProductAttention{attention}/{name}/bias"] = (HEADS, H // HEADS)
-        shapes[f"{block}/MultiHeadDotProductAttention{attention}/out/kernel"] = (HEADS, H // HEADS, H)
-        shapes[f"{block}/MultiHeadDotProductAttention{attention}/out/bias"] = (H,)
-        for number, (inputs, outputs) in enumerate(((H, 4 * H), (4 * H, H))):
+            shapes[f"{block}/MultiHeadDotProductAttention{attention}/{name}/kernel"] = (h, *split)
+            shapes[f"{block}/MultiHeadDotProductAttention{attention}/{name}/bias"] = split
+        shapes[f"{block}/MultiHeadDotProductAttention{attention}/out/kernel"] = (*split, h)
+        shapes[f"{block}/MultiHeadDotProductAttention{attention}/out/bias"] = (h,)
+        for number, (inputs, outputs) in enumerate(((h, 4 * h), (4 * h, h))):
             shapes[f"{block}/MlpBlock{mlp}/Dense_{number}/kernel"] = (inputs, outputs)
             shapes[f"{block}/MlpBlock{mlp}/Dense_{number}/bias"] = (outputs,)
         for part in ("_0", norm):
-            shapes[f"{block}/LayerNorm{part}/scale"] = shapes[f"{block}/LayerNorm{part}/bias"] = (H,)
+            shapes[f"{block}/LayerNorm{part}/scale"] = shapes[f"{block}/LayerNorm{part}/bias"] = (h,)
     rng, prefix = np.random.default_rng(12), "" if old else "params/"
-    arrays = {name: 0.04 * rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    arrays = {name: np.float32(scale) * rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
     return {prefix + name: a + np.float32(name.endswith("scale")) for name, a in arrays.items()}
 
 
