@@ -2,9 +2,10 @@
 
     python tests/benchmarks/port.py        about two minutes, 3 GB of disk in the folder for temporary files
 
-Conversion: the release's folder of one file a variable -> a model folder, with every check, the vocabulary and the syncs
-that make it survive a power cut. Loading: a model folder into a model, against `set_state_dict(paddle.load(...))`, and
-against paddle.load alone, which makes tensors and no model. Both sides find their files in the page cache.
+Conversion: the release's folder of one file a variable -> a model folder, with every check, the vocabulary and the
+syncs that make it survive a power cut. Loading: a model folder into a model, against
+`set_state_dict(paddle.load(...))`, and against paddle.load alone, which makes tensors and no model. Both sides find
+their files in the page cache.
 """
 
 import json
