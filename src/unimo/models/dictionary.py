@@ -42,8 +42,8 @@ class GroundedDictionary(nn.Layer):
         Every position votes, padded ones too, as in the release. The choice has no gradient; the codes get theirs as
         inputs of what follows, and from `loss`.
         """
-        with paddle.no_grad():
-            votes = self.similarity(tokens, self.codes).sum(1)  # (B, C)
+        with paddle.no_grad(), paddle.amp.auto_cast(enable=False):  # sums of hundreds would tie in bfloat16
+            votes = self.similarity(tokens.astype("float32"), self.codes).sum(1)  # (B, C)
             chosen = votes.topk(k)[1]
         codes = self.codes.index_select(chosen.flatten()).reshape([*chosen.shape, -1])  # (B, K, H)
         return Grounding(tokens, chosen, codes)

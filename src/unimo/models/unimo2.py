@@ -329,6 +329,8 @@ class Unimo2(nn.Layer):
     def decode(self, text: Text, cache: Cache, text_mask: Tensor, mask: Tensor) -> tuple[Tensor, Cache]:
         """Grounded states [B, S, H] of the next tokens of a caption, and the cache with these.
 
+        The release hides padded object words from the text encoder here, but not from the grounded encoder.
+
         Args:
             text_mask: 0/1 [B, S, T] over cached and new tokens, for the text encoder.
             mask: 0/1 [B, S, P + 1 + K + T] over image, codes and tokens, for the grounded encoder.
