@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 from paddle import Tensor, nn
 from paddle.static import InputSpec
 
@@ -72,7 +73,18 @@ def _decode(model: Unimo, given: Tensors) -> Tensors:
     layers = range(model.config.num_hidden_layers)
     cache = [KeyValue(given[f"keys.{i}"], given[f"values.{i}"]) for i in layers]
     states, cache = model.encode(model.embed_text(_text(given)), attention_bias(given["attention_mask"]), cache)
-    return {"logits": model.lm_logits(states)} | _named(cache)
+    batch, new, size = states.shape
+    states = states.reshape([-1, size])  # a matrix: in 3-D, oneDNN would read the whole table for each row
+    if "output_table" in given:
+        logits = F.linear(model.lm.features(states), given["output_table"], model.lm.bias)
+    else:
+        logits = model.lm_logits(states)
+    return {"logits": logits.reshape([batch, new, -1])} | _named(cache)
+
+
+def _output_table(model: Unimo) -> Tensors:
+    """The word table as [H, V]: oneDNN packs an affine map's weight once, a transposed table at every call."""
+    return {"output_table": model.word_embedding.weight.t()}
 
 
 def _named(cache: list[KeyValue]) -> Tensors:
@@ -127,6 +139,7 @@ class Part:
     compute: Callable[[Unimo, Tensors], Tensors]
     inputs: Callable[[UnimoConfig], Shapes]
     outputs: Callable[[UnimoConfig, Sequence[str]], Shapes]
+    constants: Callable[[Unimo], Tensors] = lambda model: {}  # further weights that the graph keeps beside the model's
 
 
 PARTS = {
@@ -141,6 +154,7 @@ PARTS = {
         _decode,
         _decode_inputs,
         lambda c, heads: {"logits": ("float32", ("batch", "new", c.vocab_size))} | _cache_shapes(c, "cached+new"),
+        _output_table,
     ),
 }
 
@@ -218,9 +232,14 @@ class _Graph(nn.Layer):
         super().__init__()
         self.model, self.part = model, PARTS[name]
         self.names = list(self.part.inputs(model.config))
+        self.constants = {}
+        for key, value in self.part.constants(model).items():
+            self.constants[key] = self.add_parameter(key, self.create_parameter(value.shape))
+            self.constants[key].set_value(value)
 
     def forward(self, tensors: list[Tensor]) -> list[Tensor]:
-        return list(self.part.compute(self.model, dict(zip(self.names, tensors))).values())
+        given = dict(zip(self.names, tensors)) | self.constants
+        return list(self.part.compute(self.model, given).values())
 
 
 def write_part(model: Unimo, name: str, folder: Path, onnx: bool) -> None:

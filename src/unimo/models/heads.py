@@ -31,9 +31,12 @@ class MaskedLMHead(nn.Layer):
         self.norm = LayerNorm(hidden_size, epsilon)
         self.bias = self.create_parameter([vocab_size], is_bias=True)
 
+    def features(self, states: Tensor) -> Tensor:
+        """What the word table is multiplied by. [M, H] -> [M, H]"""
+        return self.norm(activate(self.transform(states), self.activation, self.training))
+
     def forward(self, states: Tensor, word_table: Tensor) -> Tensor:
-        x = self.norm(activate(self.transform(states), self.activation, self.training))
-        return tied_logits(x, word_table, self.bias, self.training)
+        return tied_logits(self.features(states), word_table, self.bias, self.training)
 
 
 class MatchHead(nn.Layer):

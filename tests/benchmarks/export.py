@@ -1,0 +1,107 @@
+"""CPU speed of exported parts in Paddle's inference engine with oneDNN, beside the model in dygraph.
+
+    python tests/benchmarks/export.py [LAYERS]
+
+A random base model (12 layers unless given), float32, one thread; the dygraph side has the MKL setting that the command
+`unimo` makes. `text_encoder`: 8 texts of 128 tokens. `match_score`: 8 pairs of the image slot, 36 regions and 32
+tokens. `decode_step`: one token for 8 texts after 100 cached positions. Rounds alternate between the sides, in fresh
+processes; a round's figure is the least CPU time of a call. Takes about 2 GiB in the temporary folder.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+PARTS = {
+    "text_encoder": {"batch": 8, "tokens": 128},
+    "match_score": {"batch": 8, "tokens": 32, "regions": 37},
+    "decode_step": {"batch": 8, "cached": 100, "new": 1},
+}
+SECONDS = 12  # of calls measured in a round
+
+
+def write(folder: Path, layers: int) -> None:
+    """A random model and its export."""
+    import paddle
+
+    from unimo.engine.model_folder import write_model
+    from unimo.export import export
+    from unimo.models.unimo import Unimo, UnimoConfig
+    from unimo.readers.tokenizer import SPECIALS, load_tokenizer
+
+    (folder / "vocabulary").mkdir()
+    (folder / "vocabulary" / "vocab.txt").write_text("\n".join(SPECIALS))
+    paddle.seed(0)
+    model = Unimo(UnimoConfig(num_hidden_layers=layers), ("pool", "match", "lm"))
+    write_model(folder / "model", model, load_tokenizer(folder / "vocabulary"))
+    for line in export(folder / "model", folder / "export", list(PARTS)):
+        print(line, flush=True)
+
+
+def measure(call: Callable[[], object]) -> float:
+    """The least CPU milliseconds of a call, after two to warm up."""
+    call(), call()
+    found, end = [], time.process_time() + SECONDS
+    while time.process_time() < end:
+        started = time.process_time()
+        call()
+        found.append(time.process_time() - started)
+    return 1000 * min(found)
+
+
+def worker(side: str, folder: Path) -> None:
+    """Every part on one side; prints milliseconds by part."""
+    from unimo.hardware import keep_freed_memory, use_fast_gemm
+
+    use_fast_gemm()
+    keep_freed_memory()
+    import paddle
+
+    from unimo import export, inference
+    from unimo.engine.model_folder import read_model
+
+    model, _ = read_model(folder / "model")
+    model.eval()
+    figures = {}
+    for name, lengths in PARTS.items():
+        arrays = export.random_inputs(name, model.config, lengths, seed=0)
+        given = {key: paddle.to_tensor(np.ones_like(a) if key.endswith("mask") else a) for key, a in arrays.items()}
+        if side == "dygraph":
+            run = paddle.no_grad()(lambda given, name=name: export.PARTS[name].compute(model, given))
+        else:
+            run = inference.open_part(folder / "export", name)
+        figures[name] = measure(lambda run=run, given=given: run(given))
+    print(json.dumps(figures))
+
+
+def main(layers: int) -> int:
+    from side_by_side import Target, alternate, print_machine, verdict
+
+    from unimo.hardware import use_fast_gemm
+
+    use_fast_gemm()
+    print_machine(threads=1, versions={"paddle": version("paddlepaddle"), "layers": str(layers)})
+    with tempfile.TemporaryDirectory() as name:
+        write(Path(name), layers)
+        figures = alternate({side: [sys.executable, __file__, side, name] for side in ("dygraph", "oneDNN")})
+    targets = []
+    for part in PARTS:
+        slow, fast = figures["dygraph"][part], figures["oneDNN"][part]
+        least = min(slow) / min(fast)
+        print(f"{part:13s} dygraph {min(slow):.4g} ms  oneDNN {min(fast):.4g} ms  ratio of the least {least:.3g}")
+        targets.append(Target(f"{part}, dygraph / oneDNN", median(slow) / median(fast), 1.3))
+    return verdict(targets)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        worker(sys.argv[1], Path(sys.argv[2]))
+    else:
+        sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 12))
