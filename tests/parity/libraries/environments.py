@@ -29,17 +29,22 @@ TIMM = (  # torchvision's wheel asks for a torch with CUDA that a ViT does not n
 )
 
 
+def folder_of(requirements: Sequence[str], bare: Sequence[str] = ()) -> Path:
+    """Where the environment of these requirements and of this Python lies, made or not."""
+    text = "\n".join([sys.version, *requirements, "without dependencies:", *bare])
+    root = Path(os.environ.get("UNIMO_CACHE", Path.home() / ".cache" / "unimo")).absolute()
+    return root / "environments" / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def environment(requirements: Sequence[str], bare: Sequence[str] = ()) -> Path:
     """Python of a cached environment that holds these pinned requirements, and `bare` ones without what they need.
 
     Of processes that ask at the same time, one makes it and the others wait. A making that was interrupted starts anew.
     """
-    text = "\n".join([sys.version, *requirements, "without dependencies:", *bare])
-    root = Path(os.environ.get("UNIMO_CACHE", Path.home() / ".cache" / "unimo")).absolute() / "environments"
-    folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder = folder_of(requirements, bare)
     python, made = folder / "bin" / "python", folder / "requirements.txt"
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / f"{folder.name}.lock", "w") as lock:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             print(f"making {folder} with {', '.join([*requirements, *bare])}", file=sys.stderr, flush=True)
@@ -49,7 +54,7 @@ def environment(requirements: Sequence[str], bare: Sequence[str] = ()) -> Path:
             if bare:
                 subprocess.run([*install, "--no-deps", *bare], check=True)
             with atomic_write(made) as file:  # last: without it, the folder is not taken for a whole environment
-                file.write(text.encode())
+                file.write("\n".join([*requirements, *bare]).encode())
     return python
 
 
