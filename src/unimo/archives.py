@@ -85,16 +85,15 @@ class _Bounded(io.RawIOBase):
         return self._at
 
 
-def _unpack(archive: Path, stream: _Bounded, folder: Path, max_bytes: int) -> Iterator[PurePosixPath]:
-    """Write all members into `folder`, and give the path of each."""
+def _unpack(archive: Path, stream: _Bounded, folder: Path, max_bytes: int) -> Iterator[None]:
+    """Write the members into `folder`, one a step."""
     folder.mkdir(parents=True)
-    files: set[PurePosixPath] = set()
     left = max_bytes
     try:
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             for count, member in enumerate(tar):
                 path = PurePosixPath(member.name)
-                problem = _problem(member, path, files, left)
+                problem = _problem(member, path, left)
                 if count >= MAX_MEMBERS:
                     problem = f"more than {MAX_MEMBERS:,} members"
                 if problem:
@@ -104,19 +103,20 @@ def _unpack(archive: Path, stream: _Bounded, folder: Path, max_bytes: int) -> It
                 else:
                     stream.allowance = member.size
                     _write(tar.extractfile(member), folder / path, member.size)
-                    files.add(path)
                     left -= member.size
                 stream.allowance = _HEADERS
-                yield path
+                yield
         while block := stream.read(min(stream.allowance, tarfile.RECORDSIZE) or 1):  # to where gzip checks its sum
             if block.strip(b"\0"):
                 raise tarfile.ReadError("there is something behind its end")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DataError(f"{archive} holds {member.name[:200]!r} twice; nothing was unpacked") from error
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise DataError(f"{archive} is damaged or cut short: {error}") from error
 
 
-def _problem(member: tarfile.TarInfo, path: PurePosixPath, files: set[PurePosixPath], left: int) -> str | None:
-    """What forbids to unpack a member, if anything; `files` and `left` are what came before and bytes that remain."""
+def _problem(member: tarfile.TarInfo, path: PurePosixPath, left: int) -> str | None:
+    """What forbids to unpack a member, if anything, where `left` bytes may still come."""
     name = repr(member.name[:200])
     if not (member.isdir() or member.isreg()) or member.issparse():
         kinds = {tarfile.SYMTYPE: "symbolic link", tarfile.LNKTYPE: "hard link", tarfile.FIFOTYPE: "fifo"}
@@ -125,10 +125,9 @@ def _problem(member: tarfile.TarInfo, path: PurePosixPath, files: set[PurePosixP
         return f"the {kind} {name}, where only plain files and folders are allowed"
     if is_unsafe(member.name):
         return f"the path {name}, which leads out of the folder"
-    if len(path.parts) > _MAX_DEPTH or not all(_PLAIN_NAME.fullmatch(part) for part in path.parts):
-        return f"the path {name}, which is too deep or has odd characters"
-    if path in files or any(parent in files for parent in path.parents):
-        return f"{name} twice"
+    plain = all(_PLAIN_NAME.fullmatch(part) for part in path.parts) and (path.parts or member.isdir())
+    if len(path.parts) > _MAX_DEPTH or not plain:
+        return f"the path {name}, which is too deep, empty or has odd characters"
     if member.size < 0 or member.size > left:
         return f"{name} of {member.size:,} bytes, where {left:,} are left of what was expected"
     return None

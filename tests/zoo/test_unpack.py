@@ -93,9 +93,12 @@ HOSTILE = {
     "escape": ([member("a\x1b[2Jb")], "odd characters"),
     "backslash": ([member("..\\a")], "odd characters"),
     "too deep": ([member("a/" * 9 + "b")], "too deep"),
+    "no name": ([member(".")], "the path '.', which is .* empty"),
     "too long": ([member("a" * 300)], "odd characters"),
     "twice": ([member("a"), member("./a")], "'./a' twice"),
     "file as folder": ([member("a"), member("a/b")], "'a/b' twice"),
+    "folder as file": ([member("a/b"), member("a")], "'a' twice"),
+    "folder over file": ([member("a"), member("a", b"", type=tarfile.DIRTYPE)], "'a' twice"),
     "too large": ([member("a", b"x" * (LIMIT - 3)), member("b", b"x")], "'b' of 1 bytes, where 0 are left"),
     "too many": ([FOLDER] * MAX_MEMBERS, "more than 10,000 members"),
 }
