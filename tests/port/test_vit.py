@@ -252,8 +252,14 @@ def test_what_changes_the_function_is_refused_by_name(name, reason, tmp_path):
 def test_all_refusals_are_listed_at_once(tmp_path):
     extra = {f"vit.embeddings.{n}": np.ones([1, 1, H], np.float32) for n in ("distillation_token", "register_tokens")}
     arrays = {f"vit.{n}": a for n, a in torch_arrays(HF, rows=19).items()} | extra
-    message = refusal(vit.read_hf, hf_folder(tmp_path / "hf", arrays, hidden_act="relu"))
-    for part in ("hidden_act is 'relu'", "distillation_token", "register_tokens", "19 rows, expected n * n + 1"):
+    message = refusal(vit.read_hf, hf_folder(tmp_path / "hf", arrays, hidden_act="relu", layer_norm_eps="x"))
+    for part in (
+        "hidden_act is 'relu'",
+        "layer_norm_eps is 'x'",
+        "distillation_token",
+        "register_tokens",
+        "19 rows, expected n * n + 1",
+    ):
         assert part in message
 
 
@@ -266,7 +272,7 @@ def test_missing_and_misshapen_tensors(tmp_path):
     assert "blocks.0.mlp.fc1.weight: shape [192, 64], expected [256, 64]" in message
     for lost, expected in (
         ("cls_token", "0 tensors named cls_token"),
-        ("patch_embed.proj.weight", "missing, expected 4"),
+        ("patch_embed.proj.weight", "missing, expected [width, 3, side, side]"),
     ):
         path = timm_file(tmp_path, {n: a for n, a in torch_arrays(TIMM).items() if n != lost})
         assert expected in refusal(vit.read_timm, path)

@@ -49,6 +49,7 @@ def read_hf(path: Path, options: Options) -> Checkpoint:
     config, stored = _config_beside(path), open_tensors(path)
     act, epsilon = config.get("hidden_act", "gelu"), config.get("layer_norm_eps", HF.epsilon)
     wrong = [f"hidden_act is {act!r}, expected 'gelu'"] * (act != "gelu")
+    wrong += [f"layer_norm_eps is {epsilon!r}, expected a number"] * (not isinstance(epsilon, float | int))
     layout = HF_MODULES if any(name.endswith("layers.0.attention.q_proj.weight") for name in stored) else HF
     return _read(path, layout, stored, options, config.get("num_attention_heads"), epsilon, wrong)
 
@@ -135,14 +136,8 @@ def _read(
     if heads is not None:
         sizes["num_attention_heads"] = heads
     config, notes = _config(path, layout, system, sizes, options)
-    refuse(
-        path,
-        [
-            f"{k}: {v}, expected {_own(system, config, k)}"
-            for k, v in sizes.items()
-            if k in _SAME and v != _own(system, config, k)
-        ],
-    )
+    own = {key: _own(system, config, key) for key in _SAME}
+    refuse(path, [f"{key}: {sizes[key]}, expected {v}" for key, v in own.items() if sizes.get(key, v) != v])
     model, prefix = skeleton(system, config, ()), PREFIX[system]
     shapes = shapes_of(model)
     rows, position = shapes[f"{prefix}position"][1], names["position"][0]
@@ -189,10 +184,9 @@ def _sizes(layout: Layout, encoder: Mapping[str, Stored], wrong: list[str]) -> d
     for ours, rank in (("cls", 3), ("position", 3), ("patch.weight", 4)):
         name = layout.table[ours][0]
         shape = encoder[name].shape if name in encoder else None
-        if shape is None or len(shape) != rank or 0 in shape:
-            wrong.append(
-                f"{name}: {'missing' if shape is None else f'shape {list(shape)}'}, expected {rank} dimensions"
-            )
+        if shape is None or len(shape) != rank or 0 in shape or (rank == 3 and shape[0] != 1):
+            got = "missing" if shape is None else f"shape {list(shape)}"
+            wrong.append(f"{name}: {got}, expected {'[1, rows, width]' if rank == 3 else '[width, 3, side, side]'}")
             return {}
         shapes[ours] = shape
     rows, patch = shapes["position"][1], shapes["patch.weight"][-1]
@@ -254,7 +248,7 @@ def _positions(table: Stored, rows: int, notes: list[str]) -> Stored:
         with paddle.no_grad(), paddle.device.device_guard("cpu"):
             return resize_positions(paddle.to_tensor(read().astype(np.float32)), target, target).numpy()
 
-    return Lazy((1, rows, hidden), resized)
+    return Lazy((1, rows, hidden), resized, table.dtype)
 
 
 def _padding_note(system: str, config: Any, library: str) -> list[str]:
