@@ -106,7 +106,7 @@ def _config_of_shapes(path: Path, stored: Mapping[str, Stored | CheckpointError]
     shapes = {name: tensor.shape for name, tensor in stored.items() if not isinstance(tensor, CheckpointError)}
     try:
         values = NAMES[system].sizes_in(shapes)
-    except (KeyError, ValueError) as error:  # a core variable is missing or not of two dimensions
+    except (KeyError, ValueError, IndexError) as error:  # a core variable is missing or not of two dimensions
         raise CheckpointError(f"{path}: no sizes can be read off its variables ({error}); is it a release?") from error
     config = SYSTEMS[system].config
     heads = {key: values["hidden_size"] // HEAD_WIDTH for key in config.model_fields if key.endswith("attention_heads")}
