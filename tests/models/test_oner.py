@@ -145,5 +145,7 @@ def test_it_is_a_system():
 def test_bad_calls_are_config_errors(model):
     with pytest.raises(ConfigError, match="no stream"):
         model()
+    with pytest.raises(ConfigError, match="need pixels and a model with the head mim"):
+        Oner(TINY)(pixels=pixels(), masked_patches=paddle.zeros([2, 16]))
     with pytest.raises(ConfigError, match=r"unknown heads \['pool'\]; OneR has"):
         Oner(TINY, ["pool"])

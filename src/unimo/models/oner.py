@@ -129,6 +129,8 @@ class Oner(nn.Layer):
         """
         if text is None and pixels is None:
             raise ConfigError("OneR got no stream: give text, pixels or both")
+        if masked_patches is not None and (pixels is None or "mim" not in self.heads):
+            raise ConfigError("masked_patches need pixels and a model with the head mim, which has the mask vector")
         batch = (text.ids if pixels is None else pixels.images).shape[0]
         x = self.tower.embed_cls(batch) if pixels is None else self.embed_image(pixels, masked_patches)
         patches = x.shape[1] - 1
