@@ -51,6 +51,7 @@ def test_task_script_runs_on_the_small_set(name: str, small_recipe: dict, small_
         (tmp_path / "model.yaml").write_text(small_model)
         data = [f"data.{key}={value}" for key, value in small_recipe["data"].items()]
         small += [f"model={tmp_path}/model.yaml", f"tokenizer={small_recipe['tokenizer']}", "engine.amp=none", *data]
+        small += ["initialise_from=null"]
     else:
         subprocess.run(["unimo", "init", start, "--output", tmp_path / "start"], check=True, capture_output=True)
         small += [f"pairs={small_world}/pairs.jsonl", f"regions={small_world}/regions", "captions_per_batch=4"]

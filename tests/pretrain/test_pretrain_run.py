@@ -4,12 +4,23 @@ import json
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from unimo.cli import main
-from unimo.engine.model_folder import locate, read_model
+from unimo.config import load
+from unimo.engine.model_folder import locate, read_model, write_model
+from unimo.models.unimo import Unimo, UnimoConfig
+from unimo.port import text_encoders
+from unimo.port.bert import BERT
+from unimo.port.checkpoint import Checkpoint
+from unimo.port.roberta import ROBERTA
+from unimo.port.weights import values_of
+from unimo.pretrain.recipe import PretrainRecipe
+from unimo.pretrain.run import build_model
+from unimo.readers.tokenizer import load_tokenizer
 
 
 def run(recipe: dict, folder: Path, *arguments: str) -> tuple[int, str]:
@@ -97,3 +108,30 @@ def test_what_does_not_fit_is_one_clear_error(small_recipe, tmp_path, override, 
     assert code == 2
     assert output.count("error:") == 1 and expected in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("library", [BERT, ROBERTA], ids=lambda library: library.model_type)
+def test_a_run_starts_from_the_encoder_that_the_recipe_names(library, small_recipe, tmp_path):
+    """A BERT or a RoBERTa, told apart by its config.json; another model or a missing one is refused."""
+    config = UnimoConfig(**small_recipe["model"])
+    paddle.seed(8)
+    source = Unimo(config, ["lm"])
+    text_encoders.write(library, tmp_path / "encoder", Checkpoint("unimo", config, source.heads, values_of(source)))
+    small_recipe["initialise_from"] = str(tmp_path / "encoder")
+    recipe = load_recipe(small_recipe, tmp_path)
+    model = build_model(recipe, load_tokenizer(recipe.tokenizer))
+    theirs, ours = dict(source.named_parameters()), dict(model.named_parameters())
+    for name in ("word_embedding.weight", "layers.0.attention.qkv.weight", "text_norm.bias", "lm.transform.weight"):
+        assert np.array_equal(ours[name].numpy(), theirs[name].numpy()), name
+    small_recipe["initialise_from"] = str(tmp_path / "nowhere")
+    code, output = run(small_recipe, tmp_path / "b")
+    assert code == 2 and "nowhere does not exist" in output
+    write_model(tmp_path / "whole", source, load_tokenizer(recipe.tokenizer))
+    small_recipe["initialise_from"] = str(tmp_path / "whole")
+    code, output = run(small_recipe, tmp_path / "c")
+    assert code == 2 and "whole is unimo, expected one of bert, roberta" in output
+
+
+def load_recipe(values: dict, folder: Path) -> PretrainRecipe:
+    (folder / "start.yaml").write_text(yaml.safe_dump(values))
+    return load(PretrainRecipe, folder / "start.yaml")

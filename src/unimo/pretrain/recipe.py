@@ -48,9 +48,8 @@ class PretrainRecipe(Config):
 
     model: UnimoConfig
     tokenizer: str  # folder with the vocabulary files
-    initialise_from: str | None = (
-        None  # safetensors file of a BERT whose size fits; its layers are taken from the first
-    )
+    # folder or weights of a BERT or RoBERTa whose size fits; its layers are taken from the first
+    initialise_from: str | None = None
     data: DataFiles
     streams: dict[Literal["text", "image", "pair"], float]  # drawing ratios; the papers do not state theirs
     batch_positions: dict[Literal["text", "image", "pair"], PositiveInt]  # padded positions of a micro-batch, all ranks
