@@ -12,7 +12,6 @@ marker is written after the files, and the rename after the marker, so that a fo
 sizes in the marker catch what a power cut or a careless copy did afterwards.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ from paddle import nn
 from safetensors import SafetensorError, safe_open
 
 from unimo.atomic import atomic_write, sync_folder
+from unimo.cache import sha256
 from unimo.errors import CheckpointError, DataError
 
 MARKER, LATEST, BEST = "COMPLETE", "latest", "best"
@@ -119,7 +119,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     except (OSError, DataError) as error:
         raise CheckpointError(
             f"cannot save {folder}: {getattr(error, 'strerror', None) or error}; earlier checkpoints are untouched. "
-            "Make room (or lower keep_last) and run the same command again, it resumes"
+            "Make room or name another folder, and run the same command again; a training run resumes"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -222,11 +222,7 @@ def read_tensors(path: Path, shapes: dict[str, list[int]]) -> Iterator[np.ndarra
 
 def digest(folder: Path) -> str:
     """sha256 of a folder's weights, to tell models apart."""
-    found = hashlib.sha256()
-    with open(folder / MODEL, "rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+    return sha256(folder / MODEL)
 
 
 def load_model(folder: Path, model: nn.Layer) -> None:

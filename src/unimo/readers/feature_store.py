@@ -21,6 +21,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from unimo.atomic import atomic_write
+from unimo.cache import sha256
 from unimo.errors import DataError
 
 FORMAT, VERSION = "unimo-features", 1
@@ -115,7 +116,7 @@ class FeatureStore:
         for shard in self.header["shards"]:
             try:
                 _map_shard(self.path, self.header, shard)
-                if _sha256(self.path / shard["file"]) != shard["sha256"]:
+                if sha256(self.path / shard["file"]) != shard["sha256"]:
                     problems.append(f"{shard['file']}: content changed since it was written (sha256 differs)")
             except DataError as error:
                 problems.append(str(error))
@@ -346,11 +347,3 @@ def _map_shard(path: Path, header: dict[str, Any], shard: dict[str, Any]) -> dic
         raise DataError(f"{file} is missing; {advice}") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{file} is not a shard of this store ({error!r}); {advice}") from error
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
