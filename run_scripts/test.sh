@@ -4,7 +4,7 @@
 # Variables: WORKERS (parallel test processes, default: cores), and those of setup.sh.
 set -euo pipefail
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-source "$repo/run_scripts/setup.sh" data,report,dev
+source "$repo/run_scripts/setup.sh" data,report,export,dev
 source "$repo/run_scripts/env.sh"
 cd "$repo"
 set -x

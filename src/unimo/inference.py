@@ -17,9 +17,9 @@ from unimo.errors import CheckpointError, DataError
 from unimo.hardware import has_avx512
 
 MANIFEST, GRAPH, WEIGHTS = "manifest.json", "model.json", "model.pdiparams"
-# Without AVX-512, oneDNN's affine maps of many rows are slower than MKL's, which the graph takes without this pass;
-# those of a few rows, as in decoding, are faster (tests/benchmarks/export.py).
-_AFFINE_PASS, _FEW_ROWS = "fc_onednn_enable_pass", "decode_step"
+# Passes left out because Paddle's plain operators are faster (tests/benchmarks/export.py). Without AVX-512, oneDNN's
+# affine maps of many rows lose to MKL's. In decoding, with few rows, only oneDNN's affine maps gain.
+_AFFINE_PASS, _OTHER_OPERATORS_PASS, _FEW_ROWS = "fc_onednn_enable_pass", "onednn_placement_pass", "decode_step"
 
 Run = Callable[[dict[str, np.ndarray | Tensor]], dict[str, Tensor]]
 
@@ -83,7 +83,9 @@ def predictor_config(folder: Path) -> inference.Config:
     config.disable_glog_info()
     config.set_cpu_math_library_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     config.enable_mkldnn()
-    if not has_avx512() and folder.name != _FEW_ROWS:
+    if folder.name == _FEW_ROWS:
+        config.delete_pass(_OTHER_OPERATORS_PASS)
+    elif not has_avx512():
         config.delete_pass(_AFFINE_PASS)
     return config
 

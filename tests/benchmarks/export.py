@@ -24,7 +24,7 @@ PARTS = {
     "match_score": {"batch": 8, "tokens": 32, "regions": 37},
     "decode_step": {"batch": 8, "cached": 100, "new": 1},
 }
-SECONDS = 12  # of calls measured in a round
+SECONDS, ROUNDS = 5, 3  # CPU time of the calls measured in a round
 
 
 def write(folder: Path, layers: int) -> None:
@@ -46,8 +46,8 @@ def write(folder: Path, layers: int) -> None:
 
 
 def measure(call: Callable[[], object]) -> float:
-    """The least CPU milliseconds of a call, after two to warm up."""
-    call(), call()
+    """The least CPU milliseconds of a call, after one that warms up."""
+    call()
     found, end = [], time.process_time() + SECONDS
     while time.process_time() < end:
         started = time.process_time()
@@ -90,7 +90,8 @@ def main(layers: int) -> int:
     print_machine(threads=1, versions={"paddle": version("paddlepaddle"), "layers": str(layers)})
     with tempfile.TemporaryDirectory() as name:
         write(Path(name), layers)
-        figures = alternate({side: [sys.executable, __file__, side, name] for side in ("dygraph", "oneDNN")})
+        workers = {side: [sys.executable, __file__, side, name] for side in ("dygraph", "oneDNN")}
+        figures = alternate(workers, rounds=ROUNDS)
     targets = []
     for part in PARTS:
         slow, fast = figures["dygraph"][part], figures["oneDNN"][part]
