@@ -12,7 +12,6 @@ from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.library_folder import write_vocabulary
 from unimo.port.text_names import Layers, Library, both
 from unimo.port.weights import Report
-from unimo.readers.tokenizer import Tokenizer
 
 EMBEDDINGS = {
     "word_embedding.weight": ("embeddings.word_embeddings.weight",),
@@ -46,11 +45,6 @@ def _modern(name: str) -> str:
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
-def _vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:
-    write_vocabulary(folder, tokenizer)
-    return []
-
-
 BERT = Library(
     name="BERT",
     model_type="bert",
@@ -75,7 +69,7 @@ BERT = Library(
     fixed=FIXED,
     first_position=lambda config: 0,
     special_ids=lambda tokenizer: {"pad_token_id": tokenizer.pad_id},
-    write_vocabulary=_vocabulary,
+    write_vocabulary=write_vocabulary,
     modern=_modern,
 )
 

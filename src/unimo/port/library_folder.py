@@ -91,21 +91,28 @@ def write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_vocabulary(folder: Path, tokenizer: Tokenizer) -> None:
-    """Hugging Face's files: vocab.txt for WordPiece; for BPE RoBERTa's vocab.json and merges.txt."""
+def write_vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:
+    """Hugging Face's files: vocab.txt for WordPiece; for BPE RoBERTa's vocab.json and merges.txt. Returns notes."""
     values = json.loads(tokenizer.to_json())
     vocab = values["model"]["vocab"]
     if values["model"]["type"] == "WordPiece":
         _write(folder / "vocab.txt", "".join(f"{token}\n" for token in by_line(vocab)))
         settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": values["normalizer"]["lowercase"]}
+        notes = ["BertTokenizer does not split at symbols, as this vocabulary's own does"] * splits_symbols(values)
     else:
         theirs = {ours: name for name, ours in ROBERTA_SPECIALS.items()}
         vocab = {theirs.get(token, token): i for token, i in sorted(vocab.items(), key=lambda item: item[1])}
         _write(folder / "vocab.json", json.dumps(vocab, ensure_ascii=False))
         pairs = (merge if isinstance(merge, str) else " ".join(merge) for merge in values["model"]["merges"])
         _write(folder / "merges.txt", "\n".join(["#version: 0.2", *pairs]) + "\n")
-        settings = {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": False}
+        settings, notes = {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": False}, []
     _write(folder / SETTINGS, json.dumps(settings, indent=2))
+    return notes
+
+
+def splits_symbols(tokenizer: Mapping[str, Any]) -> bool:
+    """Whether a WordPiece tokenizer, as json, splits words as PaddleNLP does and not as BERT."""
+    return tokenizer["pre_tokenizer"]["type"] == "Sequence"
 
 
 def by_line(vocab: Mapping[str, int]) -> list[str]:

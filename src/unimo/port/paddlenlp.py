@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unimo.port import text_encoders
 from unimo.port.checkpoint import Checkpoint, Options
+from unimo.port.library_folder import splits_symbols
 from unimo.port.text_names import Library, both
 from unimo.readers.tokenizer import SETTINGS, Tokenizer
 
@@ -24,7 +25,7 @@ def _vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:
     (folder / "vocab.txt").write_text("".join(f"{token}\t{i}\n" for token, i in lines), encoding="utf-8")
     settings = {"tokenizer_class": "UNIMOTokenizer", "do_lower_case": values["normalizer"]["lowercase"]}
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2), encoding="utf-8")
-    return []
+    return ["UNIMOTokenizer splits at symbols, as this vocabulary's own does not"] * (not splits_symbols(values))
 
 
 PADDLENLP = Library(

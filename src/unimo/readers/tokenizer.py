@@ -5,7 +5,9 @@
     *encoder.json, *vocab.bpe and *vocab.txt           byte-level BPE, cased, ids by vocab.txt (UNIMO, UNIMO-2)
     vocab.json and merges.txt                          byte-level BPE, cased (RoBERTa of Hugging Face)
     vocab.txt                                          WordPiece (BERT, MiniLM, PaddleNLP), lower-cased unless a
-                                                       tokenizer_config.json beside it says `do_lower_case: false`
+                                                       tokenizer_config.json beside it says `do_lower_case: false`;
+                                                       lines of `token<TAB>id` are PaddleNLP's, which also splits at
+                                                       symbols (20℃, €5)
 
 RoBERTa's names of the special tokens become ours: <s> [CLS], <pad> [PAD], </s> [SEP], <unk> [UNK], <mask> [MASK].
 """
@@ -24,6 +26,10 @@ from unimo.errors import DataError
 
 SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+# what _is_symbol of its tokenizer_utils.py takes
+PADDLENLP_SYMBOLS = (
+    r"[\p{S}\x{00B2}\x{00B5}\x{00BA}\x{00D8}\x{014B}\x{01B1}\x{3007}]"
+)
 ROBERTA_SPECIALS = dict(zip(("<s>", "<pad>", "</s>", "<unk>", "<mask>"), SPECIALS, strict=True))
 
 
@@ -185,6 +191,10 @@ def _word_piece(vocab_file: Path, lower_case: bool) -> tokenizers.Tokenizer:
     tokenizer = tokenizers.Tokenizer(models.WordPiece(_read_vocab(vocab_file), unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower_case)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    with vocab_file.open(encoding="utf-8") as lines:
+        if "\t" in lines.readline():
+            symbols = pre_tokenizers.Split(tokenizers.Regex(PADDLENLP_SYMBOLS), "isolated")
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), symbols])
     tokenizer.decoder = decoders.WordPiece()
     return tokenizer
 

@@ -49,6 +49,7 @@ TEXTS = [
     "𠀀𪜀 rare 㐀 豈",
     "unaffable supercalifragilisticexpialidocious " + "x" * 120,
     "мир Ελλάδα عربي हिन्दी ไทย",
+    "20℃ €5 3×4→12 5²µm º〇 ØŋƱ ±1 ①②",
     "[brackets] <angles> ## ##ing",
     "",
     " ",
