@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from text_folders import HIDDEN, LAYERS, ROWS, SPECIALS, VOCABULARY, random_tensors, write_library_folder
 
-from unimo.errors import CheckpointError
+from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.models.unimo2 import Unimo2Config
@@ -193,6 +193,27 @@ def test_all_that_does_not_fit_is_listed(library: Library, tmp_path: Path):
         "embeddings.word_embeddings.weight: shape [40, 16], expected [50, 16]",
     ):
         assert part in str(caught.value)
+
+
+def test_sizes_can_be_given(tmp_path: Path):
+    """By a release's json, which knows no types, by a YAML file, or by a config.json of ours."""
+    folder, tensors = make(BERT, tmp_path, layer_norm_eps=1e-5)
+    sizes = {"hidden_size": HIDDEN, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": VOCABULARY}
+    path = tmp_path / "sizes.json"
+    path.write_text(json.dumps(sizes | {"max_position_embeddings": 12, "hidden_act": "gelu"}))
+    checkpoint = bert.read(folder, Options(config=path))
+    expected = tensors["bert." + BERT.positions][:10] + tensors["bert." + BERT.types][0]
+    assert np.array_equal(checkpoint.tensors["position_embedding.weight"].read()[2:], expected)
+    assert "type_embedding.weight" not in checkpoint.tensors and checkpoint.config.num_hidden_layers == 2
+    path.write_text(
+        json.dumps({"system": "unimo", "heads": [], **UnimoConfig(**sizes, type_vocab_size=2).model_dump()})
+    )
+    with pytest.raises(CheckpointError, match=r"\(20, 16\), expected at least 512 rows of 16"):
+        bert.read(folder, Options(config=path))
+    (tmp_path / "sizes.yaml").write_text(json.dumps(sizes | {"max_position_embeddings": 12}))  # json is YAML
+    assert bert.read(folder, Options(config=tmp_path / "sizes.yaml")).config == checkpoint.config
+    with pytest.raises(ConfigError, match="is a config of unimo, expected one of unimo-2"):
+        bert.read(folder, Options(system="unimo-2", config=path))
 
 
 def test_vocabularies_that_do_not_fit(tmp_path: Path):

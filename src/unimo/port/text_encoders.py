@@ -20,12 +20,12 @@ from unimo.models.systems import skeleton
 from unimo.models.unimo import Unimo
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.library_folder import read_config, read_vocabulary, write_folder
-from unimo.port.release import read_json
 from unimo.port.tensors import open_tensors
 from unimo.port.text_configs import (
     check_system,
     differences,
     epsilon_note,
+    given_config,
     misfits,
     our_config,
     text_sizes,
@@ -63,7 +63,7 @@ def read(library: Library, path: Path, options: Options) -> Checkpoint:
     wrong, tokenizer = misfits(library, theirs), read_vocabulary(folder)
     refuse(path, wrong)
     first = library.first_position(theirs)
-    config = read_json(options.config, system) if options.config else our_config(system, theirs, first, str(folder))
+    config = given_config(options.config, system) if options.config else our_config(system, theirs, first, str(folder))
     wrong += differences(system, config, theirs) + _config_problems(library, theirs, stored)
     if tokenizer and tokenizer.vocab_size > theirs["vocab_size"]:
         wrong.append(f"the vocabulary has {tokenizer.vocab_size} tokens, the word table {theirs['vocab_size']} rows")
