@@ -83,6 +83,15 @@ def test_there_and_back_is_bit_equal(form, models, tmp_path):
     assert all(part in output for part in random), output
 
 
+def test_a_folder_and_a_file_are_told_alike(models, tmp_path):
+    run("port", "convert", models["unimo-2"], tmp_path / "model.safetensors", "--to", "vit-timm")
+    assert detect(tmp_path) == detect(tmp_path / "model.safetensors") == "vit-timm"
+    run("port", "convert", models["unimo"], tmp_path / "bert", "--to", "bert")
+    assert detect(tmp_path / "bert" / "model.safetensors") == "bert"
+    output = run("port", "convert", tmp_path, tmp_path / "oner", "--system", "oner")
+    assert "starting at random (seed 1): projection, tower.text_position, tower.word_embedding" in output
+
+
 def test_a_base_model_gives_what_the_source_lacks(models, tmp_path):
     """A ViT and a RoBERTa are put together into one UNIMO-2."""
     run("port", "convert", models["unimo"], tmp_path / "roberta", "--to", "roberta")

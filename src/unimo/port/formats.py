@@ -1,7 +1,7 @@
 """The checkpoint formats by name, what reads and writes them, and how to tell which one a path is."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from unimo.engine.model_folder import CONFIG
 from unimo.errors import CheckpointError
 from unimo.port import bert, ours, paddlenlp, release, roberta, vit
 from unimo.port.checkpoint import Checkpoint, Options
-from unimo.port.tensors import open_tensors
+from unimo.port.tensors import WEIGHT_FILES, kind_of, open_tensors
 
 Write = Callable[[Path, Checkpoint], list[str]]  # returns notes for people
 
@@ -67,20 +67,26 @@ def _of_folder(path: Path) -> str | None:
             return {"vit": "vit-hf", "unimo": "paddlenlp"}.get(kind, kind)
     if (path / "word_embedding").is_file() or (path / "text.word_embedding").is_file():
         return "release"
-    return None
+    weights = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
+    return None if weights is None else _of_names(open_tensors(weights), weights.suffix)
 
 
 def _of_file(path: Path) -> str | None:
     if path.suffix == ".npz":
         return "vit-npz"
     if path.suffix not in (".safetensors", ".pdparams", ".bin", ".pt", ".pth"):
-        return "release-combined" if path.read_bytes()[:4] == bytes(4) else None
-    names = set(open_tensors(path))
-    if any(name.endswith("attn.qkv.weight") for name in names):
+        return "release-combined" if kind_of(path) == "variable" else None
+    found = _of_names(open_tensors(path), path.suffix)
+    return found or (_of_folder(path.parent) if (path.parent / CONFIG).is_file() else None)
+
+
+def _of_names(names: Iterable[str], suffix: str) -> str | None:
+    """The format of a file of tensors that its names alone tell."""
+    if any(name.endswith(".attn.qkv.weight") for name in names):
         return "vit-timm"
     if any(name.endswith("attention.qkv.weight") for name in names):
-        return "pdparams" if path.suffix == ".pdparams" else "safetensors"
-    return detect(path.parent) if (path.parent / CONFIG).is_file() else None
+        return "pdparams" if suffix == ".pdparams" else "safetensors"
+    return None
 
 
 def _json(path: Path) -> dict:

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,8 +70,15 @@ def write_folder(path: Path, checkpoint: Checkpoint, seed: int = 1) -> list[str]
             arrays = (moment.read() for moment in checkpoint.optimizer.values())
             folders.write_safetensors(temporary / folders.OPTIMIZER, _float32(moments), arrays)
             (temporary / folders.TRAINER).write_text(json.dumps({"step": checkpoint.step}), encoding="utf-8")
-    random = sorted({name.split(".")[0] for name in shapes if name not in tensors})
+    random = parts_without(tensors, shapes)
     return [f"not in the checkpoint, starting at random (seed {seed}): {', '.join(random)}"] * bool(random)
+
+
+def parts_without(tensors: Container[str], names: Iterable[str]) -> list[str]:
+    """The parts of a model, by the starts of its parameters' `names`, that `tensors` does not hold whole."""
+    lacking = [name for name in names if name not in tensors]
+    partly = {name.split(".")[0] for name in names if name in tensors}
+    return sorted({".".join(n.split(".")[: 2 if n.split(".")[0] in partly else 1]) for n in lacking})
 
 
 def _float32(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, list[int]]]:
