@@ -1,6 +1,7 @@
 """The releases' checkpoints through the hub: folders and combined files, both systems, moments, all bit-equal."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,17 @@ def test_own_heads_have_no_variables_in_the_release(tmp_path):
     notes = release.write_release(tmp_path, random_checkpoint("unimo", ("pool", "region_class")))
     assert notes == ["not carried, the release has no variables for: region_class"]
     assert release.read_release(tmp_path, Options()).heads == ("pool",)
+
+
+def test_what_the_release_cannot_be_is_refused_or_noted(tmp_path):
+    before = random_checkpoint("unimo", ("pool",))
+    notes = release.write_release(
+        tmp_path, replace(before, config=before.config.model_copy(update={"layer_norm_eps": 1e-12}))
+    )
+    assert notes == ["layer_norm_eps is 1e-12 in this model, always 1e-05 in the release's code"]
+    for change in ({"hidden_act": "relu"}, {"type_vocab_size": 4}):
+        with pytest.raises(ConfigError, match=f"{next(iter(change))}: .*, expected"):
+            release.write_release(tmp_path / "other", replace(before, config=before.config.model_copy(update=change)))
 
 
 def test_combined_file_by_a_list_of_names(tmp_path):

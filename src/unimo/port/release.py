@@ -12,8 +12,7 @@ from unimo.config import validate
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.port import unimo2_names, unimo_names
-from unimo.port.checkpoint import Checkpoint, Options
-from unimo.port.golden import read_json
+from unimo.port.checkpoint import Checkpoint, Options, given_config
 from unimo.port.moments import is_optimizer_variable, read_moments, write_moments
 from unimo.port.release_names import holds
 from unimo.port.variables import list_variables, open_combined, open_variable, write_combined, write_folder
@@ -22,6 +21,7 @@ from unimo.port.weights import Stored, gather, problems, refuse, scatter, shapes
 NAMES = {"unimo": unimo_names, "unimo-2": unimo2_names}  # name table, parts, heads and sizes of each release
 REQUIRED = {"unimo": ("text", "encoder"), "unimo-2": unimo2_names.CORE}  # a text task's save has no image embedding
 HEAD_WIDTH = 64  # of every released size
+EPSILON = 1e-5  # of every post-LN layer norm
 RELEASED_LABELS = (1, 2, 3)  # STS-B; SST-2 and CoLA; MNLI
 
 
@@ -79,7 +79,7 @@ def _read(
     system = "unimo-2" if any(name.startswith(("text.", "vit.", "grounded.")) for name in stored) else "unimo"
     names, model_names = NAMES[system], {n for n in stored if not is_optimizer_variable(n)}
     if options.config:
-        config = _read_json(options.config, system)
+        config = given_config(options.config, system)
     else:
         config = _config_of_shapes(path, stored, system)
         notes += (f"no --config: sizes are those of the variables, with attention heads of width {HEAD_WIDTH}",)
@@ -118,22 +118,22 @@ def _config_of_shapes(path: Path, stored: Mapping[str, Stored | CheckpointError]
     return validate(config, values | heads, source=str(path))
 
 
-def _read_json(path: Path, system: str) -> Any:
-    return SYSTEMS[system].config.from_release(read_json(path), source=str(path))
-
-
 def _release_variables(checkpoint: Checkpoint) -> tuple[dict[str, Stored], list[str]]:
     """The checkpoint's tensors under the release's names, and what has no name there."""
     if checkpoint.system not in NAMES:
         raise ConfigError(f"no release of {checkpoint.system} exists; expected {' or '.join(NAMES)}")
-    names = NAMES[checkpoint.system]
-    table = names.name_table(checkpoint.config, names.parts_of(checkpoint.heads))
+    names, config = NAMES[checkpoint.system], checkpoint.config
+    SYSTEMS[checkpoint.system].config.from_release(config.model_dump(), source=f"a release's {checkpoint.system}")
+    table = names.name_table(config, names.parts_of(checkpoint.heads))
     table = {ours: theirs for ours, theirs in table.items() if ours in checkpoint.tensors}
     variables = scatter(table, checkpoint.tensors)
     if checkpoint.optimizer is not None:
         variables |= write_moments(table, checkpoint.optimizer, checkpoint.step)
     left = sorted({name.split(".")[0] for name in checkpoint.tensors if name not in table})
-    return variables, [f"not carried, the release has no variables for: {', '.join(left)}"] * bool(left)
+    notes = [f"not carried, the release has no variables for: {', '.join(left)}"] * bool(left)
+    if config.layer_norm_eps != EPSILON:
+        notes.append(f"layer_norm_eps is {config.layer_norm_eps} in this model, always {EPSILON} in the release's code")
+    return variables, notes
 
 
 def _guess_names(path: Path, records: list[Stored], config_file: Path) -> list[str]:
@@ -141,7 +141,7 @@ def _guess_names(path: Path, records: list[Stored], config_file: Path) -> list[s
     shapes, found = [record.shape for record in records], []
     for system, names in NAMES.items():
         try:
-            config = _read_json(config_file, system)
+            config = given_config(config_file, system)
         except ConfigError:  # the json of the other release
             continue
         for count in range(len(names.HEAD_PARTS) + 1):

@@ -1,13 +1,11 @@
 """Sizes of a text encoder: the config.json of another library <-> our config."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from unimo.config import Config, load, validate
-from unimo.errors import CheckpointError, ConfigError
+from unimo.config import Config, validate
+from unimo.errors import CheckpointError
 from unimo.models.systems import SYSTEMS
-from unimo.port.golden import read_json
 from unimo.port.text_names import Library
 from unimo.readers.captions import FIRST_POSITION
 from unimo.readers.tokenizer import Tokenizer
@@ -52,23 +50,6 @@ def our_config(system: str, theirs: Mapping[str, Any], first: int, source: str) 
         values |= {f"text_{key}": value for key, value in tables.items()}
         values |= {f"text_{key}": theirs[key] for key in _STACK} | {f"vit_{key}": theirs[key] for key in _STACK[:2]}
     return validate(SYSTEMS[system].config, values, source)
-
-
-def given_config(path: Path, system: str) -> Config:
-    """The sizes of a YAML file, of a config.json of ours, or of a release's json, which does not know all our keys.
-
-    Raises:
-        ConfigError: it is none, or of another system.
-    """
-    schema = SYSTEMS[system].config
-    if path.suffix == ".yaml":
-        return load(schema, path)
-    values = read_json(path)
-    if "system" not in values:
-        return schema.from_release(values, source=str(path))
-    if values["system"] != system:
-        raise ConfigError(f"{path} is a config of {values['system']}, expected one of {system}")
-    return validate(schema, {k: v for k, v in values.items() if k not in ("system", "heads")}, str(path))
 
 
 def their_config(library: Library, system: str, config: Any, lm: bool, tokenizer: Tokenizer | None) -> dict[str, Any]:

@@ -18,14 +18,13 @@ from paddle import nn
 from unimo.errors import CheckpointError
 from unimo.models.systems import skeleton
 from unimo.models.unimo import Unimo
-from unimo.port.checkpoint import Checkpoint, Options
+from unimo.port.checkpoint import Checkpoint, Options, given_config
 from unimo.port.library_folder import read_config, read_vocabulary, write_folder
 from unimo.port.tensors import open_tensors
 from unimo.port.text_configs import (
     check_system,
     differences,
     epsilon_note,
-    given_config,
     misfits,
     our_config,
     text_sizes,

@@ -9,7 +9,6 @@ import math
 import re
 import zipfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,12 @@ import numpy as np
 import paddle
 
 from unimo.atomic import atomic_write
-from unimo.config import load, validate
+from unimo.config import validate
 from unimo.engine.checkpoint import write_safetensors_to
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.vision import resize_positions
-from unimo.port.checkpoint import Checkpoint, Options
-from unimo.port.golden import read_json
+from unimo.port.checkpoint import Checkpoint, Options, given_config
 from unimo.port.library_folder import read_config, write_folder
 from unimo.port.tensors import open_tensors
 from unimo.port.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
@@ -200,11 +198,7 @@ def _config(path: Path, layout: Layout, system: str, sizes: dict[str, Any], opti
     """Our sizes: those that the user gave, else the encoder's; UNIMO-2's other stacks then are as deep as its ViT."""
     schema, notes = SYSTEMS[system].config, []
     if options.config:
-        if options.config.suffix == ".yaml":
-            return load(schema, options.config), notes
-        values = {k: v for k, v in read_json(options.config).items() if k not in ("system", "heads")}
-        build = schema.from_release if system == "unimo-2" else partial(validate, schema)
-        return build(values, source=str(options.config)), notes
+        return given_config(options.config, system), notes
     if "num_attention_heads" not in sizes:
         heads, rest = divmod(sizes["hidden_size"], HEAD_WIDTH)
         if rest:
