@@ -27,9 +27,7 @@ from unimo.errors import DataError
 SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 # what _is_symbol of its tokenizer_utils.py takes
-PADDLENLP_SYMBOLS = (
-    r"[\p{S}\x{00B2}\x{00B5}\x{00BA}\x{00D8}\x{014B}\x{01B1}\x{3007}]"
-)
+PADDLENLP_SYMBOLS = r"[\p{S}\x{00B2}\x{00B5}\x{00BA}\x{00D8}\x{014B}\x{01B1}\x{3007}]"
 ROBERTA_SPECIALS = dict(zip(("<s>", "<pad>", "</s>", "<unk>", "<mask>"), SPECIALS, strict=True))
 
 
