@@ -35,6 +35,7 @@ from unimo.engine.checkpoint import torn
 from unimo.errors import CheckpointError, ConfigError, DataError, UnimoError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.port.checkpoint import Checkpoint, Options
+from unimo.port.formats import FORMATS, detect
 from unimo.port.ours import read_folder, write_folder
 from unimo.port.release import NAMES, read_release
 from unimo.port.weights import fill, shapes_of
@@ -47,8 +48,8 @@ def from_pretrained(name_or_path: str | Path, heads: Iterable[str] | None = None
     """A model in eval mode with its weights; `model.tokenizer` is its Tokenizer, or None where it has none.
 
     Args:
-        name_or_path: a name of the zoo, fetched if need be; a model folder or run folder of this toolkit; or a folder
-            of an original release, which is ported on the fly.
+        name_or_path: a name of the zoo, fetched if need be; a model folder or run folder of this toolkit; or a
+            checkpoint of any format that tells itself (port.formats), which is ported on the fly.
         heads: those to build; default: those of the checkpoint. One that the checkpoint lacks starts at random, and a
             warning names it.
 
@@ -57,13 +58,14 @@ def from_pretrained(name_or_path: str | Path, heads: Iterable[str] | None = None
         CheckpointError, DataError: it could not be fetched, or is torn, damaged or hostile.
     """
     path = Path(name_or_path)
-    if _is_release(path):
+    form = detect(path) if path.exists() else "unimo"
+    if form != "unimo":
         warnings.warn(
-            f"{path} is a folder of the original release, ported on the fly and without a tokenizer; once and for "
-            f"all: {_convert_command(path)}",
+            f"{path} is a checkpoint of format {form}, ported on the fly; once and for all: unimo port convert {path} "
+            "FOLDER",
             stacklevel=2,
         )
-        checkpoint, random = read_release(path, Options()), []
+        checkpoint, random = FORMATS[form].read(path, Options()), []
     else:
         folder = locate(name_or_path)
         checkpoint = read_folder(folder, Options())

@@ -28,6 +28,7 @@ from unimo.errors import CheckpointError, ConfigError, DataError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.port.checkpoint import Checkpoint
+from unimo.port.convert import convert
 from unimo.port.release import write_release
 from unimo.port.unimo_names import load_release, to_release
 from unimo.port.variables import write_folder
@@ -365,6 +366,10 @@ def test_a_release_folder_is_ported_on_the_fly(tmp_path):
         assert same(zoo.from_pretrained(tmp_path / "release"), model)
     with pytest.raises(CheckpointError, match="convert it: unimo port convert"):
         zoo.locate(tmp_path / "release")
+    convert(tmp_path / "release", tmp_path / "nlp", target_format="paddlenlp")
+    with pytest.warns(UserWarning, match="format paddlenlp, ported on the fly"):
+        text = zoo.from_pretrained(tmp_path / "nlp")
+    assert np.array_equal(text.word_embedding.weight.numpy(), model.word_embedding.weight.numpy())
 
 
 def test_a_wrong_name_gets_the_right_ones():
