@@ -362,7 +362,7 @@ def test_a_release_folder_is_ported_on_the_fly(tmp_path):
     config = UnimoConfig(hidden_size=64, **sizes)
     model = Unimo(config, ["pool"])
     write_folder(tmp_path / "release", to_release(model))
-    with pytest.warns(UserWarning, match="ported on the fly .* unimo port convert .*release FOLDER"):
+    with pytest.warns(UserWarning, match="format release, ported on the fly.* unimo port convert .*release FOLDER"):
         assert same(zoo.from_pretrained(tmp_path / "release"), model)
     with pytest.raises(CheckpointError, match="convert it: unimo port convert"):
         zoo.locate(tmp_path / "release")
