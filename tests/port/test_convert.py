@@ -180,8 +180,22 @@ def test_diff_within_and_across_formats(models, tmp_path):
         assert part in output
 
 
+def test_diff_of_tables_that_a_library_keeps_the_other_way_round(models, tmp_path):
+    run("port", "convert", models["unimo-2"], tmp_path / "vit", "--to", "vit-hf")
+    run("port", "convert", models["unimo-2"], tmp_path / "vit.npz", "--to", "vit-npz")
+    assert "18 tensors are bit-equal\n" in run("port", "diff", tmp_path / "vit", tmp_path / "vit.npz")
+
+
+def test_diff_of_arrays_of_any_rank_and_order(tmp_path):
+    arrays = {"scalar": np.float32(3), "empty": np.zeros([0, 3]), "columns": np.asfortranarray(np.ones([2, 3]))}
+    for name in ("a.npz", "b.npz"):
+        np.savez(tmp_path / name, **arrays, nan=np.float32("nan"))
+    assert "4 tensors are bit-equal" in run("port", "diff", tmp_path / "a.npz", tmp_path / "b.npz")
+
+
 def test_bad_requests_have_one_clear_error(models, tmp_path):
     assert "unknown format onnx" in run("port", "convert", models["unimo"], tmp_path / "x", "--to", "onnx", code=2)
+    assert "unknown format onnx" in run("port", "inspect", models["unimo"], "--from", "onnx", code=2)
     assert "does not exist" in run("port", "convert", tmp_path / "none", tmp_path / "x", code=2)
     (tmp_path / "odd").write_bytes(b"what is this")
     assert "name it by --from" in run("port", "inspect", tmp_path / "odd", code=2)

@@ -7,7 +7,7 @@ from unimo.errors import ConfigError
 from unimo.models.systems import skeleton
 from unimo.port import ours
 from unimo.port.checkpoint import Checkpoint, Options
-from unimo.port.formats import FORMATS, detect
+from unimo.port.formats import FORMATS, check_names, detect
 from unimo.port.weights import problems, refuse, shapes_of
 from unimo.readers.tokenizer import load_tokenizer
 
@@ -38,9 +38,7 @@ def convert(
         CheckpointError: the source is damaged, hostile or does not fit; all problems are listed.
         ConfigError: the two formats do not go together.
     """
-    unknown = [name for name in (source_format, target_format) if name and name not in FORMATS]
-    if unknown:
-        raise ConfigError(f"unknown format {', '.join(unknown)}; expected one of {', '.join(FORMATS)}")
+    check_names(source_format, target_format)
     source_format, options = source_format or detect(source), options or Options()
     below = base and ours.read_folder(base, Options())
     if below and options.system is None:

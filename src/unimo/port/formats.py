@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from unimo.engine import checkpoint as folders
 from unimo.engine.model_folder import CONFIG
-from unimo.errors import CheckpointError
+from unimo.errors import CheckpointError, ConfigError
 from unimo.port import bert, ours, paddlenlp, release, roberta, vit
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.tensors import WEIGHT_FILES, kind_of, open_tensors
@@ -38,6 +38,13 @@ FORMATS = {
     "vit-timm": Format("timm ViT: starts an image side", vit.read_timm, vit.write_timm),
     "vit-npz": Format("Google's ViT .npz: starts an image side", vit.read_npz, vit.write_npz),
 }
+
+
+def check_names(*names: str | None) -> None:
+    """Raise a ConfigError if any of the names is no format; None stands for one that its contents will tell."""
+    unknown = [name for name in names if name and name not in FORMATS]
+    if unknown:
+        raise ConfigError(f"unknown format {', '.join(unknown)}; expected one of {', '.join(FORMATS)}")
 
 
 def detect(path: Path) -> str:

@@ -13,7 +13,7 @@ from unimo.engine.model_folder import locate
 from unimo.errors import ConfigError, UnimoError
 from unimo.models.systems import SYSTEMS
 from unimo.port.checkpoint import Options
-from unimo.port.formats import FORMATS, detect
+from unimo.port.formats import FORMATS, check_names, detect
 from unimo.port.tensors import open_tensors
 from unimo.port.variables import list_variables, open_combined, open_variable
 from unimo.port.weights import Stored
@@ -26,7 +26,9 @@ def inspect(path: Path, source_format: str | None = None, options: Options | Non
 
     Raises:
         CheckpointError: nothing known is there, or a tensor is damaged.
+        ConfigError: no such format.
     """
+    check_names(source_format)
     source_format = source_format or detect(path)
     tensors = own_tensors(path, source_format)
     values = sum(int(np.prod(t.shape, dtype=np.int64)) for t in tensors.values())
@@ -77,7 +79,7 @@ def diff(one: Path, other: Path, options: Options | None = None) -> tuple[list[s
         a, b = left[name], right[name]
         if a.shape != b.shape:
             lines.append(f"{name}: shape {list(a.shape)} and {list(b.shape)}")
-        elif a.dtype == b.dtype and np.array_equal(a.read().view(np.uint8), b.read().view(np.uint8)):
+        elif a.dtype == b.dtype and np.array_equal(_bytes(a), _bytes(b)):
             equal += 1
         else:
             lines.append(f"{name}: {_difference(a, b)}")
@@ -92,6 +94,11 @@ def own_tensors(path: Path, source_format: str) -> dict[str, Stored]:
     if source_format == "release-combined":
         return {f"{i}": record for i, record in enumerate(open_combined(path))}
     return dict(open_tensors(locate(path) / folders.MODEL if source_format == "unimo" else path))
+
+
+def _bytes(tensor: Stored) -> np.ndarray:
+    """Its values in C order; as bytes, NaN equals NaN and 0.0 is not -0.0."""
+    return np.ascontiguousarray(tensor.read()).reshape(-1).view(np.uint8)
 
 
 def _difference(a: Stored, b: Stored) -> str:
