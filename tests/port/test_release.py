@@ -110,6 +110,19 @@ def test_moments_that_do_not_fit_are_all_listed(tmp_path):
         assert part in str(caught.value)
 
 
+def test_damaged_values_of_the_optimiser_are_all_listed(tmp_path):
+    release.write_release(tmp_path, random_checkpoint("unimo", ("pool",), optimizer=True))
+    power, counter = tmp_path / "word_embedding_beta1_pow_acc_0", tmp_path / "@LR_DECAY_COUNTER@"
+    power.write_bytes(power.read_bytes()[:-2])
+    write_folder(tmp_path, {"pos_embedding_beta2_pow_acc_0": np.full([1], np.nan, np.float32)})
+    for damage in (lambda: write_folder(tmp_path, {counter.name: np.zeros([0], np.int64)}), counter.unlink):
+        damage()
+        with pytest.raises(CheckpointError, match="3 problem") as caught:
+            release.read_release(tmp_path, Options(optimizer=True))
+        for part in (power.name, "pos_embedding_beta2_pow_acc_0: nan", counter.name):
+            assert part in str(caught.value)
+
+
 def test_own_heads_have_no_variables_in_the_release(tmp_path):
     notes = release.write_release(tmp_path, random_checkpoint("unimo", ("pool", "region_class")))
     assert notes == ["not carried, the release has no variables for: region_class"]

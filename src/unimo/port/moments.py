@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from unimo.errors import CheckpointError
 from unimo.port.weights import Stored, Table, gather, of_array, problems, refuse, scatter
 
 MOMENTS, POWERS = ("moment1", "moment2"), ("beta1_pow_acc", "beta2_pow_acc")
@@ -22,13 +23,16 @@ def is_optimizer_variable(name: str) -> bool:
 
 
 def read_moments(
-    source: object, table: Table, stored: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]]
+    source: object,
+    table: Table,
+    stored: Mapping[str, Stored | CheckpointError],
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[dict[str, Stored], int]:
     """The optimiser's state by our names, and the number of updates that it comes from.
 
     Raises:
-        CheckpointError: listing every moment that is missing or misshapen, or parts of one of our parameters that
-            were not updated equally often.
+        CheckpointError: listing every moment that is missing, damaged or misshapen, or parts of one of our parameters
+            that were not updated equally often.
     """
     state: dict[str, Stored] = {}
     wrong: list[str] = []
@@ -39,16 +43,27 @@ def read_moments(
             state |= {f"{ours}.{kind}": tensor for ours, tensor in gather(named, stored, shapes).items()}
     for kind in POWERS:
         for ours, names in table.items():
-            found = [stored.get(f"{name}_{kind}_0") for name in names]
-            values = {float(power.read().reshape(-1)[0]) for power in found if power is not None and power.shape}
-            if len(values) != 1 or None in found:
-                wrong.append(f"{kind} of {', '.join(names)}: {sorted(values) or 'missing'}, expected one value")
-            state[f"{ours}.{kind}"] = of_array(np.array(sorted(values)[:1], np.float32))
-    counter = stored.get(COUNTER)
-    if counter is None:
-        wrong.append(f"{COUNTER}: missing; it tells how many updates were done")
+            values = {_scalar(f"{name}_{kind}_0", stored, wrong) for name in names} - {None}
+            if len(values) > 1:
+                wrong.append(f"{kind} of {', '.join(names)}: {values}, expected one value")
+            state[f"{ours}.{kind}"] = of_array(np.array([*values][:1], np.float32))
+    counter = _scalar(COUNTER, stored, wrong)
     refuse(source, wrong)
-    return state, int(counter.read().reshape(-1)[0]) + 1
+    return state, int(counter) + 1
+
+
+def _scalar(name: str, stored: Mapping[str, Stored | CheckpointError], wrong: list[str]) -> float | None:
+    """The value of a variable that holds one; None where it does not, and why in `wrong`."""
+    variable = stored.get(name)
+    if isinstance(variable, CheckpointError):
+        wrong.append(str(variable))
+    elif variable is None or variable.shape != (1,):
+        wrong.append(f"{name}: {f'shape {list(variable.shape)}' if variable else 'missing'}, expected one value")
+    elif not np.isfinite(value := variable.read().item()):
+        wrong.append(f"{name}: {value}, expected a finite value")
+    else:
+        return value
+    return None
 
 
 def write_moments(table: Table, state: Mapping[str, Stored], step: int) -> dict[str, Stored]:
