@@ -123,6 +123,15 @@ def test_damaged_values_of_the_optimiser_are_all_listed(tmp_path):
             assert part in str(caught.value)
 
 
+def test_variables_of_two_models_never_mix(tmp_path):
+    checkpoint = random_checkpoint("unimo", ("pool",))
+    release.write_release(tmp_path / "release", checkpoint)
+    before = sorted((tmp_path / "release").iterdir())
+    with pytest.raises(CheckpointError, match="exists already; name a new folder"):
+        release.write_release(tmp_path / "release", random_checkpoint("unimo", ("pool", "lm")))
+    assert sorted((tmp_path / "release").iterdir()) == before and len(list(tmp_path.iterdir())) == 1
+
+
 def test_own_heads_have_no_variables_in_the_release(tmp_path):
     notes = release.write_release(tmp_path, random_checkpoint("unimo", ("pool", "region_class")))
     assert notes == ["not carried, the release has no variables for: region_class"]

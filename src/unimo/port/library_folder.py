@@ -1,13 +1,11 @@
 """Model folders as Hugging Face and PaddleNLP lay them out: config.json, model.safetensors, vocabulary files."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unimo.atomic import sync_folder
+from unimo.atomic import new_folder
 from unimo.engine.checkpoint import MODEL, write_safetensors_to
 from unimo.errors import CheckpointError
 from unimo.port.weights import Stored
@@ -66,13 +64,7 @@ def write_folder(
     Raises:
         CheckpointError: `folder` exists and is not empty, or the operating system refused.
     """
-    folder = folder.resolve()
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise CheckpointError(f"{folder} exists already; name a new folder")
-        shutil.rmtree(temporary, ignore_errors=True)  # a kill left it
-        temporary.mkdir(parents=True)
+    with new_folder(folder) as temporary:
         shapes = {name: (tensor.dtype.name, list(tensor.shape)) for name, tensor in tensors.items()}
         arrays = (tensor.read() for tensor in tensors.values())
         with open(temporary / MODEL, "wb") as file:
@@ -80,15 +72,6 @@ def write_folder(
         (temporary / CONFIGS[0]).write_text(json.dumps(config, indent=2), encoding="utf-8")
         if write_more is not None:
             write_more(temporary)
-        for path in temporary.iterdir():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-        os.replace(temporary, folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unimo.atomic import new_folder
 from unimo.config import validate
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
@@ -60,9 +61,15 @@ def read_combined(path: Path, options: Options) -> Checkpoint:
 
 
 def write_release(path: Path, checkpoint: Checkpoint) -> list[str]:
-    """Write a folder of one file per variable."""
+    """Write a new folder of one file per variable: in an old one, variables of two models would mix.
+
+    Raises:
+        CheckpointError: `path` exists and is not empty.
+        ConfigError: a model that the release cannot be.
+    """
     variables, notes = _release_variables(checkpoint)
-    write_folder(path, variables)
+    with new_folder(path) as temporary:
+        write_folder(temporary, variables)
     return notes
 
 
