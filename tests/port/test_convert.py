@@ -123,13 +123,47 @@ def test_what_is_missing_starts_at_random_by_the_seed(models, tmp_path):
     assert 0.01 < c.std() < 0.03 and not np.array_equal(a, c)
 
 
-def test_release_folder_to_a_folder_with_a_tokenizer(tmp_path):
-    output = run("port", "convert", FIXTURE / "checkpoint", tmp_path / "m", "--config", FIXTURE / "config.json")
+def test_release_folder_to_a_folder_with_a_tokenizer(models, tmp_path):
+    run("port", "convert", models["unimo"], tmp_path / "release", "--to", "release")
+    output = run("port", "convert", tmp_path / "release", tmp_path / "m")
     assert "release, unimo" in output
     assert not (tmp_path / "m" / "tokenizer.json").exists()
     vocabulary = ROOT / "model_files" / "dict"
-    run("port", "convert", tmp_path / "m", tmp_path / "n", "--tokenizer", vocabulary)
+    run("port", "convert", tmp_path / "release", tmp_path / "n", "--tokenizer", vocabulary)
     assert load_tokenizer(tmp_path / "n").vocab_size == 50265
+    arguments = (FIXTURE / "checkpoint", tmp_path / "o", "--config", FIXTURE / "config.json", "--tokenizer", vocabulary)
+    assert "has 50265 tokens, the word table 120 rows" in run("port", "convert", *arguments, code=2)
+
+
+def test_what_no_shape_shows_must_be_the_base_models(models, tmp_path):
+    run("port", "convert", models["unimo"], tmp_path / "bert", "--to", "bert")
+    weights = tmp_path / "bert" / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["bert.embeddings.token_type_embeddings.weight"][0] = 1
+    save_file(tensors, weights)
+    run("port", "convert", tmp_path / "bert", tmp_path / "laid", "--base", models["unimo"])
+    before, after = (
+        load_file(f / "model.safetensors")["position_embedding.weight"] for f in (models["unimo"], tmp_path / "laid")
+    )
+    np.testing.assert_array_equal(after[2:], before[2:] + 1)  # the base has no types: row 0 is in the positions
+    config = tmp_path / "bert" / "config.json"
+    config.write_text(config.read_text().replace('"gelu"', '"relu"'))
+    output = run("port", "convert", tmp_path / "bert", tmp_path / "relu", "--base", models["unimo"], code=2)
+    assert "hidden_act: 'relu', expected 'gelu'" in output
+    run("port", "convert", tmp_path / "bert", tmp_path / "relu")
+    output = run("port", "convert", tmp_path / "relu", tmp_path / "x", "--base", models["unimo"], code=2)
+    assert "hidden_act: relu, expected gelu" in output and "type_vocab_size: 2, expected 0" in output
+
+
+def test_options_that_a_source_cannot_follow(models, tmp_path):
+    for arguments, message in (
+        (("--to", "safetensors", "--optimizer"), "safetensors cannot hold moments"),
+        (("--base", models["unimo"], "--optimizer"), "do not go together"),
+        (("--optimizer",), "holds no optimizer.safetensors"),
+        (("--system", "unimo-2"), "is of unimo, not of unimo-2"),
+        (("--base", models["unimo-2"]), "cannot be laid over a base model of unimo-2"),
+    ):
+        assert message in run("port", "convert", models["unimo"], tmp_path / "x", *arguments, code=2)
 
 
 def test_inspect_names_format_size_and_statistics(models, tmp_path):

@@ -3,17 +3,25 @@
 from dataclasses import replace
 from pathlib import Path
 
+from unimo.engine.model_folder import CONFIG, locate
 from unimo.errors import ConfigError
 from unimo.models.systems import skeleton
 from unimo.port import ours
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.formats import FORMATS, check_names, detect
 from unimo.port.weights import problems, refuse, shapes_of
-from unimo.readers.tokenizer import load_tokenizer
+from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 
-# start of our parameter names -> the config key of its attention heads, which no shape shows
-ATTENTION_HEADS = {"vit.": "vit_num_attention_heads", "text.": "text_num_attention_heads"}
-ATTENTION_HEADS |= dict.fromkeys(("layers.", "grounded.layers.", "tower."), "num_attention_heads")
+OWN = ("unimo", "safetensors", "pdparams")  # formats that name their sizes as we do
+MOMENTS = ("unimo", "release", "release-combined")  # formats that can hold the optimiser's state
+# start of our parameter names -> the config keys that change what they compute and that no shape shows
+UNSEEN = {
+    "layers.": ("num_attention_heads", "hidden_act", "type_vocab_size"),
+    "text.": ("text_num_attention_heads",),
+    "vit.": ("vit_num_attention_heads",),
+    "grounded.layers.": ("num_attention_heads",),
+    "tower.": ("num_attention_heads",),
+}
 
 
 def convert(
@@ -30,24 +38,29 @@ def convert(
 
     Args:
         source_format: a key of FORMATS; None tells it from the contents.
-        base: a model folder that the source's parameters are laid over; without one, what the source lacks starts at
-            random by `seed`.
-        tokenizer: folder of the vocabulary to put into a model folder, where the source has none.
+        base: a model folder that the source's parameters are laid over, read by its sizes unless the options name
+            some; without one, what the source lacks starts at random by `seed`.
+        tokenizer: folder of the vocabulary to put into a model folder instead of the source's.
 
     Raises:
         CheckpointError: the source is damaged, hostile or does not fit; all problems are listed.
-        ConfigError: the two formats do not go together.
+        ConfigError: formats, options or vocabulary that do not go together.
     """
     check_names(source_format, target_format)
     source_format, options = source_format or detect(source), options or Options()
-    below = base and ours.read_folder(base, Options())
-    if below and options.system is None:
-        options = replace(options, system=below.system)
+    if options.optimizer:
+        _check_optimizer((source_format, target_format), base)
+    asked, below = options.system, base and ours.read_folder(base, Options())
+    if below:
+        sizes = None if source_format in OWN else locate(base) / CONFIG
+        options = replace(options, system=asked or below.system, config=options.config or sizes)
     checkpoint = FORMATS[source_format].read(source, options)
+    if asked and checkpoint.system != asked:
+        raise ConfigError(f"{source} is of {checkpoint.system}, not of {asked}")
     if below:
         checkpoint = overlay(checkpoint, below)
     if tokenizer is not None:
-        checkpoint = replace(checkpoint, tokenizer=load_tokenizer(tokenizer))
+        checkpoint = replace(checkpoint, tokenizer=_fitting_tokenizer(tokenizer, checkpoint))
     lines = [f"{source}: {source_format}, {checkpoint.system}, {len(checkpoint.tensors)} parameters"]
     if checkpoint.unused:
         lines.append(f"not used ({len(checkpoint.unused)}): {', '.join(checkpoint.unused)}")
@@ -57,6 +70,22 @@ def convert(
     else:
         lines += FORMATS[target_format].write(target, checkpoint)
     return [*lines, f"wrote {target}: {target_format}"]
+
+
+def _check_optimizer(formats: tuple[str, str], base: Path | None) -> None:
+    lacking = [name for name in formats if name not in MOMENTS]
+    if lacking:
+        raise ConfigError(f"--optimizer: {' and '.join(lacking)} cannot hold moments; {', '.join(MOMENTS)} can")
+    if base:
+        raise ConfigError("--optimizer and --base do not go together: the base model's parameters have no moments")
+
+
+def _fitting_tokenizer(folder: Path, checkpoint: Checkpoint) -> Tokenizer:
+    tokenizer, config = load_tokenizer(folder), checkpoint.config
+    rows = config.text_vocab_size if checkpoint.system == "unimo-2" else config.vocab_size
+    if tokenizer.vocab_size > rows:
+        raise ConfigError(f"the vocabulary of {folder} has {tokenizer.vocab_size} tokens, the word table {rows} rows")
+    return tokenizer
 
 
 def overlay(checkpoint: Checkpoint, base: Checkpoint) -> Checkpoint:
@@ -70,8 +99,8 @@ def overlay(checkpoint: Checkpoint, base: Checkpoint) -> Checkpoint:
     shapes = shapes_of(skeleton(base.system, base.config, base.heads))
     carried = {name: tensor for name, tensor in checkpoint.tensors.items() if name in shapes}
     wrong = problems({name: (name,) for name in carried}, carried, shapes)
-    for stack, key in ATTENTION_HEADS.items():
-        if any(name.startswith(stack) for name in carried) and hasattr(base.config, key):
+    for stack, keys in UNSEEN.items():
+        for key in keys if any(name.startswith(stack) for name in carried) else ():
             theirs, there = getattr(checkpoint.config, key), getattr(base.config, key)
             wrong += [f"{key}: {theirs}, expected {there}"] * (theirs != there)
     refuse("what was read", wrong)

@@ -20,7 +20,7 @@ from unimo.engine.model_folder import (
     read_description,
     read_tokenizer,
 )
-from unimo.errors import ConfigError
+from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import skeleton
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.tensors import open_tensors
@@ -35,6 +35,8 @@ def read_folder(path: Path, options: Options) -> Checkpoint:
     found = _of_our_names(folder, open_tensors(folder / folders.MODEL), system, config, heads, tokenizer)
     if not options.optimizer:
         return found
+    if not (folder / folders.OPTIMIZER).is_file():
+        raise CheckpointError(f"{folder} holds no {folders.OPTIMIZER}: it is no training checkpoint; omit --optimizer")
     step = folders.read_trainer_state(folder)["step"]
     return replace(found, optimizer=open_tensors(folder / folders.OPTIMIZER), step=step)
 
