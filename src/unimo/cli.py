@@ -23,6 +23,8 @@ class Commands(click.Group):
         except UnimoError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except BrokenPipeError:  # `| head` has read enough; click leaves quietly
+            raise
         except OSError as error:  # a folder that cannot be made, a disk that is full
             click.echo(f"error: {error.filename or ''}: {error.strerror or error}", err=True)
             ctx.exit(2)
@@ -154,13 +156,13 @@ def curves(visualdl: bool) -> list[Any]:
 @click.option("--parts", help="Comma-separated; all that the MODEL has heads for by default.")
 @click.option("--onnx", is_flag=True, help="Also write model.onnx of each part (needs the extra `export`).")
 def export(model: Path, output: Path, parts: str | None, onnx: bool) -> None:
-    """Write the inference graphs of MODEL (run or model folder) to the folder OUTPUT.
+    """Write the inference graphs of MODEL (run, model folder or name of the zoo; a UNIMO) to the folder OUTPUT.
 
     Parts: text_encoder, image_encoder, match_score, prefix and decode_step. Each is compared with the model on random
     inputs; the largest difference, relative to the largest activation, is printed.
     """
-    from unimo.engine.model_folder import locate
     from unimo.export import export
+    from unimo.zoo import locate
 
     for line in export(locate(model), output, parts.split(",") if parts else (), onnx):
         click.echo(line)
@@ -309,7 +311,9 @@ def diff(one: Path, other: Path, **options: Any) -> None:
 @port.command()
 @click.argument("model")
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--mode", default="pair", help="Pass of a UNIMO-2: pair, text, image or caption.")
+@click.option(
+    "--mode", type=click.Choice(["pair", "text", "image", "caption"]), default="pair", help="Pass of a UNIMO-2."
+)
 @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of the inputs.")
 def record(model: str, output: Path, mode: str, seed: int) -> None:
     """Write random inputs and the outputs of MODEL (a name of the zoo, a model or run folder) as `port verify` reads

@@ -159,6 +159,9 @@ def test_combined_file_by_a_list_of_names(tmp_path):
     )
     with pytest.raises(ConfigError, match="without their names"):
         release.read_combined(tmp_path / "combined", Options())
+    (tmp_path / "names").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="expected variable names"):
+        release.read_combined(tmp_path / "combined", Options(names=tmp_path / "names"))
     (tmp_path / "names").write_text("word_embedding")
     with pytest.raises(ConfigError, match="has 1 names"):
         release.read_combined(tmp_path / "combined", Options(names=tmp_path / "names"))

@@ -8,6 +8,7 @@ import paddle
 
 from unimo.atomic import atomic_write
 from unimo.errors import ConfigError
+from unimo.models.systems import system_of
 from unimo.models.unimo import Unimo
 from unimo.models.unimo2 import STREAMS, Unimo2
 from unimo.port import unimo2_names, unimo_names, verify, verify_unimo2
@@ -36,7 +37,10 @@ def record(model: Any, path: Path, mode: str = "pair", seed: int = 1) -> list[st
         elif isinstance(model, Unimo2) and mode in MODES:
             golden = _unimo2(model, rng, mode)
         else:
-            raise ConfigError(f"expected a model of unimo, or of unimo-2 and a mode of {', '.join(MODES)}, got {mode}")
+            raise ConfigError(
+                f"expected a model of unimo, or of unimo-2 and a mode of {', '.join(MODES)}; got one of "
+                f"{system_of(model)} and mode {mode}"
+            )
     with atomic_write(path) as file:
         np.savez(file, **golden)
     return [name for name in golden if name.startswith("out_")]

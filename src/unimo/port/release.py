@@ -47,7 +47,10 @@ def read_combined(path: Path, options: Options) -> Checkpoint:
     """
     records = open_combined(path)
     if options.names:
-        lines = options.names.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = options.names.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{options.names}: expected variable names, one a line, got: {error}") from error
         names = sorted(line.strip() for line in lines if line.strip())
         if len(names) != len(records):
             raise ConfigError(f"{options.names} has {len(names)} names, {path} {len(records)} variables")
