@@ -37,11 +37,9 @@ from unimo.models.systems import SYSTEMS, skeleton
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.formats import FORMATS, detect
 from unimo.port.ours import read_folder, write_folder
-from unimo.port.release import NAMES, read_release
+from unimo.port.release import MARKS, NAMES, read_release
 from unimo.port.weights import fill, shapes_of
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
-
-WORD_TABLES = ("word_embedding", "text.word_embedding")  # the file that every folder of a release has, by system
 
 
 def from_pretrained(name_or_path: str | Path, heads: Iterable[str] | None = None) -> nn.Layer:
@@ -225,10 +223,10 @@ def _variables_in(entry: Entry, root: Path) -> Path:
     for folder in (root, root / entry.folder):
         if _is_release(folder):
             return folder
-    found = sorted({path.parent for name in WORD_TABLES for path in root.rglob(name) if path.is_file()})
+    found = sorted({path.parent for name in MARKS for path in root.rglob(name) if path.is_file()})
     if len(found) != 1:
         raise CheckpointError(
-            f"{root} holds {len(found)} folders with a file {' or '.join(WORD_TABLES)}, expected one, "
+            f"{root} holds {len(found)} folders with a file {' or '.join(MARKS)}, expected one, "
             f"{entry.folder}{': ' if found else ''}{', '.join(str(f.relative_to(root)) for f in found)}"
         )
     return found[0]
@@ -280,7 +278,7 @@ def _most_bytes(entry: Entry) -> int:
 
 
 def _is_release(path: Path) -> bool:
-    return any((path / name).is_file() for name in WORD_TABLES)
+    return any((path / name).is_file() for name in MARKS)
 
 
 def _convert_command(path: Path) -> str:

@@ -92,6 +92,11 @@ def test_a_folder_and_a_file_are_told_alike(models, tmp_path):
     assert "starting at random (seed 1): projection, tower.text_position, tower.word_embedding" in output
 
 
+@pytest.mark.parametrize("streams", ["cap", "img", "txt", "vl"])
+def test_a_release_of_any_streams_is_told(streams):
+    assert detect(FIXTURE.parent / "unimo2" / f"checkpoint_{streams}") == "release"
+
+
 def test_a_base_model_gives_what_the_source_lacks(models, tmp_path):
     """A ViT and a RoBERTa are put together into one UNIMO-2."""
     run("port", "convert", models["unimo"], tmp_path / "roberta", "--to", "roberta")

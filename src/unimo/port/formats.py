@@ -72,7 +72,7 @@ def _of_folder(path: Path) -> str | None:
     for kind in ("roberta", "bert", "vit", "unimo"):  # roberta before bert, whose name it holds
         if kind in named:
             return {"vit": "vit-hf", "unimo": "paddlenlp"}.get(kind, kind)
-    if (path / "word_embedding").is_file() or (path / "text.word_embedding").is_file():
+    if any((path / name).is_file() for name in release.MARKS):
         return "release"
     weights = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
     return None if weights is None else _of_names(open_tensors(weights), weights.suffix)

@@ -23,6 +23,7 @@ NAMES = {"unimo": unimo_names, "unimo-2": unimo2_names}  # name table, parts, he
 REQUIRED = {"unimo": ("text", "encoder"), "unimo-2": unimo2_names.CORE}  # a text task's save has no image embedding
 HEAD_WIDTH = 64  # of every released size
 EPSILON = 1e-5  # of every post-LN layer norm
+MARKS = ("word_embedding", "vq_emb")  # the file that every folder of UNIMO and of UNIMO-2 has
 RELEASED_LABELS = (1, 2, 3)  # STS-B; SST-2 and CoLA; MNLI
 
 
