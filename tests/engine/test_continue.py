@@ -36,3 +36,10 @@ def test_a_folder_without_moments(tmp_path):
     with pytest.raises(CheckpointError, match="optimizer.safetensors"):
         settings = EngineConfig(**SETTINGS, continue_from=str(tmp_path / "bare"))
         train(TinyTask(), TinyData(), settings, tmp_path / "run")
+
+
+def test_a_step_behind_the_end(tmp_path):
+    train(TinyTask(), TinyData(), EngineConfig(**SETTINGS), tmp_path / "whole")
+    folder = checkpoint.folder_of(tmp_path / "whole", 6)
+    with pytest.raises(ConfigError, match="is of step 6, which leaves none"):
+        train(TinyTask(), TinyData(), EngineConfig(**SETTINGS, continue_from=str(folder)), tmp_path / "run")

@@ -175,6 +175,7 @@ class Trainer:
 
         Raises:
             CheckpointError: it was made with other data, another number of processes or other settings.
+            ConfigError: continue_from names a checkpoint of the run's last step or a later one.
         """
         found = None
         if self.world.rank == 0:
@@ -197,7 +198,13 @@ class Trainer:
             folder = find(self.config.continue_from)
             moments = folder / checkpoint.OPTIMIZER
             self.optimizer.restore(checkpoint.read_tensors(moments, self.optimizer.shapes()))
-            run.step = checkpoint.read_trainer_state(folder)["step"]
+            state = checkpoint.read_trainer_state(folder) if self.world.rank == 0 else None
+            run.step = self.world.broadcast(state)["step"]
+            if run.step >= self.config.steps:
+                raise ConfigError(
+                    f"continue_from: {folder} is of step {run.step}, which leaves none of the engine.steps "
+                    f"{self.config.steps} to do; steps count those done before"
+                )
         self.model = self.world.distributed_model(self.task)
 
     def _check_identity(self, folder: Path, state: dict[str, Any]) -> None:
