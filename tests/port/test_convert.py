@@ -232,6 +232,15 @@ def test_diff_of_arrays_of_any_rank_and_order(tmp_path):
     assert "4 tensors are bit-equal" in run("port", "diff", tmp_path / "a.npz", tmp_path / "b.npz")
 
 
+def test_tensors_of_no_known_model(tmp_path):
+    """They have no format, but names, shapes and values."""
+    for name in ("a", "b"):
+        save_file({"encoder.0": np.ones([2, 3], np.float32)}, tmp_path / f"{name}.safetensors")
+    assert "1 tensors are bit-equal" in run("port", "diff", tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    output = run("port", "inspect", tmp_path / "a.safetensors")
+    assert "tensors of no known model" in output and "[2, 3]" in output
+
+
 def test_bad_requests_have_one_clear_error(models, tmp_path):
     assert "unknown format onnx" in run("port", "convert", models["unimo"], tmp_path / "x", "--to", "onnx", code=2)
     assert "unknown format onnx" in run("port", "inspect", models["unimo"], "--from", "onnx", code=2)

@@ -340,6 +340,8 @@ def test_save_and_load_round_trip(tmp_path, small_world):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(CheckpointError, match="exists and is not a model folder"):
         zoo.save_pretrained(model, tmp_path / "file")
+    with pytest.raises(ConfigError, match="a Linear is no model of unimo, unimo-2, oner"):
+        zoo.save_pretrained(paddle.nn.Linear(2, 2), tmp_path / "linear")
 
 
 def test_heads_are_those_asked_for(tmp_path):

@@ -7,6 +7,7 @@ import paddle
 from paddle import nn
 
 from unimo.config import Config
+from unimo.errors import ConfigError
 from unimo.models.oner import Oner, OnerConfig
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.models.unimo2 import Unimo2, Unimo2Config
@@ -27,8 +28,11 @@ SYSTEMS = {
 
 
 def system_of(model: nn.Layer) -> str:
-    """The name of a model's system."""
-    return next(name for name, system in SYSTEMS.items() if isinstance(model, system.model))
+    """The name of a model's system; raises a ConfigError for another network."""
+    for name, system in SYSTEMS.items():
+        if isinstance(model, system.model):
+            return name
+    raise ConfigError(f"a {type(model).__name__} is no model of {', '.join(SYSTEMS)}")
 
 
 def skeleton(system: str, config: Any, heads: Iterable[str]) -> nn.Layer:

@@ -10,7 +10,7 @@ import numpy as np
 from unimo.config import ROOT, load
 from unimo.engine import checkpoint as folders
 from unimo.engine.model_folder import locate
-from unimo.errors import ConfigError, UnimoError
+from unimo.errors import CheckpointError, ConfigError, UnimoError
 from unimo.models.systems import SYSTEMS
 from unimo.port.checkpoint import Options
 from unimo.port.formats import FORMATS, check_names, detect
@@ -29,21 +29,15 @@ def inspect(path: Path, source_format: str | None = None, options: Options | Non
         ConfigError: no such format.
     """
     check_names(source_format)
-    source_format = source_format or detect(path)
+    source_format = source_format or _told(path)
     tensors = own_tensors(path, source_format)
     values = sum(int(np.prod(t.shape, dtype=np.int64)) for t in tensors.values())
     size = sum(int(np.prod(t.shape, dtype=np.int64)) * t.dtype.itemsize for t in tensors.values())
-    yield f"{path}: {source_format} ({FORMATS[source_format].about})"
+    about = f"{source_format} ({FORMATS[source_format].about})" if source_format else "tensors of no known model"
+    yield f"{path}: {about}"
     yield f"{len(tensors)} tensors, {values:,} values, {size / 2**20:,.1f} MiB"
-    try:
-        found = FORMATS[source_format].read(path, options or Options())
-        yield f"fits: {found.system}, {', '.join(_shipped_sizes(found.system, found.config)) or 'a size of its own'}"
-        yield f"heads: {', '.join(found.heads) or 'none'}"
-        yield from found.notes
-        if found.unused:
-            yield f"no place in the model ({len(found.unused)}): {', '.join(found.unused)}"
-    except UnimoError as error:
-        yield f"fits no model as it is: {error}"
+    if source_format:
+        yield from _fit(path, source_format, options or Options())
     width = max(map(len, tensors), default=0)
     yield f"{'tensor':<{width}}  {'type':<8} {'mean':>10} {'std':>10} {'min':>10} {'max':>10}  shape"
     broken = []
@@ -56,14 +50,40 @@ def inspect(path: Path, source_format: str | None = None, options: Options | Non
         yield f"values that are not finite: {', '.join(broken)}"
 
 
+def _told(path: Path) -> str | None:
+    """The format of a checkpoint; None where nothing but the names of its tensors can be told."""
+    try:
+        return detect(path)
+    except CheckpointError as error:
+        try:
+            open_tensors(path)
+        except CheckpointError:
+            raise error from None
+        return None
+
+
+def _fit(path: Path, source_format: str, options: Options) -> Iterator[str]:
+    """Which of our models a checkpoint is or starts, or why none."""
+    try:
+        found = FORMATS[source_format].read(path, options)
+        yield f"fits: {found.system}, {', '.join(_shipped_sizes(found.system, found.config)) or 'a size of its own'}"
+        yield f"heads: {', '.join(found.heads) or 'none'}"
+        yield from found.notes
+        if found.unused:
+            yield f"no place in the model ({len(found.unused)}): {', '.join(found.unused)}"
+    except UnimoError as error:
+        yield f"fits no model as it is: {error}"
+
+
 def diff(one: Path, other: Path, options: Options | None = None) -> tuple[list[str], bool]:
-    """Compare two checkpoints tensor by tensor, by their own names where their formats agree, else by ours.
+    """Compare two checkpoints tensor by tensor, by their own names where their formats agree or one has none, else
+    by ours.
 
     Returns:
         What differs, one tensor a line, and whether nothing does.
     """
-    formats = detect(one), detect(other)
-    if formats[0] == formats[1]:
+    formats = _told(one), _told(other)
+    if formats[0] == formats[1] or None in formats:
         left, right = own_tensors(one, formats[0]), own_tensors(other, formats[1])
     else:
         read = [FORMATS[form].read(path, options or Options()) for form, path in zip(formats, (one, other))]
@@ -87,7 +107,7 @@ def diff(one: Path, other: Path, options: Options | None = None) -> tuple[list[s
     return [*lines, f"{equal} tensors are bit-equal" + ("" if same else f", {len(lines)} differ")], same
 
 
-def own_tensors(path: Path, source_format: str) -> dict[str, Stored]:
+def own_tensors(path: Path, source_format: str | None) -> dict[str, Stored]:
     """The tensors of a checkpoint under its own names."""
     if source_format == "release":
         return {name: open_variable(file) for name, file in list_variables(path)[0].items()}
