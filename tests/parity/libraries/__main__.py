@@ -14,6 +14,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import cases_paddle
 import cases_text
 import cases_vit
 import click
@@ -23,7 +24,7 @@ from unimo.atomic import atomic_write
 from unimo.errors import UnimoError
 from unimo.hardware import describe, use_fast_gemm
 
-CASES = {case.name: case for case in (*cases_text.CASES, *cases_vit.CASES)}
+CASES = {case.name: case for case in (*cases_paddle.CASES, *cases_text.CASES, *cases_vit.CASES)}
 HEAD = "| format | direction | library | sizes | largest difference / largest activation | equal argmax |"
 BEGIN, END = "<!-- written by tests/parity/libraries: begin -->", "<!-- written by tests/parity/libraries: end -->"
 

@@ -203,7 +203,13 @@ def _cases(side: Side, bare: str, whole: str, sizes: dict[str, Any]) -> list[Cas
     reads = [(bare, "unimo"), (whole, "unimo"), *([] if side is NLP else [(whole, "unimo-2")])]  # UNIMO-2 has no ReLU
     return [
         *(
-            _case(side, "read", partial(theirs_to_ours, side, *read), "-".join(read), f"{read[0]}, {side.sizes}")
+            _case(
+                side,
+                "read",
+                partial(theirs_to_ours, side, *read),
+                "-".join(read),
+                f"{read[0]} as {read[1]}, {side.sizes}",
+            )
             for read in reads
         ),
         *(
