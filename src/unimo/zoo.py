@@ -56,11 +56,11 @@ def from_pretrained(name_or_path: str | Path, heads: Iterable[str] | None = None
         CheckpointError, DataError: it could not be fetched, or is torn, damaged or hostile.
     """
     path = Path(name_or_path)
-    form = detect(path) if path.exists() else "unimo"
+    form = _format_of(path) if path.exists() else "unimo"
     if form != "unimo":
         warnings.warn(
-            f"{path} is a checkpoint of format {form}, ported on the fly; once and for all: unimo port convert {path} "
-            "FOLDER",
+            f"{path} is a checkpoint of format {form}, ported on the fly; once and for all: "
+            f"{_convert_command(path, form)}",
             stacklevel=2,
         )
         checkpoint, random = FORMATS[form].read(path, Options()), []
@@ -108,8 +108,9 @@ def locate(name_or_path: str | Path) -> Path:
         except ConfigError as error:
             raise ConfigError(f"{path} does not exist, and {error}") from error
         return fetch(entry)
-    if _is_release(path):
-        raise CheckpointError(f"{path} is a folder of the original release; convert it: {_convert_command(path)}")
+    form = _format_of(path)
+    if form != "unimo":
+        raise CheckpointError(f"{path} is a checkpoint of format {form}; convert it: {_convert_command(path, form)}")
     return model_folder.locate(path)
 
 
@@ -281,8 +282,17 @@ def _is_release(path: Path) -> bool:
     return any((path / name).is_file() for name in MARKS)
 
 
-def _convert_command(path: Path) -> str:
-    return f"unimo port convert {path} FOLDER --tokenizer model_files/dict"
+def _format_of(path: Path) -> str:
+    """The format of what is there; what cannot be told is left to `model_folder.locate`, which says what it lacks."""
+    try:
+        return detect(path)
+    except CheckpointError:
+        return "unimo"
+
+
+def _convert_command(path: Path, form: str) -> str:
+    vocabulary = " --tokenizer model_files/dict" if form.startswith("release") else ""
+    return f"unimo port convert {path} FOLDER{vocabulary}"
 
 
 def _parts(names: Iterable[str]) -> list[str]:

@@ -1,5 +1,7 @@
 """`unimo port convert`, `inspect` and `diff` over every format, as a user runs them."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -255,3 +257,31 @@ def test_bad_requests_have_one_clear_error(models, tmp_path):
     output = run("port", "convert", tmp_path / "weights.safetensors", tmp_path / "x", "--from", "safetensors", code=2)
     assert "--config" in output
     assert Options() == Options(None, None, None, False)
+
+
+def test_options_that_do_nothing_are_refused(models, tmp_path):
+    config = models["unimo"] / "config.json"
+    output = run("port", "convert", models["unimo"], tmp_path / "x", "--config", config, code=2)
+    assert "--config is for safetensors, pdparams, release, " in output
+    output = run("port", "convert", FIXTURE / "checkpoint", tmp_path / "x", "--names", config, code=2)
+    assert "--names is for release-combined" in output
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_vocabulary_that_is_not_carried_is_named(models, tmp_path):
+    left = "the vocabulary is not carried, release has no place for it"
+    assert left in run("port", "convert", models["unimo"], tmp_path / "release", "--to", "release")
+    assert left not in run("port", "convert", models["unimo"], tmp_path / "bert", "--to", "bert")
+
+
+def test_diff_shows_sizes_that_no_tensor_shows(models, tmp_path):
+    shutil.copytree(models["unimo"], tmp_path / "other")
+    config = tmp_path / "other" / "config.json"
+    config.write_text(config.read_text().replace('"num_attention_heads": 1', '"num_attention_heads": 2'))
+    (tmp_path / "other" / "COMPLETE").write_text(
+        json.dumps(
+            {path.name: path.stat().st_size for path in (tmp_path / "other").iterdir() if path.name != "COMPLETE"}
+        )
+    )
+    output = run("port", "diff", models["unimo"], tmp_path / "other", code=1)
+    assert "num_attention_heads: 1 and 2" in output and "45 tensors are bit-equal, 1 differ" in output

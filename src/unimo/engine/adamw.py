@@ -1,7 +1,9 @@
 """Paddle's AdamW with a faster update of large parameters on processors without AVX-512."""
 
 import math
+from typing import Any
 
+import numpy as np
 import paddle
 from paddle import Tensor
 
@@ -13,11 +15,26 @@ KERNEL_IS_FAST = has_avx512()
 
 
 class AdamW(paddle.optimizer.AdamW):
-    """The same update and the same state as Paddle's, equal but for rounding.
+    """The same update and the same state as Paddle's, equal but for rounding; Fluid 1.8's epsilon where asked for.
 
     Paddle 3.3.1's CPU kernel is vectorised for AVX-512 only and takes one element at a time elsewhere. There, a large
     parameter is updated in chunks by Paddle's in-place operators, which are vectorised.
+
+    Fluid divides by sqrt(v) + epsilon, later versions by sqrt(v / (1 - beta2^t)) + epsilon: the first is the second
+    with epsilon / sqrt(1 - beta2^t).
     """
+
+    def __init__(self, *args: Any, fluid_epsilon: bool = False, **settings: Any):
+        super().__init__(*args, **settings)
+        self.given_epsilon, self.fluid_epsilon = self._epsilon, fluid_epsilon
+        self.power2 = np.float32(self._beta2)  # beta2^t of the next update, t from 1; float32 as the kernel keeps it
+
+    def step(self) -> None:
+        """One update. A scaler that found an overflow does not call this, and `power2` stays as Paddle's own does."""
+        if self.fluid_epsilon:
+            self._epsilon = self.given_epsilon / math.sqrt(1 - float(self.power2))
+        super().step()
+        self.power2 *= np.float32(self._beta2)
 
     def _append_optimize_op(self, block, param_and_grad: tuple[Tensor, Tensor]) -> None:
         parameter, gradient = param_and_grad

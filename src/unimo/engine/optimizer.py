@@ -71,9 +71,8 @@ class Optimizer:
             weight_decay=config.weight_decay,
             apply_decay_param_fun=decayed.__contains__,
             grad_clip=self.clip,
+            fluid_epsilon=config.compat.adam_epsilon == "fluid-1.8",
         )
-        self.config = config
-        self.power2 = np.float32(config.beta2)  # beta2^t of the next update, t from 1; float32 as the kernel keeps it
         self.outer = world.distributed_optimizer(self.adamw)
         held = {p.name for p in self.adamw._parameter_list}  # after wrapping: this rank's part
         parts = world.gather([name for name, p in self.parameters.items() if p.name in held])
@@ -89,9 +88,6 @@ class Optimizer:
             if parameter.grad is None:
                 parameter.grad = paddle.zeros_like(parameter)
         self.adamw.set_lr(rate)
-        if self.config.compat.adam_epsilon == "fluid-1.8":  # rate * m / (sqrt(v) + epsilon) without bias correction
-            self.adamw._epsilon = self.config.epsilon / math.sqrt(1 - float(self.power2))
-        self.power2 *= np.float32(self.config.beta2)
         with unique_name.guard():  # the first step names the moments: always as in `_automatic`
             scaler.step(self.outer)
         scaler.update()
@@ -122,7 +118,7 @@ class Optimizer:
             name, kind = key.rsplit(".", 1)
             array = self.world.broadcast_array(next(state) if self.world.rank == 0 else None, shape, source=0)
             if kind == "beta2_pow_acc":
-                self.power2 = np.float32(array.item())
+                self.adamw.power2 = np.float32(array.item())
             if self.owner[name] == self.world.rank or not self.sharded:
                 local[self._automatic(name, kind)] = paddle.to_tensor(array, place=paddle.CPUPlace())
         self.adamw.set_state_dict(local)

@@ -8,12 +8,12 @@ from unimo.errors import ConfigError
 from unimo.models.systems import skeleton
 from unimo.port import ours
 from unimo.port.checkpoint import Checkpoint, Options
-from unimo.port.formats import FORMATS, check_names, detect
+from unimo.port.formats import FORMATS, check_names, check_options, detect
 from unimo.port.weights import problems, refuse, shapes_of
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 
 OWN = ("unimo", "safetensors", "pdparams")  # formats that name their sizes as we do
-MOMENTS = ("unimo", "release", "release-combined")  # formats that can hold the optimiser's state
+MOMENTS = tuple(name for name, form in FORMATS.items() if "optimizer" in form.takes)
 # start of our parameter names -> the config keys that change what they compute and that no shape shows
 UNSEEN = {
     "layers.": ("num_attention_heads", "hidden_act", "type_vocab_size"),
@@ -48,6 +48,7 @@ def convert(
     """
     check_names(source_format, target_format)
     source_format, options = source_format or detect(source), options or Options()
+    check_options(source_format, options)
     if options.optimizer:
         _check_optimizer((source_format, target_format), base)
     asked, below = options.system, base and ours.read_folder(base, Options())
@@ -58,13 +59,15 @@ def convert(
     if asked and checkpoint.system != asked:
         raise ConfigError(f"{source} is of {checkpoint.system}, not of {asked}")
     if below:
-        checkpoint = overlay(checkpoint, below)
+        checkpoint = overlay(checkpoint, below, str(source))
     if tokenizer is not None:
         checkpoint = replace(checkpoint, tokenizer=_fitting_tokenizer(tokenizer, checkpoint))
     lines = [f"{source}: {source_format}, {checkpoint.system}, {len(checkpoint.tensors)} parameters"]
     if checkpoint.unused:
         lines.append(f"not used ({len(checkpoint.unused)}): {', '.join(checkpoint.unused)}")
     lines += checkpoint.notes
+    if checkpoint.tokenizer is not None and not FORMATS[target_format].tokenizer:
+        lines.append(f"the vocabulary is not carried, {target_format} has no place for it")
     if target_format == "unimo":
         lines += ours.write_folder(target, checkpoint, seed)
     else:
@@ -88,7 +91,7 @@ def _fitting_tokenizer(folder: Path, checkpoint: Checkpoint) -> Tokenizer:
     return tokenizer
 
 
-def overlay(checkpoint: Checkpoint, base: Checkpoint) -> Checkpoint:
+def overlay(checkpoint: Checkpoint, base: Checkpoint, source: str) -> Checkpoint:
     """The base model with the parameters of `checkpoint` in place of its own; sizes and heads are the base's.
 
     Raises:
@@ -103,7 +106,7 @@ def overlay(checkpoint: Checkpoint, base: Checkpoint) -> Checkpoint:
         for key in keys if any(name.startswith(stack) for name in carried) else ():
             theirs, there = getattr(checkpoint.config, key), getattr(base.config, key)
             wrong += [f"{key}: {theirs}, expected {there}"] * (theirs != there)
-    refuse("what was read", wrong)
+    refuse(source, wrong)
     kept = {name.split(".")[0] for name in shapes if name not in carried}
     left = {name.split(".")[0] for name in checkpoint.tensors if name not in carried}
     notes = [f"from the base model: {', '.join(sorted(kept))}"] * bool(kept)

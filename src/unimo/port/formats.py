@@ -21,23 +21,49 @@ class Format(NamedTuple):
     about: str
     read: Callable[[Path, Options], Checkpoint]
     write: Write
+    takes: tuple[str, ...]  # which Options reading it uses
+    tokenizer: bool = False  # whether it holds a vocabulary
 
 
+_ENCODER = ("system", "config")
 FORMATS = {
-    "unimo": Format("a model folder or run of this toolkit", ours.read_folder, ours.write_folder),
-    "safetensors": Format("one file of this toolkit's names", ours.read_file, ours.write_safetensors_file),
-    "pdparams": Format("the same, as paddle.save writes it", ours.read_file, ours.write_pdparams_file),
-    "release": Format("the releases' folder of one file a variable", release.read_release, release.write_release),
-    "release-combined": Format(
-        "all variables of a release in one file", release.read_combined, release.write_release_combined
+    "unimo": Format(
+        "a model folder or run of this toolkit", ours.read_folder, ours.write_folder, ("optimizer",), tokenizer=True
     ),
-    "paddlenlp": Format("PaddleNLP's UNIMOModel folder", paddlenlp.read, paddlenlp.write),
-    "roberta": Format("Hugging Face RoBERTa folder: starts a text side", roberta.read, roberta.write),
-    "bert": Format("Hugging Face BERT or MiniLM folder: starts a text side", bert.read, bert.write),
-    "vit-hf": Format("Hugging Face ViT folder: starts an image side", vit.read_hf, vit.write_hf),
-    "vit-timm": Format("timm ViT: starts an image side", vit.read_timm, vit.write_timm),
-    "vit-npz": Format("Google's ViT .npz: starts an image side", vit.read_npz, vit.write_npz),
+    "safetensors": Format("one file of this toolkit's names", ours.read_file, ours.write_safetensors_file, ("config",)),
+    "pdparams": Format("the same, as paddle.save writes it", ours.read_file, ours.write_pdparams_file, ("config",)),
+    "release": Format(
+        "the releases' folder of one file a variable",
+        release.read_release,
+        release.write_release,
+        ("config", "optimizer"),
+    ),
+    "release-combined": Format(
+        "all variables of a release in one file",
+        release.read_combined,
+        release.write_release_combined,
+        ("config", "names", "optimizer"),
+    ),
+    "paddlenlp": Format("PaddleNLP's UNIMOModel folder", paddlenlp.read, paddlenlp.write, _ENCODER, tokenizer=True),
+    "roberta": Format(
+        "Hugging Face RoBERTa folder: starts a text side", roberta.read, roberta.write, _ENCODER, tokenizer=True
+    ),
+    "bert": Format(
+        "Hugging Face BERT or MiniLM folder: starts a text side", bert.read, bert.write, _ENCODER, tokenizer=True
+    ),
+    "vit-hf": Format("Hugging Face ViT folder: starts an image side", vit.read_hf, vit.write_hf, _ENCODER),
+    "vit-timm": Format("timm ViT: starts an image side", vit.read_timm, vit.write_timm, _ENCODER),
+    "vit-npz": Format("Google's ViT .npz: starts an image side", vit.read_npz, vit.write_npz, _ENCODER),
 }
+
+
+def check_options(name: str, options: Options) -> None:
+    """Raise a ConfigError about options that reading this format does not use."""
+    idle = [field for field in ("config", "names") if getattr(options, field) and field not in FORMATS[name].takes]
+    if idle:
+        users = {field: [form for form in FORMATS if field in FORMATS[form].takes] for field in idle}
+        lines = [f"--{field} is for {', '.join(forms)}" for field, forms in users.items()]
+        raise ConfigError(f"{name} does not use what was given: {'; '.join(lines)}")
 
 
 def check_names(*names: str | None) -> None:

@@ -76,11 +76,11 @@ def _fit(path: Path, source_format: str, options: Options) -> Iterator[str]:
 
 
 def diff(one: Path, other: Path, options: Options | None = None) -> tuple[list[str], bool]:
-    """Compare two checkpoints tensor by tensor, by their own names where their formats agree or one has none, else
-    by ours.
+    """Compare two checkpoints: sizes and heads where both tell them, then tensor by tensor, by their own names where
+    their formats agree or one has none, else by ours.
 
     Returns:
-        What differs, one tensor a line, and whether nothing does.
+        What differs, one key or tensor a line, and whether nothing does.
     """
     formats = _told(one), _told(other)
     if formats[0] == formats[1] or None in formats:
@@ -90,7 +90,11 @@ def diff(one: Path, other: Path, options: Options | None = None) -> tuple[list[s
         if read[0].system != read[1].system:
             raise ConfigError(f"{one} is of {read[0].system}, {other} of {read[1].system}: they share no names")
         left, right = read[0].tensors, read[1].tensors
-    lines = [f"only in {one}: {name} {list(left[name].shape)}" for name in left if name not in right]
+    sizes = [_sizes_and_heads(path, form, options or Options()) for form, path in zip(formats, (one, other))]
+    lines = []
+    if all(sizes) and sizes[0].keys() == sizes[1].keys():
+        lines += [f"{key}: {a!r} and {sizes[1][key]!r}" for key, a in sizes[0].items() if a != sizes[1][key]]
+    lines += [f"only in {one}: {name} {list(left[name].shape)}" for name in left if name not in right]
     lines += [f"only in {other}: {name} {list(right[name].shape)}" for name in right if name not in left]
     equal = 0
     for name in left:
@@ -105,6 +109,15 @@ def diff(one: Path, other: Path, options: Options | None = None) -> tuple[list[s
             lines.append(f"{name}: {_difference(a, b)}")
     same = not lines
     return [*lines, f"{equal} tensors are bit-equal" + ("" if same else f", {len(lines)} differ")], same
+
+
+def _sizes_and_heads(path: Path, source_format: str | None, options: Options) -> dict[str, Any]:
+    """What decides how the tensors compute; empty where the checkpoint does not tell."""
+    try:
+        found = FORMATS[source_format].read(path, options) if source_format else None
+    except UnimoError:  # tensors can be compared without
+        return {}
+    return {"heads": found.heads, **found.config.model_dump()} if found else {}
 
 
 def own_tensors(path: Path, source_format: str | None) -> dict[str, Stored]:
