@@ -38,7 +38,7 @@ from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.formats import FORMATS, detect
 from unimo.port.ours import read_folder, write_folder
 from unimo.port.release import MARKS, NAMES, read_release
-from unimo.port.weights import fill, shapes_of
+from unimo.port.weights import fill, finite, shapes_of
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -70,7 +70,7 @@ def from_pretrained(name_or_path: str | Path, heads: Iterable[str] | None = None
         random = read_json(folder / PORT_RECORD).get("random", [])
     model = skeleton(checkpoint.system, checkpoint.config, checkpoint.heads if heads is None else heads)
     parameters = dict(model.named_parameters())
-    fill(model, {name: tensor for name, tensor in checkpoint.tensors.items() if name in parameters})
+    fill(model, finite({name: tensor for name, tensor in checkpoint.tensors.items() if name in parameters}))
     lacking = [name for name in parameters if name not in checkpoint.tensors]
     for name in lacking:
         parameters[name].initialize()
@@ -246,7 +246,7 @@ def _convert(entry: Entry, variables: Path, home: Path) -> tuple[list[str], list
     lines = [*_compare(entry, checkpoint), *checkpoint.notes]
     if checkpoint.unused:
         lines.append(f"not used ({len(checkpoint.unused)}): {', '.join(checkpoint.unused)}")
-    lines += write_folder(home / "ported", checkpoint)
+    lines += write_folder(home / "ported", replace(checkpoint, tensors=finite(checkpoint.tensors)))
     shapes = shapes_of(skeleton(checkpoint.system, checkpoint.config, checkpoint.heads))
     return lines, _parts(name for name in shapes if name not in checkpoint.tensors)
 

@@ -201,6 +201,18 @@ def test_inspect_reports_what_is_not_finite(models, tmp_path):
     assert "values that are not finite: text_norm.bias (2)" in output
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_stop_a_conversion(value, models, tmp_path):
+    tensors = load_file(models["unimo"] / "model.safetensors")
+    tensors["layers.0.attention.qkv.bias"][[3, 70]] = value
+    save_file(tensors, tmp_path / "m.safetensors")
+    sizes = ("--config", models["unimo"] / "config.json")
+    for form in ("unimo", "release", "pdparams"):
+        output = run("port", "convert", tmp_path / "m.safetensors", tmp_path / "to", "--to", form, *sizes, code=2)
+        assert "2 of 192 values are not finite" in output or "1 of 64 values are not finite" in output
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["m.safetensors"]
+
+
 def test_diff_within_and_across_formats(models, tmp_path):
     run("port", "convert", models["unimo"], tmp_path / "release", "--to", "release")
     assert "45 tensors are bit-equal" in run("port", "diff", models["unimo"], tmp_path / "release")

@@ -9,7 +9,7 @@ from unimo.models.systems import skeleton
 from unimo.port import ours
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.formats import FORMATS, check_names, check_options, detect
-from unimo.port.weights import problems, refuse, shapes_of
+from unimo.port.weights import finite, problems, refuse, shapes_of
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 
 OWN = ("unimo", "safetensors", "pdparams")  # formats that name their sizes as we do
@@ -43,7 +43,8 @@ def convert(
         tokenizer: folder of the vocabulary to put into a model folder instead of the source's.
 
     Raises:
-        CheckpointError: the source is damaged, hostile or does not fit; all problems are listed.
+        CheckpointError: the source is damaged, hostile or does not fit (all problems are listed), or holds a value
+            that is not finite.
         ConfigError: formats, options or vocabulary that do not go together.
     """
     check_names(source_format, target_format)
@@ -62,6 +63,7 @@ def convert(
         checkpoint = overlay(checkpoint, below, str(source))
     if tokenizer is not None:
         checkpoint = replace(checkpoint, tokenizer=_fitting_tokenizer(tokenizer, checkpoint))
+    checkpoint = replace(checkpoint, tensors=finite(checkpoint.tensors))
     lines = [f"{source}: {source_format}, {checkpoint.system}, {len(checkpoint.tensors)} parameters"]
     if checkpoint.unused:
         lines.append(f"not used ({len(checkpoint.unused)}): {', '.join(checkpoint.unused)}")

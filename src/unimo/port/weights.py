@@ -140,6 +140,24 @@ def _cut(whole: Stored, part: slice, transposed: bool) -> Callable[[], np.ndarra
     return lambda: whole.read()[..., part].T if transposed else whole.read()[..., part]
 
 
+def finite(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+    """The same tensors, of which reading one with a NaN or an infinite value raises a CheckpointError."""
+    return {name: Lazy(tensor.shape, _checked(name, tensor), tensor.dtype) for name, tensor in tensors.items()}
+
+
+def _checked(name: str, tensor: Stored) -> Callable[[], np.ndarray]:
+    def make() -> np.ndarray:
+        array = tensor.read()
+        if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):  # both carry a NaN on
+            bad = array.size - np.count_nonzero(np.isfinite(array))
+            raise CheckpointError(
+                f"{name}: {bad} of {array.size} values are not finite; the file is damaged or of a run that diverged"
+            )
+        return array
+
+    return make
+
+
 def fill(model: nn.Layer, tensors: Mapping[str, Stored]) -> None:
     """Set parameters, one at a time, so that a large checkpoint is never in memory twice."""
     parameters = dict(model.named_parameters())
