@@ -3,10 +3,10 @@
     python tests/benchmarks/export.py [LAYERS]
 
 A random base model (12 layers unless given), float32, on one thread and on all cores; the dygraph side has the MKL
-setting that the command `unimo` makes. `text_encoder`: 8 texts of 128 tokens. `match_score`: 8 pairs of the image slot, 36 regions and 32
-tokens. `decode_step`: one token for 8 texts after 100 cached positions. Rounds alternate between the sides, in fresh
-processes; a round's figure is the least time of a call: CPU time on one thread, by the clock on several, which wants an
-otherwise idle machine. Takes about 2 GiB in the temporary folder and ten minutes.
+setting that the command `unimo` makes. `text_encoder`: 8 texts of 128 tokens. `match_score`: 8 pairs of the image slot,
+36 regions and 32 tokens. `decode_step`: one token for 8 texts after 100 cached positions. Rounds alternate between the
+sides, in fresh processes; a round's figure is the least time of a call: CPU time on one thread, by the clock on
+several, which wants an otherwise idle machine. Takes about 2 GiB in the temporary folder and ten minutes.
 """
 
 import json
