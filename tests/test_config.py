@@ -89,6 +89,9 @@ def test_every_model_config_loads():
     assert sizes == {
         "oner_base": 768,
         "oner_tiny": 32,
+        "unimo2_base": 768,
+        "unimo2_large": 1024,
+        "unimo2_tiny": 32,
         "unimo_base": 768,
         "unimo_large": 1024,
         "unimo_mini": 384,
