@@ -5,7 +5,8 @@
 Conversion: the release's folder of one file a variable -> a model folder, with every check, the vocabulary and the
 syncs that make it survive a power cut. Loading: a model folder into a model, against
 `set_state_dict(paddle.load(...))`, and against paddle.load alone, which makes tensors and no model. Both sides find
-their files in the page cache.
+their files in the page cache, and writers start with nothing in the place of what they write: overwriting would
+hand paddle.save the pages of its old file, and a conversion none, which keeps the old folder until the new one is whole.
 """
 
 import json
@@ -47,6 +48,8 @@ def worker(job: str, folder: Path) -> None:
     model = None if job == "convert" else skeleton("unimo", config, HEADS)
     if job in ("save", "ours"):
         load_model(folder / "model", model)
+    shutil.rmtree(folder / "converted", ignore_errors=True)
+    (folder / "saved.pdparams").unlink(missing_ok=True)
     started, cpu_started = time.perf_counter(), time.process_time()
     if job == "convert":
         convert(folder / "release", folder / "converted", options=Options(), tokenizer=ROOT / "model_files" / "dict")
@@ -80,7 +83,6 @@ def main() -> int:
         jobs = {job: [sys.executable, __file__, job, name] for job in ("convert", "save", "ours", "paddle_model")}
         jobs |= {"paddle_load": [sys.executable, __file__, "paddle_load", name], "bare": [sys.executable, "-c", BARE]}
         figures = alternate(jobs)
-        shutil.rmtree(folder / "converted")
     memory = (max(figures["convert"]["peak_mib"]) - min(figures["bare"]["peak_mib"])) / weights
     print(f"weights: {weights:.0f} MiB")
     return verdict(
