@@ -205,6 +205,8 @@ def test_sizes_can_be_given(tmp_path: Path):
     expected = tensors["bert." + BERT.positions][:10] + tensors["bert." + BERT.types][0]
     assert np.array_equal(checkpoint.tensors["position_embedding.weight"].read()[2:], expected)
     assert "type_embedding.weight" not in checkpoint.tensors and checkpoint.config.num_hidden_layers == 2
+    cuts = {"only the first 2 of 3 layers were taken", "only the first 10 of 20 positions were taken"}
+    assert cuts <= set(checkpoint.notes)
     path.write_text(
         json.dumps({"system": "unimo", "heads": [], **UnimoConfig(**sizes, type_vocab_size=2).model_dump()})
     )

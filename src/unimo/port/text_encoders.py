@@ -68,7 +68,8 @@ def read(library: Library, path: Path, options: Options) -> Checkpoint:
         wrong.append(f"the vocabulary has {tokenizer.vocab_size} tokens, the word table {theirs['vocab_size']} rows")
     heads = ("lm",) if library.holds_head(stored) else ()
     tensors, table = _take(path, library, stored, system, skeleton(system, config, heads), first, "first", wrong)
-    notes = epsilon_note(library, config, theirs)
+    rows = tensors[our_name(system, POSITIONS)].shape[0] - (FIRST_POSITION - first)
+    notes = epsilon_note(library, config, theirs) + _cuts(library, stored, config, system, rows)
     if our_name(system, TYPES) not in tensors and theirs["type_vocab_size"] > 1:
         notes.append(f"{library.types}: row 0 went into the position table, other types are not carried")
     if tokenizer is None:
@@ -202,6 +203,14 @@ def _take(
     tensors[positions] = Lazy((rows, width), lambda: _positions(stored[library.positions], row, shift)[:rows])
     table[positions] = tuple(name for name, _ in whole + added)
     return tensors, table
+
+
+def _cuts(library: Library, stored: Mapping[str, Stored], config: Any, system: str, rows: int) -> list[str]:
+    """What a config of fewer layers or positions leaves behind; `rows` of their position table have a place."""
+    layers, taken = library.count_layers(stored), text_sizes(system, config)["num_hidden_layers"]
+    positions = stored[library.positions].shape[0]
+    notes = [f"only the first {taken} of {layers} layers were taken"] * (taken < layers)
+    return notes + [f"only the first {rows} of {positions} positions were taken"] * (rows < positions)
 
 
 def _untied(library: Library, stored: Mapping[str, Stored]) -> list[str]:
