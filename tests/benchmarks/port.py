@@ -5,8 +5,8 @@
 Conversion: the release's folder of one file a variable -> a model folder, with every check, the vocabulary and the
 syncs that make it survive a power cut. Loading: a model folder into a model, against
 `set_state_dict(paddle.load(...))`, and against paddle.load alone, which makes tensors and no model. Both sides find
-their files in the page cache, and writers start with nothing in the place of what they write: overwriting would
-hand paddle.save the pages of its old file, and a conversion none, which keeps the old folder until the new one is whole.
+their files in the page cache, and writers find nothing in the place of what they write: overwriting would hand
+paddle.save the pages of its old file, and a conversion none, which keeps the old folder until the new one is whole.
 """
 
 import json
