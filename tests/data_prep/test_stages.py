@@ -4,7 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
+
+from data_prep.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,10 +21,24 @@ def without(module: str, *arguments: object) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("name", ["demo", "regions", "rewrite"])
-def test_help_shows_an_example(stage, name):
-    done = stage(name, "--help")
-    assert done.returncode == 0 and f"Example: python -m data_prep {name}" in done.stdout
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for name, command in group.commands.items():
+        found += commands(command, (*path, name)) if isinstance(command, click.Group) else [(*path, name)]
+    return found
+
+
+COMMANDS = commands(main)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_shows_an_example(path):
+    shown = CliRunner().invoke(main, [*path, "--help"])
+    assert shown.exit_code == 0 and f"Example: python -m data_prep {' '.join(path)}" in shown.output
+
+
+def test_every_stage_has_its_commands():
+    assert {path[0] for path in COMMANDS} >= {"demo", "regions", "rewrite", "merge", "minilm"}
 
 
 @pytest.mark.parametrize("module, name", [("scipy", "demo"), ("sng_parser", "rewrite"), ("sklearn", "rewrite")])

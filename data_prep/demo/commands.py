@@ -1,0 +1,34 @@
+"""Command `demo`."""
+
+from pathlib import Path
+
+import click
+
+from data_prep.stage import PATH, cache_option
+
+
+@click.command()
+@click.argument("out", type=PATH)
+@click.option(
+    "--source",
+    type=click.Choice(["auto", "debian", "openclipart"]),
+    default="auto",
+    help="Photographs and stamps of Debian packages besides the drawings in this repository, or these alone.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures with captions, and without.")
+@cache_option
+def demo(out: Path, source: str, limit: int | None, cache: Path | None) -> None:
+    """Make a small real data set in the folder OUT from packages that anyone can install.
+
+    \b
+    Example: python -m data_prep demo data/demo
+    """
+    from data_prep.demo.build import build
+
+    manifest = build(out, source, limit, cache)
+    counts = manifest["counts"]
+    click.echo(
+        f"{out}: {counts['pairs_train']} training, {counts['pairs_dev']} dev and {counts['pairs_test']} test pictures "
+        f"with {counts['captions']} captions, {counts['images']} pictures without, {counts['texts']} texts; source: "
+        f"{manifest['source']}; {sum(counts['rejects'].values())} records left out (rejects.jsonl)"
+    )

@@ -1,0 +1,79 @@
+"""Parts that `--shard i/n` runs wrote -> one output, byte for byte what a single run writes (stores: row for row)."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.stage import WHOLE, Shard, beside, read_manifest, write_manifest
+from unimo.atomic import atomic_write
+from unimo.errors import DataError
+from unimo.readers.annotations import write_jsonl
+from unimo.readers.feature_store import FeatureStore, StoreWriter
+
+SAME = ("stage", "settings", "inputs", "packages", "versions")  # in the manifests of all parts
+
+
+def merge(out: Path) -> str:
+    """Join the parts of `out` that lie beside it, and their lists of rejects and manifests. The parts stay.
+
+    Raises:
+        DataError: a part is missing or unfinished, or parts were made with other settings, inputs or versions.
+    """
+    parts = _parts(out)
+    manifests = [read_manifest(part) for part in parts]
+    for part, manifest in zip(parts, manifests):
+        differing = [key for key in SAME if manifest.get(key) != manifests[0].get(key)]
+        if differing:
+            raise DataError(f"{part} was made with other {', '.join(differing)} than {parts[0]}; make it again")
+    if not any(sum(manifest["counts"].values()) for manifest in manifests):
+        raise DataError(f"{out}: all parts are empty; their lists of rejects say why")
+    if parts[0].is_dir():
+        _join_stores(parts, out)
+    else:
+        with atomic_write(out) as file:
+            for part in parts:
+                file.write(part.read_bytes())
+    write_jsonl(beside(out, "rejects.jsonl"), _lines(beside(part, "rejects.jsonl") for part in parts))
+    counts, rejects = Counter(), Counter()
+    for manifest in manifests:
+        counts.update(manifest["counts"])
+        rejects.update(manifest["rejects"])
+    seconds = sum(manifest["seconds"] for manifest in manifests)
+    merged = {"shard": str(WHOLE), "counts": dict(counts), "rejects": dict(rejects), "seconds": seconds}
+    write_manifest(out, manifests[0] | merged)
+    return f"{out}: {len(parts)} parts, " + ", ".join(f"{n:,} {what}" for what, n in counts.items())
+
+
+def _parts(out: Path) -> list[Path]:
+    """All parts of `out`, in order."""
+    name = re.compile(re.escape(out.stem) + r"\.(\d+)-of-(\d+)" + re.escape(out.suffix))
+    counts = {int(m[2]) for m in (name.fullmatch(p.name) for p in out.parent.glob("*")) if m}
+    if len(counts) != 1:
+        found = " and ".join(f"parts of {n}" for n in sorted(counts)) or "no part"
+        raise DataError(f"{out}: {found} beside it; expected one set, as {Shard(1, 8).place(out).name}")
+    count = counts.pop()
+    parts = [Shard(number, count).place(out) for number in range(1, count + 1)]
+    missing = [part.name for part in parts if not part.exists()]
+    if missing:
+        raise DataError(f"{out}: of {count} parts {', '.join(missing)} are missing; run them with --shard")
+    return parts
+
+
+def _join_stores(parts: list[Path], out: Path) -> None:
+    stores = [FeatureStore(part) for part in parts]
+    header = stores[0].header
+    fixed = {key: header[key] for key in ("feature_dim", "class_names", "extractor")}
+    with StoreWriter(out, **fixed) as writer:
+        for store in stores:
+            for image_id in store.ids:
+                if image_id not in writer:  # an earlier merge was stopped here
+                    writer.add(store.read(image_id))
+
+
+def _lines(paths: Iterator[Path]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            yield from map(json.loads, file)
