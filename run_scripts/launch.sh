@@ -75,7 +75,11 @@ if ((code)); then
   elif ((stopped)); then
     code=75
   elif ((NPROC * NNODES > 1 && code != 2)); then # the launcher shows one process only, perhaps not the first to end
-    tail -n 5 "$log"/workerlog.* >&2
+    for file in "$log"/workerlog.*; do # where it was comes before the traceback, the last lines after it
+      printf '==> %s <==\n' "$file"
+      { grep '^error: rank ' "$file" || true; } | tail -n 1
+      tail -n 5 "$file"
+    done >&2
   fi
 fi
 exit "$code"
