@@ -196,6 +196,16 @@ def report_table(runs: tuple[Path, ...]) -> None:
     click.echo(as_text(open_runs(runs)))
 
 
+@report.command("study")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--baseline", required=True, help="Arm that the others are compared with.")
+def report_study(folder: Path, baseline: str) -> None:
+    """Compare the arms of a study over seeds; FOLDER holds ARM/SEED, each an evaluated run folder."""
+    from unimo.report.study import as_text, read_study
+
+    click.echo(as_text(read_study(folder), baseline))
+
+
 @main.group()
 def zoo() -> None:
     """The released checkpoints by name, in $UNIMO_CACHE/zoo (default ~/.cache/unimo/zoo)."""

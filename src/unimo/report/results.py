@@ -72,7 +72,7 @@ def as_text(runs: Sequence[RunFolder]) -> str:
             grid = [[direction, "", *(f"R@{k}" for k in KS)]]
             grid += [[label, name, *map(_cell, cells[own])] for label, name, cells in table.rows]
             grid += [["chance", "", *table.chance[own]]]
-            lines += ["", *_aligned(grid)]
+            lines += ["", *aligned(grid)]
     missing = [run.name for run in runs if run.metrics is None]
     return "\n".join(lines + ([f"\nwithout metrics.json: {', '.join(missing)}"] if missing else []))
 
@@ -81,6 +81,7 @@ def _cell(cell: Cell | None) -> str:
     return f"{cell.value} {cell.interval}{' *' if cell.above_chance else ''}" if cell else "-"
 
 
-def _aligned(grid: list[list[str]]) -> list[str]:
+def aligned(grid: list[list[str]]) -> list[str]:
+    """Rows of cells as lines, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*grid)]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in grid]

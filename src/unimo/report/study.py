@@ -1,0 +1,116 @@
+"""A study: arms that differ in one thing, each trained with the same seeds -> means, spread, differences seed by seed.
+
+The folder of a study holds ARM/SEED, each a run folder that was evaluated.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+from unimo.errors import DataError, MissingDependencyError
+from unimo.report.results import DIRECTIONS, aligned
+from unimo.report.run_folder import RunFolder, open_runs
+
+try:
+    from scipy.stats import t as student
+except ModuleNotFoundError as error:
+    raise MissingDependencyError(f"intervals over seeds need scipy ({error}): pip install -e .[report]") from error
+
+RECALLS = {f"{direction}@{k}": f"{shown} R@{k}" for direction, shown in DIRECTIONS.items() for k in (1, 10)}
+SWAP = "beats "  # + kind of negative: share of the captions' negatives that score below the caption itself
+CONFIDENCE = 0.95
+Arms = dict[str, dict[str, Mapping[str, float]]]  # arm -> seed -> measure -> value in percent
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean over seeds with the half width of its 95 % interval by Student's t; without a width for one seed."""
+
+    mean: float
+    half_width: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f}" + (f" ± {self.half_width:.1f}" if self.half_width is not None else "")
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Of values that are independent draws of one quantity."""
+    n = len(values)
+    if n == 1:
+        return Estimate(values[0], None)
+    quantile = student.ppf((1 + CONFIDENCE) / 2, n - 1)
+    return Estimate(mean(values), float(quantile * stdev(values) / n**0.5))
+
+
+def read_study(folder: Path) -> Arms:
+    """The measures of all runs of a study.
+
+    Raises:
+        DataError: no runs, a run without metrics.json, arms of other seeds, or runs evaluated on other data.
+    """
+    paths = sorted(path for path in folder.glob("*/*") if path.is_dir())
+    if not paths:
+        raise DataError(f"{folder} holds no runs; a study is ARM/SEED, each the --output of an evaluation")
+    runs = {path: run for path, run in zip(paths, open_runs(paths))}
+    lacking = [str(path) for path, run in runs.items() if run.metrics is None]
+    if lacking:
+        raise DataError(f"not evaluated yet (no metrics.json): {', '.join(lacking)}")
+    shown = {(r.metrics.split, r.metrics.captions, r.metrics.images) for r in runs.values() if r.metrics}
+    if len(shown) > 1:
+        raise DataError(f"the runs of {folder} were evaluated on different data: {sorted(shown)}")
+    arms: Arms = {}
+    for path, run in runs.items():
+        arms.setdefault(path.parent.name, {})[path.name] = measures(run)
+    seeds = {arm: sorted(found) for arm, found in arms.items()}
+    if len(set(map(tuple, seeds.values()))) > 1:
+        raise DataError(f"every arm needs the same seeds, there are {seeds}; run those that are missing")
+    return arms
+
+
+def measures(run: RunFolder) -> dict[str, float]:
+    """Recalls of an evaluated run, and how often a caption scores above its rewritten copies, in percent.
+
+    A tie counts half: a model that cannot tell them apart is at 50.
+    """
+    found = {shown: 100 * run.metrics.metrics[name].value for name, shown in RECALLS.items()}
+    candidates = run.gallery.candidates if run.gallery else {}
+    for kind, scores in candidates.items():
+        if kind not in ("original", "paraphrase"):
+            won = [
+                (own > other) + 0.5 * (own == other)
+                for caption, others in scores.items()
+                for own in candidates["original"][caption]
+                for other in others
+            ]
+            found[SWAP + kind] = 100 * mean(won)
+    return found
+
+
+def as_text(arms: Arms, baseline: str) -> str:
+    """Means by arm, then differences to the baseline: the mean of the differences seed by seed.
+
+    Raises:
+        DataError: no arm of that name.
+    """
+    if baseline not in arms:
+        raise DataError(f"no arm {baseline!r}; there are {', '.join(arms)}")
+    names = [
+        name
+        for name in next(iter(arms[baseline].values()))
+        if all(name in m for a in arms.values() for m in a.values())
+    ]
+    seeds = sorted(arms[baseline])
+    means, differences = [["arm", *names]], [[f"minus {baseline}", *names]]
+    for arm, found in arms.items():
+        means.append([arm, *(str(estimate([found[s][name] for s in seeds])) for name in names)])
+        if arm != baseline:
+            paired = [estimate([found[s][name] - arms[baseline][s][name] for s in seeds]) for name in names]
+            differences.append([arm, *(f"{e}{' *' * clear(e)}" for e in paired)])
+    head = f"{len(seeds)} seeds ({', '.join(seeds)}), percent, mean ± 95 % interval by Student's t; * = excludes 0"
+    return "\n".join([head, "", *aligned(means), "", *aligned(differences)])
+
+
+def clear(difference: Estimate) -> bool:
+    """Whether the interval of a difference lies on one side of 0."""
+    return difference.half_width is not None and abs(difference.mean) > difference.half_width

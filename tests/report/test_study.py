@@ -1,0 +1,79 @@
+"""Arms and seeds -> means, intervals and paired differences."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from example_runs import evaluation, metrics, write
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from unimo.cli import main
+from unimo.errors import DataError
+from unimo.report.run_folder import open_runs
+from unimo.report.study import as_text, estimate, measures, read_study
+
+VALUES = st.lists(st.floats(0, 100), min_size=2, max_size=9)
+
+
+@given(VALUES)
+def test_the_interval_is_students(values: list[float]):
+    found = estimate(values)
+    assert found.mean == pytest.approx(np.mean(values))
+    if np.std(values) > 1e-6:
+        low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+        assert found.half_width == pytest.approx((high - low) / 2)
+
+
+def study(folder: Path, **arms: list[float]) -> Path:
+    for arm, qualities in arms.items():
+        for seed, quality in enumerate(qualities, start=1):
+            write(folder / arm / f"seed_{seed}" / "metrics.json", metrics(arm, quality))
+    return folder
+
+
+def test_differences_are_paired_by_seed(tmp_path: Path):
+    """Seeds that are good or bad for all arms alike cancel out: the difference is sharper than the means."""
+    folder = study(tmp_path, plain=[0.1, 0.3, 0.5], full=[0.21, 0.4, 0.59])
+    shown = CliRunner().invoke(main, ["report", "study", str(folder), "--baseline", "plain"])
+    assert shown.exit_code == 0, shown.output
+    lines = [line for line in shown.output.splitlines() if line]
+    assert lines[0].startswith("3 seeds (seed_1, seed_2, seed_3)")
+    means = {line.split()[0]: line for line in lines[1:4]}
+    assert "35.8 ± 45.5" in means["plain"]  # chance 1/12 + 0.3 of the rest; t(2) = 4.303
+    assert lines[4].startswith("minus plain") and "9.2 ± 2.3 *" in lines[5]
+    assert len(lines) == 6
+
+
+def test_a_swap_counts_how_often_the_caption_wins(tmp_path: Path):
+    run = evaluation(tmp_path / "run")
+    found = measures(open_runs([run])[0])
+    assert {"beats object", "beats attribute", "beats relation", "beats tfidf"} <= found.keys()
+    assert found["beats tfidf"] > found["beats relation"]
+    candidates = {"original": {"a": [1.0], "b": [2.0]}, "object": {"a": [0.5, 1.0], "b": [3.0, 1.0]}}
+    write(run / "gallery.json", {"candidates": candidates})
+    assert measures(open_runs([run])[0])["beats object"] == 62.5  # two wins, a tie and a loss
+
+
+def test_one_seed_has_no_interval(tmp_path: Path):
+    text = as_text(read_study(study(tmp_path, plain=[0.1], full=[0.2])), "plain")
+    assert "±" not in text.split("\n", 1)[1] and "9.2" in text
+
+
+def test_what_is_no_study_is_refused(tmp_path: Path):
+    with pytest.raises(DataError, match="holds no runs"):
+        read_study(tmp_path)
+    folder = study(tmp_path, plain=[0.1, 0.2], full=[0.1])
+    with pytest.raises(DataError, match="every arm needs the same seeds"):
+        read_study(folder)
+    write(folder / "full" / "seed_2" / "metrics.json", metrics("full", 0.1, captions=50))
+    with pytest.raises(DataError, match="evaluated on different data"):
+        read_study(folder)
+    (folder / "full" / "seed_2" / "metrics.json").unlink()
+    write(folder / "full" / "seed_2" / "state.json", {"status": "done"})
+    with pytest.raises(DataError, match="not evaluated yet .*seed_2"):
+        read_study(folder)
+    with pytest.raises(DataError, match="no arm 'none'"):
+        as_text(read_study(study(tmp_path / "other", plain=[0.1])), "none")
