@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from data_prep.regions.extractor import EXTRACTORS
 from data_prep.stage import PATH, cache_option, shard_option
 
 
@@ -18,13 +19,13 @@ def regions() -> None:
 @click.option("--out", type=PATH, required=True, help="Folder of the feature store.")
 @click.option(
     "--extractor",
-    type=click.Choice(["opencv-ssd", "resnet50"]),
+    type=click.Choice(list(EXTRACTORS)),
     default="opencv-ssd",
-    help="Features of the detector's own last map (1280-d), or of ResNet-50 under its boxes (2048-d, needs npm once).",
+    help="What finds regions and makes their features (docs/regions.md). An option that it does not have is refused.",
 )
-@click.option("--min-boxes", type=click.IntRange(min=1), default=10, help="Regions kept even below the threshold.")
-@click.option("--max-boxes", type=click.IntRange(min=1), default=36, help="Regions kept at most, best first.")
-@click.option("--threshold", type=click.FloatRange(0, 1), default=0.2, help="Score above which a region is kept.")
+@click.option("--min-boxes", type=click.IntRange(min=1), help="Regions kept even below the threshold.  [default: 10]")
+@click.option("--max-boxes", type=click.IntRange(min=1), help="Regions kept at most, best first.  [default: 36]")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Score above which one is kept.  [default: 0.2]")
 @shard_option
 @cache_option
 def extract(**settings: Any) -> None:
