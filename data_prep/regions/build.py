@@ -1,13 +1,14 @@
 """The stage itself: the pictures of pairs.jsonl and images.jsonl -> a feature store, resumably."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.pictures import read_picture
 from data_prep.regions.extractor import Regions, make
+from data_prep.regions.overlap import decoded, writing
 from data_prep.stage import WHOLE, Shard, Work
 from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import read_images, read_pairs
@@ -39,18 +40,17 @@ def build(
     out = shard.place(out)
     inputs = [path for path in (pairs, images) if path]
     fixed = {"feature_dim": extract.feature_dim, "class_names": extract.class_names, "extractor": extract.description}
-    distributions = ("opencv-contrib-python", "numpy")
+    distributions = ("opencv-contrib-python", "pillow", "paddlepaddle", "numpy")
     work = Work("regions extract", out, extract.description, inputs, shard, extract.packages, distributions)
-    with StoreWriter(out, **fixed) as store:
-        todo = {image_id: file for image_id, file in files.items() if image_id not in store}
-        for image_id, file in tqdm(todo.items(), desc="regions", unit="image"):
-            try:
-                picture = read_picture(file)
-            except DataError as error:
-                work.reject(image_id, "picture cannot be decoded", str(error))
-                continue
-            store.add(_record(image_id, picture, extract(picture)))
-        return work.finish({"images": len(store)}, "images", len(todo) - len(work.rejects))
+    store = StoreWriter(out, **fixed)
+    todo = {image_id: file for image_id, file in files.items() if image_id not in store}
+    with writing(store) as behind, closing(decoded(todo)) as pictures:
+        for image_id, picture in tqdm(pictures, desc="regions", unit="image", total=len(todo)):
+            if isinstance(picture, DataError):
+                work.reject(image_id, "picture cannot be decoded", str(picture))
+            else:
+                behind.add(_record(image_id, picture, extract(picture)))
+    return work.finish({"images": len(store)}, "images", len(todo) - len(work.rejects))
 
 
 def _picture_files(pairs: Path | None, images: Path | None) -> dict[str, Path]:

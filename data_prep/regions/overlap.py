@@ -1,0 +1,86 @@
+"""Decoding ahead of the network and writing behind it, in threads; order and values are as one after the other."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.pictures import read_picture
+from unimo.errors import DataError
+from unimo.readers.feature_store import RegionRecord, StoreWriter
+
+DECODERS = 2  # threads
+AHEAD = 4  # pictures decoded or being decoded; with the network's own, the most that are in memory
+BEHIND = 8  # records that wait for the writer
+
+
+def decoded(files: Mapping[str, Path]) -> Iterator[tuple[str, np.ndarray | DataError]]:
+    """Image id and picture, or why it cannot be decoded, in the order of `files`. Close it to stop its threads."""
+    pool = ThreadPoolExecutor(DECODERS, "decode")
+    waiting: deque[tuple[str, Future]] = deque()
+    rest = iter(files.items())
+    try:
+        while True:
+            while len(waiting) < AHEAD and (item := next(rest, None)):
+                waiting.append((item[0], pool.submit(read_picture, item[1])))
+            if not waiting:
+                return
+            image_id, future = waiting.popleft()
+            error = future.exception()
+            if error is not None and not isinstance(error, DataError):
+                raise error
+            picture = error or future.result()
+            del future  # it would keep the picture while the next one is waited for
+            yield image_id, picture
+            del picture
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class Behind:
+    """Adds records to a store in the order given, in the one thread that touches the store; see `writing`."""
+
+    def __init__(self, store: StoreWriter):
+        self._store, self._failed = store, False
+        self._thread = ThreadPoolExecutor(1, "write")
+        self._waiting: deque[Future] = deque()
+
+    def add(self, record: RegionRecord) -> None:
+        """Queue a record; waits while BEHIND of them are queued. Raises what an earlier one met."""
+        if len(self._waiting) == BEHIND:
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._add, record))
+
+    def _add(self, record: RegionRecord) -> None:
+        if self._failed:
+            return  # what comes after a failure would be stored before what failed, which the next run makes
+        try:
+            self._store.add(record)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def end(self, finished: bool) -> None:
+        """Let the thread add what is queued and commit; raises what it met."""
+        ending = self._thread.submit(self._store.close if finished else self._store.flush)
+        self._thread.shutdown()
+        for future in (*self._waiting, ending):
+            future.result()
+
+
+@contextmanager
+def writing(store: StoreWriter) -> Iterator[Behind]:
+    """A `Behind` that finishes the store at the end; after an error or a signal it commits what is queued.
+
+    A second signal ends only the waiting: the thread commits before the process ends.
+    """
+    behind = Behind(store)
+    try:
+        yield behind
+    except BaseException:
+        behind.end(finished=False)
+        raise
+    behind.end(finished=True)
