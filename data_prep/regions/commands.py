@@ -23,6 +23,7 @@ def regions() -> None:
     default="opencv-ssd",
     help="What finds regions and makes their features (docs/regions.md). An option that it does not have is refused.",
 )
+@click.option("--model-dir", type=PATH, help="Of paddlex: a folder of its kind. Of grid: a model with a ViT.")
 @click.option("--min-boxes", type=click.IntRange(min=1), help="Regions kept even below the threshold.  [default: 10]")
 @click.option("--max-boxes", type=click.IntRange(min=1), help="Regions kept at most, best first.  [default: 36]")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Score above which one is kept.  [default: 0.2]")

@@ -50,8 +50,27 @@ def _resnet50(min_boxes: int = 10, max_boxes: int = 36, threshold: float = 0.2, 
     return ResNetExtractor(min_boxes, max_boxes, threshold, cache)
 
 
+def _grid(model_dir: Path | None = None, cache: Path | None = None) -> Extractor:
+    from data_prep.regions.grid import PatchGrid, ResNetGrid
+
+    return PatchGrid(model_dir) if model_dir else ResNetGrid(cache)
+
+
+def _paddlex(
+    model_dir: Path, min_boxes: int = 10, max_boxes: int = 36, threshold: float = 0.2, cache: Path | None = None
+) -> Extractor:
+    from data_prep.regions.paddlex import PaddleXExtractor
+
+    return PaddleXExtractor(model_dir, min_boxes, max_boxes, threshold, cache)
+
+
 # A factory's arguments are the options of the command that it has a use for, with their defaults.
-EXTRACTORS: dict[str, Callable[..., Extractor]] = {"opencv-ssd": _opencv_ssd, "resnet50": _resnet50}
+EXTRACTORS: dict[str, Callable[..., Extractor]] = {
+    "opencv-ssd": _opencv_ssd,
+    "resnet50": _resnet50,
+    "grid": _grid,
+    "paddlex": _paddlex,
+}
 
 
 def make(name: str, options: Mapping[str, Any]) -> Extractor:
