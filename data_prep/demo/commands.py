@@ -11,9 +11,10 @@ from data_prep.stage import PATH, cache_option
 @click.argument("out", type=PATH)
 @click.option(
     "--source",
-    type=click.Choice(["auto", "debian", "openclipart"]),
+    type=click.Choice(["auto", "debian", "openclipart", "emoji", "clipart", "emoji+clipart"]),
     default="auto",
-    help="Photographs and stamps of Debian packages besides the drawings in this repository, or these alone.",
+    help="debian: photographs and stamps of Debian packages besides the drawings in this repository; openclipart: "
+    "these alone; emoji, clipart: larger sets, emoji names and clip-art titles.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures with captions, and without.")
 @cache_option

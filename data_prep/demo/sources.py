@@ -24,6 +24,7 @@ class Item:
     captions: tuple[str, ...]
     source: str
     photo: bool = False  # stored as JPEG; drawings and cut-outs as PNG
+    family: str | None = None  # items of one family are near-duplicates, whatever they look like
 
 
 def gcompris(archive: Path, reject: Reject) -> Iterator[Item]:

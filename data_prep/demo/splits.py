@@ -31,10 +31,11 @@ def groups(captions: Sequence[Sequence[str]], looks: np.ndarray) -> np.ndarray:
     edges, first = [], {}
     for i, texts in enumerate(captions):
         edges += [(i, first.setdefault(normalise(text), i)) for text in texts]
+    bits = looks[:, :64].astype(np.uint8)
     for i in range(len(looks) - 1):
-        difference = np.abs(looks[i + 1 :] - looks[i])
-        near = (difference[:, :64].sum(1) <= HASH_BITS) & (difference[:, 64:].mean(1) <= THUMBNAIL_DIFFERENCE)
-        edges += [(i, i + 1 + j) for j in np.flatnonzero(near)]
+        near = i + 1 + np.flatnonzero((bits[i + 1 :] ^ bits[i]).sum(1, np.uint8) <= HASH_BITS)
+        difference = np.abs(looks[near, 64:] - looks[i, 64:]).mean(1)
+        edges += [(i, j) for j in near[difference <= THUMBNAIL_DIFFERENCE]]
     rows, columns = np.array(edges, np.int64).reshape(-1, 2).T
     graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(looks), len(looks)))
     return connected_components(graph, directed=False)[1]
