@@ -49,7 +49,7 @@ def build(
             if isinstance(picture, DataError):
                 work.reject(image_id, "picture cannot be decoded", str(picture))
             else:
-                behind.add(_record(image_id, picture, extract(picture)))
+                behind.add(record_of(image_id, picture, extract(picture)))
     return work.finish({"images": len(store)}, "images", len(todo) - len(work.rejects))
 
 
@@ -67,7 +67,7 @@ def _picture_files(pairs: Path | None, images: Path | None) -> dict[str, Path]:
     return files
 
 
-def _record(image_id: str, picture: np.ndarray, found: Regions) -> RegionRecord:
+def record_of(image_id: str, picture: np.ndarray, found: Regions) -> RegionRecord:
     height, width = picture.shape[:2]
     arrays = (found.features, found.boxes, found.classes, found.scores, found.class_probs)
     return RegionRecord(image_id, width, height, *arrays)
