@@ -14,6 +14,7 @@ from unimo.readers.annotations import write_jsonl
 from unimo.readers.feature_store import FeatureStore, StoreWriter
 
 SAME = ("stage", "settings", "inputs", "packages", "versions")  # in the manifests of all parts
+LISTS = ("rejects.jsonl", "neighbours.jsonl")  # what lies beside a part
 
 
 def merge(out: Path) -> str:
@@ -36,7 +37,9 @@ def merge(out: Path) -> str:
         with atomic_write(out) as file:
             for part in parts:
                 file.write(part.read_bytes())
-    write_jsonl(beside(out, "rejects.jsonl"), _lines(beside(part, "rejects.jsonl") for part in parts))
+    for name in LISTS:
+        if all(beside(part, name).exists() for part in parts):
+            write_jsonl(beside(out, name), _lines(beside(part, name) for part in parts))
     counts, rejects = Counter(), Counter()
     for manifest in manifests:
         counts.update(manifest["counts"])

@@ -1,0 +1,1 @@
+"""Stage `retrieve`: similar sentences and similar images for every training caption (X^T and X^I of UNIMO)."""

@@ -1,0 +1,245 @@
+"""The stage itself: `fit` writes an index of what may be retrieved, `apply` looks up caption after caption in it.
+
+Nothing of dev and test gets into the index, neither as itself nor as a near-duplicate; so it cannot come out of it.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data_prep.captions import normalise
+from data_prep.retrieve.images import ImageIndex, copies, pooled, vectors
+from data_prep.retrieve.texts import Text, TextIndex, near, near_any, words
+from data_prep.stage import WHOLE, Shard, Work, beside, read_manifest
+from unimo.atomic import atomic_write
+from unimo.cache import sha256
+from unimo.errors import DataError
+from unimo.readers.annotations import Pair, Rewrite, read_images, read_pairs, read_rewrites, read_texts, write_jsonl
+from unimo.readers.feature_store import FeatureStore
+
+DISTRIBUTIONS = ("bm25s", "faiss-cpu", "numpy", "scipy")
+BATCH = 1000  # captions looked up at a time; also the most that a kill can lose
+SPARE = 20  # sentences looked up beyond those asked for: some are the caption itself in other words
+
+
+def fit(
+    pairs: Path,
+    texts: Path | None,
+    images: Path | None,
+    regions: Path | None,
+    out: Path,
+    min_words: int = 3,
+    object_score: float = 0.3,
+    object_weight: float = 0.5,
+) -> str:
+    """Write the index folder `out`: sentences and training captions, training images and those of `images`.
+
+    Args:
+        min_words: texts with fewer words, after `normalise`, are left out.
+        object_score, object_weight: see `images`.
+
+    Raises:
+        DataError: malformed input, or nothing left to retrieve.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "manifest.json").unlink(missing_ok=True)  # written last: an index without it is unfinished
+    settings = {"min_words": min_words, "object_score": object_score, "object_weight": object_weight}
+    inputs = [path for path in (pairs, texts, images, regions) if path]
+    work = Work("retrieve fit", out, settings, inputs, distributions=DISTRIBUTIONS)
+    records = read_pairs(pairs)
+    kept = _texts(records, texts, min_words, work)
+    TextIndex.fit(kept).save(out)
+    found = _images(records, images, regions, object_score, object_weight, work)
+    found.save(out)
+    counts = {"candidates": len(kept) + len(found.image_ids), "sentences": len(kept), "images": len(found.image_ids)}
+    return work.finish(counts, "candidates")
+
+
+def _texts(records: list[Pair], texts: Path | None, min_words: int, work: Work) -> list[Text]:
+    """What may be retrieved as a sentence, each once."""
+    training = [(key, p, caption) for p in records if p.split == "train" for key, caption in p.captions_by_id().items()]
+    every = [Text(key, caption, p.source, p.image_id) for key, p, caption in training]
+    every += [Text(t.id, t.text, t.source) for t in (read_texts(texts) if texts else [])]
+    bags = [words(text.text) for text in every]
+    held_out = near_any(bags, [words(c) for p in records if p.split != "train" for c in p.captions])
+    kept, seen = [], set()
+    for text, bag, held in zip(every, bags, held_out):
+        key = normalise(text.text)
+        if held:
+            work.reject(text.id, "near-duplicate of a caption in dev or test")
+        elif len(bag) < min_words:
+            work.reject(text.id, f"fewer than {min_words} words")
+        elif key in seen:
+            work.reject(text.id, "the same words as an earlier text")
+        else:
+            seen.add(key)
+            kept.append(text)
+    return kept
+
+
+def _images(
+    records: list[Pair], images: Path | None, regions: Path | None, object_score: float, weight: float, work: Work
+) -> ImageIndex:
+    """What may be retrieved as an image; empty without a feature store."""
+    if regions is None:
+        return ImageIndex.fit([], np.zeros((0, 1), np.float32))
+    store = FeatureStore(regions)
+    held_out = {pair.image_id for pair in records if pair.split != "train"}
+    others = [image.image_id for image in (read_images(images) if images else [])]
+    image_ids = []
+    for image_id in dict.fromkeys([p.image_id for p in records if p.split == "train"] + others):
+        if image_id in held_out:
+            work.reject(image_id, "image of dev or test")
+        elif image_id not in store:
+            work.reject(image_id, "image without regions")
+        else:
+            image_ids.append(image_id)
+    _, held_means = pooled(store, sorted(i for i in held_out if i in store), object_score)
+    objects, means = pooled(store, image_ids, object_score)
+    same = copies(means, held_means)
+    for row in np.flatnonzero(same):
+        work.reject(image_ids[row], "copy of an image of dev or test")
+    kept = np.flatnonzero(~same)
+    return ImageIndex.fit([image_ids[row] for row in kept], vectors(objects[kept], means[kept], weight))
+
+
+def apply(
+    index: Path,
+    pairs: Path,
+    rewrites: Path | None,
+    out: Path,
+    similar_texts: int = 20,
+    similar_images: int = 20,
+    text_threshold: float = 0.3,
+    image_threshold: float = 0.3,
+    shard: Shard = WHOLE,
+) -> str:
+    """Write the rewrites of every caption with both lists filled, and beside it `neighbours.jsonl` with the scores.
+
+    Args:
+        similar_texts, similar_images: so many a training caption at most; captions of dev and test get none.
+        text_threshold, image_threshold: least likeness.
+
+    Raises:
+        DataError: malformed input, or an index that is unfinished or was made from other pairs.
+    """
+    manifest = read_manifest(index)
+    if sha256(pairs) not in manifest["inputs"].values():
+        raise DataError(f"{index} was not made from {pairs} as it is now; run `retrieve fit` with it again")
+    records = read_pairs(pairs)
+    old = read_rewrites(rewrites, records) if rewrites else {}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out = shard.place(out)
+    settings = {
+        "similar_texts": similar_texts,
+        "similar_images": similar_images,
+        "text_threshold": text_threshold,
+        "image_threshold": image_threshold,
+    }
+    inputs = [path for path in (pairs, rewrites, index / "manifest.json") if path]
+    work = Work("retrieve apply", out, settings, inputs, shard, (), DISTRIBUTIONS)
+    part = shard.of(records)
+    finder = Finder(records, TextIndex.load(index), ImageIndex.load(index), settings)
+    for pair in part:
+        if pair.split == "train" and len(finder.images.image_ids) and pair.image_id not in finder.images:
+            work.reject(pair.image_id, "image not in the index", "its captions get no similar images")
+    progress = Progress(beside(out, "progress.jsonl"), {**settings, **{str(p): sha256(p) for p in inputs}})
+    before = len(progress.done)
+    found = _look_up(finder, part, progress)
+    neighbours = {record["caption_id"]: record for record in found}
+    write_jsonl(beside(out, "neighbours.jsonl"), neighbours.values())
+    captions = [(key, pair, text) for pair in part for key, text in pair.captions_by_id().items()]
+    write_jsonl(out, (_filled(old.get(key), key, pair, text, neighbours.get(key)) for key, pair, text in captions))
+    line = work.finish(
+        {
+            "captions": len(captions),
+            "similar texts": sum(len(n["texts"]) for n in neighbours.values()),
+            "similar images": sum(len(n["images"]) for n in neighbours.values()),
+        },
+        "captions",
+        len(neighbours) - before,
+    )
+    progress.path.unlink(missing_ok=True)
+    return line
+
+
+class Finder:
+    """The neighbours of training captions; those of each depend on nothing else that is asked."""
+
+    def __init__(self, records: list[Pair], texts: TextIndex, images: ImageIndex, settings: dict[str, Any]):
+        self.texts, self.images, self.settings = texts, images, settings
+        self.captions = {pair.image_id: [words(caption) for caption in pair.captions] for pair in records}
+
+    def find(self, captions: list[tuple[str, str, str]]) -> Iterator[dict[str, Any]]:
+        """Records of neighbours.jsonl for (caption id, image id, caption)."""
+        settings = self.settings
+        known = list(dict.fromkeys(image_id for _, image_id, _ in captions if image_id in self.images))
+        images = self.images.search(known, settings["similar_images"])
+        wanted = settings["similar_texts"]
+        sentences = self.texts.search([c for _, _, c in captions], wanted + SPARE if wanted else 0)
+        for (caption_id, image_id, _), hits in zip(captions, sentences):
+            pictures = [hit for hit in images.get(image_id, []) if hit[1] >= settings["image_threshold"]]
+            chosen = []
+            for place, score in hits:
+                if score >= settings["text_threshold"] and len(chosen) < wanted and self._other(place, image_id):
+                    text = self.texts.texts[place]
+                    chosen.append({"text": text.text, "score": score, "source": text.source, "id": text.id})
+            yield {
+                "caption_id": caption_id,
+                "texts": chosen,
+                "images": [{"image_id": other, "score": score} for other, score in pictures],
+            }
+
+    def _other(self, place: int, image_id: str) -> bool:
+        """Whether a sentence is not one of the image's own captions or a near-duplicate of one."""
+        text = self.texts.texts[place]
+        return text.image_id != image_id and not any(near(self.texts.words[place], c) for c in self.captions[image_id])
+
+
+class Progress:
+    """What is done so far, one record a line under a line that names the work; a torn last line does not count."""
+
+    def __init__(self, path: Path, work: dict[str, Any]):
+        self.path, self.done = path, []
+        head = json.dumps(work, sort_keys=True).encode() + b"\n"
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        whole = [line for line in lines if line.endswith(b"\n")] if lines[:1] == [head] else []
+        self.done = [json.loads(line) for line in whole[1:]]
+        with atomic_write(path) as file:
+            file.writelines(whole or [head])
+
+    def add(self, records: list[dict[str, Any]]) -> None:
+        """Append and sync."""
+        with open(self.path, "ab") as file:
+            file.writelines(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
+            file.flush()
+            os.fsync(file.fileno())
+        self.done += records
+
+
+def _look_up(finder: Finder, part: Sequence[Pair], progress: Progress) -> list[dict[str, Any]]:
+    """The neighbours of the training captions of `part`, those that are not done yet in batches."""
+    captions = [(k, p.image_id, c) for p in part if p.split == "train" for k, c in p.captions_by_id().items()]
+    first = len(progress.done)
+    with tqdm(total=len(captions), initial=first, desc="neighbours", unit="caption") as bar:
+        for start in range(first, len(captions), BATCH):
+            progress.add(list(finder.find(captions[start : start + BATCH])))
+            bar.update(len(progress.done) - bar.n)
+    return progress.done
+
+
+def _filled(old: Rewrite | None, key: str, pair: Pair, caption: str, found: dict[str, Any] | None) -> Rewrite:
+    """A caption's record with both lists replaced."""
+    lists = {
+        "similar_texts": [text["text"] for text in found["texts"]] if found else [],
+        "similar_images": [image["image_id"] for image in found["images"]] if found else [],
+    }
+    if old:
+        return old.model_copy(update=lists)
+    empty = {"graph": {}, "positives": [], "negatives": []}
+    return Rewrite(caption_id=key, image_id=pair.image_id, caption=caption, **empty, **lists)
