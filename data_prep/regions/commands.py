@@ -1,11 +1,13 @@
 """Commands `regions extract|...`."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from data_prep.regions.extractor import EXTRACTORS
-from data_prep.stage import PATH, cache_option, shard_option
+from data_prep.regions.importers import FORMATS
+from data_prep.stage import PATH, Shard, cache_option, shard_option
 
 
 @click.group()
@@ -37,5 +39,40 @@ def extract(**settings: Any) -> None:
                  --out data/demo/regions
     """
     from data_prep.regions.build import build
+    from unimo.hardware import keep_freed_memory, share_freed_memory
 
+    keep_freed_memory()  # returning the pages of large pictures to the kernel costs as much as decoding them
+    share_freed_memory()
     click.echo(build(**settings))
+
+
+@regions.command("import")
+@click.argument("form", metavar="FORMAT", type=click.Choice(FORMATS))
+@click.argument("source", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder of the feature store.")
+@click.option(
+    "--boxes",
+    type=click.Choice(["pixels", "normalised"]),
+    help="Unit of box corners. Models see x1/w, y1/h, x2/w, y2/h and the share of the area; files hold pixels, or "
+    "these with more columns (5: area; 6: w, h; 7: w, h, area), which are checked.  [default: the format's]",
+)
+@click.option(
+    "--size-order",
+    type=click.Choice(["wh", "hw"]),
+    help="Order of the two size fields. UNIMO reads Flickr30k as w, h in training and as h, w in dev and test, SNLI-VE "
+    "as w, h and COCO as h, w: look with `regions inspect`.  [default: the format's]",
+)
+@click.option("--sizes", type=PATH, help="Lines of {id, width, height}, where the source does not hold sizes.")
+@click.option("--class-names", type=PATH, help="One a line without background.  [default: class 1 ... class 1600]")
+@click.option("--feature-dim", type=click.IntRange(min=1), default=2048, help="Numbers a region.")
+@click.option("--probs", is_flag=True, help="Of uniter and npz: keep class probabilities; every image must have them.")
+@shard_option
+def import_command(form: str, source: Path, out: Path, shard: Shard, **choices: Any) -> None:
+    """Take over region features that others made (docs/regions.md). Resumable.
+
+    \b
+    Example: python -m data_prep regions import butd trainval_36.tsv --out data/coco/regions
+    """
+    from data_prep.regions.importers.run import Choices, import_features
+
+    click.echo(import_features(form, source, out, Choices(**choices), shard))

@@ -1,0 +1,136 @@
+"""The stage `regions import`: a foreign source -> a feature store, resumably."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_prep.regions.importers.arrays import read_npz, read_uniter
+from data_prep.regions.importers.dump import Item, Layout, OutsideError, to_record, whole_number
+from data_prep.regions.importers.lines import LAYOUTS, REPEATING, read_lines, source_files
+from data_prep.regions.importers.vinvl import Objects, read_vinvl
+from data_prep.stage import Shard, Work
+from unimo.errors import ConfigError, DataError
+from unimo.readers.feature_store import StoreWriter
+
+GENOME_CLASSES = 1600  # of bottom-up attention, without background
+ALWAYS_PROBS = {"unimo-flickr", "unimo-coco"}
+_FEW, _SHARE = 3, 0.05  # boxes that do not fit: up to so many images, or this share, are bad records; more is an option
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a format leaves open; None is what its authors' files have.
+
+    Args:
+        boxes: "pixels" or "normalised".
+        size_order: "wh" or "hw", the order of the two size fields.
+        sizes: json lines of id, width and height.
+        class_names: one name a line, without background.
+        probs: the source holds class probabilities; only `uniter` and `npz` may or may not.
+    """
+
+    boxes: str | None = None
+    size_order: str | None = None
+    sizes: Path | None = None
+    class_names: Path | None = None
+    feature_dim: int = 2048
+    probs: bool = False
+
+
+def import_features(form: str, source: Path, out: Path, choices: Choices, shard: Shard) -> str:
+    """Add every image that `out` does not hold yet; bad ones are left out and listed. Says what was done.
+
+    Raises:
+        ConfigError: a choice that the format does not have.
+        DataError: no such source, nothing usable, a store of another import, or boxes that a choice must set right.
+    """
+    out, swapped = shard.place(out), _swapped(form, choices.size_order)
+    names = ["background"] if form == "butd" else _class_names(choices.class_names)
+    boxes = choices.boxes or ("normalised" if form in ("uniter", "vinvl") else "pixels")
+    if form in ("vinvl", "butd") and choices.class_names:
+        raise ConfigError(
+            f"{form}: its files {'name' if form == 'vinvl' else 'hold no'} classes; leave --class-names out"
+        )
+    if form == "vinvl":
+        if choices.boxes:
+            raise ConfigError("vinvl: its boxes are always normalised; leave --boxes out")
+        objects = Objects(source)
+        items, names, inputs = read_vinvl(source, objects, shard), objects.class_names, [objects.file]
+    elif form in LAYOUTS:
+        items, inputs = read_lines(form, source, shard), source_files(source)
+    else:
+        items, inputs = (read_uniter if form == "uniter" else read_npz)(source, shard), []
+    if choices.probs and form not in ("uniter", "npz"):
+        raise ConfigError(f"{form}: whether there are class probabilities is fixed; leave --probs out")
+    with_probs = choices.probs or form in ALWAYS_PROBS
+    layout = Layout(choices.feature_dim, len(names), with_probs, swapped, boxes == "normalised", _sizes(choices.sizes))
+    extractor = {"name": f"import:{form}", "version": "1", "boxes": boxes, "size_order_swapped": swapped}
+    inputs = [path for path in (*inputs, choices.sizes, choices.class_names) if path and path.stat().st_size < 1 << 30]
+    work = Work("regions import", out, extractor, inputs, shard, (), ("lmdb", "msgpack", "numpy"))
+    with StoreWriter(out, feature_dim=layout.feature_dim, class_names=names, extractor=extractor) as store:
+        before = len(store)
+        _fill(store, items, layout, work, form in REPEATING)
+    return work.finish({"images": len(store)}, "images", len(store) - before)
+
+
+def _fill(store: StoreWriter, items: Iterator[Item], layout: Layout, work: Work, repeating: bool) -> None:
+    seen: set[str] = set()
+    outside = 0
+    for image_id, read in tqdm(items, desc="regions", unit="image"):
+        if image_id in seen:
+            if not repeating:
+                work.reject(image_id, "image id twice", "the first is kept")
+            continue
+        if image_id not in store:
+            try:
+                store.add(to_record(image_id, read(), layout))
+            except DataError as error:
+                work.reject(image_id, "boxes outside the image" if _is_outside(error) else "bad record", str(error))
+                outside += _is_outside(error)
+                if outside > max(_FEW, _SHARE * len(seen)):
+                    raise DataError(
+                        f"{outside} of the first {len(seen) + 1} images have boxes that do not fit, such as "
+                        f"{image_id!r}: {error}. Change the option and import into a new folder"
+                    ) from error
+                if repeating:
+                    continue  # another line of the same image may be whole
+        seen.add(image_id)
+
+
+def _is_outside(error: DataError) -> bool:
+    return isinstance(error, OutsideError)
+
+
+def _swapped(form: str, order: str | None) -> bool:
+    """Whether the source's size fields are in the other order than its format's."""
+    if order is None:
+        return False
+    if form not in LAYOUTS:
+        raise ConfigError(f"{form}: its files name width and height; --size-order is for {', '.join(LAYOUTS)}")
+    columns = LAYOUTS[form][1].split()
+    return order != ("wh" if columns.index("w") < columns.index("h") else "hw")
+
+
+def _class_names(file: Path | None) -> list[str]:
+    """Background and the names of the file, or numbers in place of names."""
+    if file is None:
+        return ["background", *(f"class {i}" for i in range(1, GENOME_CLASSES + 1))]
+    try:
+        names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {file}: {error}") from error
+    return ["background", *names]
+
+
+def _sizes(file: Path | None) -> dict[str, tuple[int, int]]:
+    """Image id -> width and height, of json lines."""
+    if file is None:
+        return {}
+    try:
+        records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        return {str(r["id"]): tuple(whole_number(r[side], side) for side in ("width", "height")) for r in records}
+    except (OSError, ValueError, KeyError, TypeError, DataError) as error:
+        raise DataError(f"{file}: expected json lines of id, width and height ({error!r})") from error
