@@ -31,7 +31,7 @@ from data_prep.pictures import read_picture, write_picture
 from data_prep.regions.build import record_of
 from data_prep.regions.extractor import Extractor, make
 from data_prep.regions.overlap import AHEAD, decoded, writing
-from unimo.hardware import use_fast_gemm
+from unimo.hardware import keep_freed_memory, share_freed_memory, use_fast_gemm
 from unimo.readers.feature_store import FeatureStore, StoreWriter
 
 DEFAULT, THREADS = ["opencv-ssd", "resnet50", "grid"], 2
@@ -58,6 +58,8 @@ WAYS = {"plain": plain, "overlapped": overlapped}
 def worker(way: str, extractor: str, folder: Path) -> None:
     """One store of all pictures; prints pictures per second by the clock and by CPU time, and the most memory."""
     use_fast_gemm()
+    keep_freed_memory()
+    share_freed_memory()
     name, _, model_dir = extractor.partition("=")
     extract = make(name, {"model_dir": Path(model_dir) if model_dir else None})
     files = {path.stem: path for path in sorted(folder.glob("*.jpg"))}
