@@ -1,5 +1,6 @@
 """What turns a picture into regions: the contract that every extractor keeps, and the extractors by name."""
 
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -91,7 +92,10 @@ def make(name: str, options: Mapping[str, Any]) -> Extractor:
         problems.append(f"--min-boxes ({bounds['min_boxes']}) is above --max-boxes ({bounds['max_boxes']})")
     if problems:
         raise ConfigError(f"--extractor {name}: {'; '.join(problems)}")
-    return EXTRACTORS[name](**given)
+    extractor = EXTRACTORS[name](**given)
+    for number in (signal.SIGTERM, signal.SIGINT):  # Paddle's import puts a handler there that kills the process
+        signal.signal(number, signal.getsignal(number))
+    return extractor
 
 
 def _flag(key: str) -> str:

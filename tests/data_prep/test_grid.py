@@ -1,5 +1,12 @@
 """Grid features: cells in their places, and the states of the network that they are taken from."""
 
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import paddle
 import pytest
@@ -8,7 +15,7 @@ from PIL import Image
 from data_prep.regions.build import build
 from data_prep.regions.extractor import make
 from unimo import zoo
-from unimo.config import load
+from unimo.config import ROOT, load
 from unimo.errors import ConfigError
 from unimo.models.oner import Oner, OnerConfig
 from unimo.models.unimo import Unimo, UnimoConfig
@@ -76,9 +83,28 @@ def test_a_store_of_patches(folders, write_pairs, shipped, tmp_path):
     assert record.boxes[-1].tolist() == [record.width * 3 / 4, record.height * 3 / 4, record.width, record.height]
 
 
+def test_a_stop_signal_ends_a_run_of_paddle_as_any_other(folders, write_pairs, shipped, tmp_path):
+    """Paddle's import replaces the stage's handler of signals by one that aborts."""
+    pairs = write_pairs(tmp_path / "in", shipped)
+    command = [sys.executable, "-u", "-m", "data_prep", "regions", "extract", "--extractor", "grid"]
+    command += ["--model-dir", folders / "oner", "--pairs", pairs, "--out", tmp_path / "out"]
+    with open(tmp_path / "progress", "w+") as progress:
+        run = subprocess.Popen(command, cwd=ROOT, stderr=progress, stdout=subprocess.DEVNULL)
+        while run.poll() is None and not re.search(r" [1-9]\d*/", (tmp_path / "progress").read_text()):
+            time.sleep(0.01)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait() == 75
+    header = json.loads((tmp_path / "out" / "index.json").read_text())
+    assert 0 < header["images"] < len(shipped) and not header["complete"]
+    build(pairs, None, tmp_path / "out", "grid", model_dir=folders / "oner")
+    assert FeatureStore(tmp_path / "out").ids == [record["image_id"] for record in shipped]
+
+
 def test_what_does_not_fit_is_refused(folders):
     with pytest.raises(ConfigError, match="reads no pixels"):
         make("grid", {"model_dir": folders / "unimo"})
+    with pytest.raises(ConfigError, match="no extractor 'gird'; expected one of opencv-ssd, "):
+        make("gird", {})
     with pytest.raises(ConfigError, match="--extractor grid: --threshold does nothing with it; --max-boxes does"):
         make("grid", {"threshold": 0.2, "max_boxes": 3})
 
