@@ -35,7 +35,7 @@ def build(
         ConfigError: no list of pictures, or options that the extractor does not have.
         DataError: no weights, no usable picture, or a store that was written with other settings.
     """
-    files = dict(shard.of(list(_picture_files(pairs, images).items())))
+    files = dict(shard.of(list(picture_files(pairs, images).items())))
     extract = make(extractor, options)
     out = shard.place(out)
     inputs = [path for path in (pairs, images) if path]
@@ -53,7 +53,7 @@ def build(
     return work.finish({"images": len(store)}, "images", len(todo) - len(work.rejects))
 
 
-def _picture_files(pairs: Path | None, images: Path | None) -> dict[str, Path]:
+def picture_files(pairs: Path | None, images: Path | None) -> dict[str, Path]:
     """Image id -> file, of both lists."""
     if pairs is None and images is None:
         raise ConfigError("give --pairs, --images or both")

@@ -1,4 +1,4 @@
-"""Commands `regions extract|...`."""
+"""Commands `regions extract|import|inspect|tags`."""
 
 from pathlib import Path
 from typing import Any
@@ -76,3 +76,41 @@ def import_command(form: str, source: Path, out: Path, shard: Shard, **choices: 
     from data_prep.regions.importers.run import Choices, import_features
 
     click.echo(import_features(form, source, out, Choices(**choices), shard))
+
+
+@regions.command()
+@click.argument("store", type=PATH)
+@click.option("--pairs", type=PATH, help="Pictures with captions (pairs.jsonl), to draw the boxes on.")
+@click.option("--images", type=PATH, help="Pictures without (images.jsonl).")
+@click.option("--out", type=PATH, help="The page.  [default: STORE.html]")
+@click.option("--count", type=click.IntRange(min=1), default=24, help="Images drawn, by chance.")
+@click.option("--seed", type=int, default=0)
+def inspect(store: Path, out: Path | None, **settings: Any) -> None:
+    """Print what a store holds and draw boxes and labels over pictures, in one HTML page.
+
+    Look at it after an import: a swapped width and height shows at once. Without pictures the canvas stays empty.
+
+    \b
+    Example: python -m data_prep regions inspect data/demo/regions --pairs data/demo/pairs.jsonl --out regions.html
+    """
+    from data_prep.regions.inspection import inspect
+
+    for line in inspect(store, out=out or store.with_name(f"{store.name}.html"), **settings):
+        click.echo(line)
+
+
+@regions.command()
+@click.argument("store", type=PATH)
+@click.option("--threshold", type=click.FloatRange(0, 1), default=0.35, help="Score from which an object is a tag.")
+@click.option("--tokenizer", type=PATH, required=True, help="Folder of a model or vocabulary; UNIMO's is BPE.")
+@click.option("--out", type=PATH, required=True, help="The file, as coco_object_0.35_tot.ids.")
+def tags(store: Path, threshold: float, tokenizer: Path, out: Path) -> None:
+    """Write the names of detected objects as token ids, as the release's COCO captioning reads them.
+
+    \b
+    Example: python -m data_prep regions tags data/coco/regions --threshold 0.35 --tokenizer models/unimo-base \\
+                 --out data/coco/coco_object_0.35_tot.ids
+    """
+    from data_prep.regions.tags import write_tags
+
+    click.echo(write_tags(store, out, tokenizer, threshold))

@@ -10,8 +10,8 @@ LONGEST = 160  # pixels of a thumbnail's longer side
 QUALITY = 80  # of its JPEG
 
 
-def thumbnail(path: Path) -> str | None:
-    """A picture as a `data:` address of a JPEG no larger than LONGEST, on white; None if it cannot be read."""
+def thumbnail(path: Path, longest: int = LONGEST) -> str | None:
+    """A picture as a `data:` address of a JPEG no larger than `longest`, on white; None if it cannot be read."""
     try:
         content = np.frombuffer(path.read_bytes(), np.uint8)
         picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
@@ -22,7 +22,7 @@ def thumbnail(path: Path) -> str | None:
     if picture is None:
         return None
     height, width = picture.shape[:2]
-    scale = min(1.0, LONGEST / max(height, width))
+    scale = min(1.0, longest / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     _, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
