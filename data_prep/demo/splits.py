@@ -26,16 +26,19 @@ def look(picture: np.ndarray) -> np.ndarray:
     return np.concatenate([bits, thumbnail.reshape(-1)]).astype(np.float32)
 
 
+def alike(looks: np.ndarray, one: np.ndarray) -> np.ndarray:
+    """Places of the rows of `looks` that are near-duplicates of `one`. [found] int64"""
+    near = np.flatnonzero((looks[:, :64] != one[:64]).sum(1) <= HASH_BITS)
+    return near[np.abs(looks[near, 64:] - one[64:]).mean(1) <= THUMBNAIL_DIFFERENCE]
+
+
 def groups(captions: Sequence[Sequence[str]], looks: np.ndarray) -> np.ndarray:
     """Group number of each item: items with an equal caption or a near-identical picture share one. [n] int"""
     edges, first = [], {}
     for i, texts in enumerate(captions):
         edges += [(i, first.setdefault(normalise(text), i)) for text in texts]
-    bits = looks[:, :64].astype(np.uint8)
     for i in range(len(looks) - 1):
-        near = i + 1 + np.flatnonzero((bits[i + 1 :] ^ bits[i]).sum(1, np.uint8) <= HASH_BITS)
-        difference = np.abs(looks[near, 64:] - looks[i, 64:]).mean(1)
-        edges += [(i, j) for j in near[difference <= THUMBNAIL_DIFFERENCE]]
+        edges += [(i, i + 1 + j) for j in alike(looks[i + 1 :], looks[i])]
     rows, columns = np.array(edges, np.int64).reshape(-1, 2).T
     graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(looks), len(looks)))
     return connected_components(graph, directed=False)[1]

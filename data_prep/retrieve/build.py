@@ -6,6 +6,7 @@ Nothing of dev and test gets into the index, neither as itself nor as a near-dup
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.captions import normalise
-from data_prep.retrieve.images import ImageIndex, copies, pooled, vectors
+from data_prep.demo.splits import alike, look
+from data_prep.regions.overlap import decoded
+from data_prep.retrieve.images import ImageIndex, pooled, vectors
 from data_prep.retrieve.texts import Text, TextIndex, near, near_any, words
 from data_prep.stage import WHOLE, Shard, Work, beside, read_manifest
 from unimo.atomic import atomic_write
@@ -54,7 +57,7 @@ def fit(
     records = read_pairs(pairs)
     kept = _texts(records, texts, min_words, work)
     TextIndex.fit(kept).save(out)
-    found = _images(records, images, regions, object_score, object_weight, work)
+    found = _images(records, pairs, images, regions, settings, work)
     found.save(out)
     counts = {"candidates": len(kept) + len(found.image_ids), "sentences": len(kept), "images": len(found.image_ids)}
     return work.finish(counts, "candidates")
@@ -83,29 +86,50 @@ def _texts(records: list[Pair], texts: Path | None, min_words: int, work: Work) 
 
 
 def _images(
-    records: list[Pair], images: Path | None, regions: Path | None, object_score: float, weight: float, work: Work
+    records: list[Pair],
+    pairs: Path,
+    images: Path | None,
+    regions: Path | None,
+    object_score: float,
+    weight: float,
+    work: Work,
 ) -> ImageIndex:
     """What may be retrieved as an image; empty without a feature store."""
     if regions is None:
         return ImageIndex.fit([], np.zeros((0, 1), np.float32))
     store = FeatureStore(regions)
-    held_out = {pair.image_id for pair in records if pair.split != "train"}
-    others = [image.image_id for image in (read_images(images) if images else [])]
-    image_ids = []
-    for image_id in dict.fromkeys([p.image_id for p in records if p.split == "train"] + others):
+    training = {p.image_id: pairs.parent / p.image for p in records if p.split == "train"}
+    held_out = {p.image_id: pairs.parent / p.image for p in records if p.split != "train"}
+    others = {i.image_id: images.parent / i.image for i in (read_images(images) if images else [])}
+    files = {}
+    for image_id, file in (others | training).items():
         if image_id in held_out:
             work.reject(image_id, "image of dev or test")
         elif image_id not in store:
             work.reject(image_id, "image without regions")
         else:
-            image_ids.append(image_id)
-    _, held_means = pooled(store, sorted(i for i in held_out if i in store), object_score)
-    objects, means = pooled(store, image_ids, object_score)
-    same = copies(means, held_means)
-    for row in np.flatnonzero(same):
-        work.reject(image_ids[row], "copy of an image of dev or test")
-    kept = np.flatnonzero(~same)
-    return ImageIndex.fit([image_ids[row] for row in kept], vectors(objects[kept], means[kept], weight))
+            files[image_id] = file
+    image_ids = _without_copies(files, held_out, work)
+    return ImageIndex.fit(
+        image_ids, vectors(*pooled(store, image_ids, settings["object_score"]), settings["object_weight"])
+    )
+
+
+def _without_copies(files: dict[str, Path], held_out: dict[str, Path], work: Work) -> list[str]:
+    """The images that look like none of those held out, in whatever format or size."""
+    looks = {}
+    with closing(decoded(held_out | files)) as pictures:
+        for image_id, picture in tqdm(pictures, desc="pictures", unit="picture", total=len(held_out) + len(files)):
+            if not isinstance(picture, DataError):
+                looks[image_id] = look(picture)
+            elif image_id in files:
+                work.reject(image_id, "picture cannot be decoded", str(picture))
+    image_ids = [image_id for image_id in files if image_id in looks]
+    every = np.array([looks[image_id] for image_id in image_ids]).reshape(len(image_ids), -1)
+    copies = {int(place) for i in held_out if i in looks and image_ids for place in alike(every, looks[i])}
+    for place in sorted(copies):
+        work.reject(image_ids[place], "near-duplicate of an image in dev or test")
+    return [image_id for place, image_id in enumerate(image_ids) if place not in copies]
 
 
 def apply(

@@ -19,7 +19,6 @@ from unimo.atomic import atomic_write
 from unimo.errors import DataError
 from unimo.readers.feature_store import FeatureStore
 
-SAME = 0.02  # ours: images whose mean features differ by less than this share of their length are copies
 BLOCK = 16  # queries at a time: faiss compares up to 19 one by one, so a result does not depend on the others
 
 
@@ -36,18 +35,13 @@ def pooled(store: FeatureStore, image_ids: Sequence[str], object_score: float) -
     return objects, means
 
 
-def copies(means: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which rows of `means` are the same picture as a row of `others`, however stored. [len(means)] bool"""
-    found = np.zeros(len(means), bool)
-    for other in others:
-        found |= np.linalg.norm(means - other, axis=1) <= SAME * np.linalg.norm(other)
-    return found
-
-
 def vectors(objects: np.ndarray, means: np.ndarray, object_weight: float) -> np.ndarray:
     """Rows whose inner products are likenesses. [images, classes + feature_dim] float32"""
     rare = objects * np.log1p(len(objects) / np.maximum(1, (objects > 0).sum(0)))
-    rows = [object_weight**0.5 * _unit(rare), (1 - object_weight) ** 0.5 * _unit(means - means.mean(0))]
+    rows = [
+        object_weight**0.5 * _unit(rare),
+        (1 - object_weight) ** 0.5 * _unit(means - means.sum(0) / max(1, len(means))),
+    ]
     return np.hstack(rows).astype(np.float32)
 
 
