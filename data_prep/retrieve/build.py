@@ -86,13 +86,7 @@ def _texts(records: list[Pair], texts: Path | None, min_words: int, work: Work) 
 
 
 def _images(
-    records: list[Pair],
-    pairs: Path,
-    images: Path | None,
-    regions: Path | None,
-    object_score: float,
-    weight: float,
-    work: Work,
+    records: list[Pair], pairs: Path, images: Path | None, regions: Path | None, settings: dict[str, Any], work: Work
 ) -> ImageIndex:
     """What may be retrieved as an image; empty without a feature store."""
     if regions is None:
@@ -110,9 +104,8 @@ def _images(
         else:
             files[image_id] = file
     image_ids = _without_copies(files, held_out, work)
-    return ImageIndex.fit(
-        image_ids, vectors(*pooled(store, image_ids, settings["object_score"]), settings["object_weight"])
-    )
+    rows = vectors(*pooled(store, image_ids, settings["object_score"]), settings["object_weight"])
+    return ImageIndex.fit(image_ids, rows)
 
 
 def _without_copies(files: dict[str, Path], held_out: dict[str, Path], work: Work) -> list[str]:
