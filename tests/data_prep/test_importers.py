@@ -12,12 +12,17 @@ import msgpack
 import msgpack_numpy
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_prep.merge import merge
-from data_prep.regions.importers.run import Choices, import_features
-from data_prep.stage import WHOLE, Shard
+from data_prep.regions.importers.arrays import msgpack_arrays, npz_arrays
+from data_prep.regions.importers.dump import Layout
+from data_prep.regions.importers.lines import read_lines
+from data_prep.regions.importers.run import Choices, fill, import_features
+from data_prep.stage import WHOLE, Shard, Work
 from unimo.errors import ConfigError, DataError
-from unimo.readers.feature_store import FeatureStore
+from unimo.readers.feature_store import FeatureStore, StoreWriter
 
 DIM, CLASSES, COUNT = 8, 5, 7
 SIZES = [(400 + 10 * i, 200 + 10 * i) for i in range(COUNT)]
@@ -296,6 +301,37 @@ def test_hostile_records_are_refused_and_listed(tmp_path, names, capfd):
     assert listed.keys() == records.keys() - {"good"}
     assert "objects" in listed["pickle"] and "pickled objects" in listed["pickle npz"] and "shape" in listed["huge"]
     assert "code of a file" not in "".join(capfd.readouterr())
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.booleans(),
+    st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=8),
+    st.floats(0, 1),
+)
+def test_a_damaged_record_gives_arrays_of_numbers_or_our_error(zipped, changes, kept):
+    content = bytearray((compressed if zipped else packed)(uniter_arrays(0)))
+    for place, value in changes:
+        content[int(place * len(content))] = value
+    content = bytes(content[: max(1, int(kept * 2 * len(content)))])
+    try:
+        arrays = npz_arrays(io.BytesIO(content)) if zipped else msgpack_arrays(content)
+    except DataError:
+        return
+    assert all(array.dtype.kind in "fiu" for array in arrays.values())
+
+
+def test_a_disk_that_refuses_is_no_bad_record(tmp_path):
+    (tmp_path / "in.tsv").write_text("\n".join(line("butd", i) for i in range(COUNT)))
+    (tmp_path / "out" / "shard_00000.safetensors").mkdir(parents=True)  # where the first shard must go
+    extractor, work = {"name": "x", "version": "1"}, Work("x", tmp_path / "out", {}, [])
+    layout = Layout(DIM, 1, with_probs=False, swapped=False, normalised=False, sizes={})
+    with pytest.raises(DataError, match="cannot write"):
+        with StoreWriter(
+            tmp_path / "out", feature_dim=DIM, class_names=["background"], extractor=extractor, shard_bytes=1
+        ) as store:
+            fill(store, read_lines("butd", tmp_path / "in.tsv", WHOLE), layout, work, repeating=False)
+    assert not work.rejects
 
 
 def test_a_folder_of_npz_comes_over_without_its_pickles(names, tmp_path):

@@ -3,12 +3,14 @@
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from data_prep.regions.importers.dump import Dump, Item, whole_number
 from data_prep.stage import Shard
@@ -42,7 +44,7 @@ def read_uniter(source: Path, shard: Shard) -> Iterator[Item]:
         with lmdb.open(str(source), subdir=source.is_dir(), readonly=True, lock=False, create=False) as database:
             with database.begin() as transaction:
                 keys = [key for key in transaction.cursor().iternext(values=False) if key != b"__keys__"]
-                for key in shard.of(keys):
+                for key in tqdm(shard.of(keys), desc="regions", unit="image"):
                     yield key.decode("utf-8", "replace").removesuffix(".npz"), partial(_record, transaction, key)
     except lmdb.Error as error:
         raise DataError(f"{source} is not an LMDB that can be read ({error})") from error
@@ -53,7 +55,7 @@ def read_npz(source: Path, shard: Shard) -> Iterator[Item]:
     files = sorted(source.rglob("*.npz"))
     if not files:
         raise DataError(f"{source} holds no .npz file")
-    for path in shard.of(files):
+    for path in tqdm(shard.of(files), desc="regions", unit="image"):
         yield path.relative_to(source).with_suffix("").as_posix(), partial(_npz_file, path)
 
 
@@ -77,10 +79,8 @@ def npz_arrays(source: Path | io.BytesIO) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(source) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             return {name: _npy(archive, info) for name, info in members.items() if name in known}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise DataError(f"not an npz file, or a damaged one ({error})") from error
-    except zipfile.zlib.error as error:
-        raise DataError(f"a damaged npz file ({error})") from error
 
 
 def _npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
@@ -142,9 +142,10 @@ def _dump(arrays: Mapping[str, np.ndarray]) -> Dump:
             found[ours] = arrays[name]
     if not {"features", "boxes"} <= found.keys():
         raise DataError(f"has {', '.join(sorted(arrays)) or 'no known array'}; expected features or x, and boxes")
-    n = whole_number(found["n"].item(), "num_bbox") if "n" in found and found["n"].size == 1 else len(found["features"])
-    if any(array.ndim == 0 or len(array) < n for name, array in found.items() if name not in "nwh"):
-        raise DataError(f"says {n} boxes and holds fewer")
+    rows = [array.shape[:1] for name, array in found.items() if name not in ("n", "w", "h")]
+    n = whole_number(found["n"].reshape(-1)[:1].sum(), "num_bbox") if "n" in found else sum(found["features"].shape[:1])
+    if min(rows) < (n,):
+        raise DataError(f"is of {n} boxes, but one of its arrays holds fewer")
     size = None
     if {"w", "h"} <= found.keys():
         size = tuple(whole_number(found[side].reshape(-1)[:1].sum(), side) for side in "wh")

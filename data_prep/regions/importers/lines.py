@@ -2,11 +2,13 @@
 
 import gzip
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from data_prep.regions.importers.dump import Dump, Item, base64_array, whole_number
 from data_prep.stage import Shard
@@ -67,14 +69,18 @@ def lines(files: Sequence[Path], shard: Shard) -> Iterator[tuple[str, str]]:
     sizes = [path.stat().st_size for path in files]
     first, end = (sum(sizes) * k // shard.count for k in (shard.number - 1, shard.number))
     offset = 0
-    for path, size in zip(files, sizes):
-        start, stop = first - offset, end - offset
-        offset += size
-        if path.suffix == ".gz":
-            if start <= 0 < stop or (size == 0 and shard.number == 1):
-                yield from _unpacked(path)
-        elif start < size and stop > 0:
-            yield from _between(path, max(start, 0), stop)
+    with tqdm(desc="read", total=end - first, unit="B", unit_scale=True) as progress:
+        for path, size in zip(files, sizes):
+            start, stop = first - offset, end - offset
+            offset += size
+            if path.suffix == ".gz":
+                if start <= 0 < stop:
+                    yield from _unpacked(path)
+                    progress.update(size)
+            elif start < size and stop > 0:
+                for place, line in _between(path, max(start, 0), stop):
+                    yield place, line
+                    progress.update(len(line) + 1)
 
 
 def _between(path: Path, start: int, stop: int) -> Iterator[tuple[str, str]]:
@@ -95,7 +101,7 @@ def _unpacked(path: Path) -> Iterator[tuple[str, str]]:
                 if line.strip():
                     yield f"{path.name}@{at}", line.rstrip(b"\r\n").decode("utf-8", "replace")
                 at += len(line)
-    except (OSError, EOFError, gzip.zlib.error):
+    except (OSError, EOFError, zlib.error):
         yield f"{path.name}@{at}", ""
 
 

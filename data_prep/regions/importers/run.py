@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_prep.regions.importers.arrays import read_npz, read_uniter
 from data_prep.regions.importers.dump import Item, Layout, OutsideError, to_record, whole_number
 from data_prep.regions.importers.lines import LAYOUTS, REPEATING, read_lines, source_files
@@ -58,28 +56,34 @@ def import_features(form: str, source: Path, out: Path, choices: Choices, shard:
         if choices.boxes:
             raise ConfigError("vinvl: its boxes are always normalised; leave --boxes out")
         objects = Objects(source)
-        items, names, inputs = read_vinvl(source, objects, shard), objects.class_names, [objects.file]
+        items, names, inputs = read_vinvl(source, objects, shard), objects.class_names, objects.files
     elif form in LAYOUTS:
         items, inputs = read_lines(form, source, shard), source_files(source)
     else:
-        items, inputs = (read_uniter if form == "uniter" else read_npz)(source, shard), []
+        items = (read_uniter if form == "uniter" else read_npz)(source, shard)
+        inputs = [] if form == "npz" else [source / "data.mdb" if source.is_dir() else source]
     if choices.probs and form not in ("uniter", "npz"):
         raise ConfigError(f"{form}: whether there are class probabilities is fixed; leave --probs out")
     with_probs = choices.probs or form in ALWAYS_PROBS
     layout = Layout(choices.feature_dim, len(names), with_probs, swapped, boxes == "normalised", _sizes(choices.sizes))
     extractor = {"name": f"import:{form}", "version": "1", "boxes": boxes, "size_order_swapped": swapped}
-    inputs = [path for path in (*inputs, choices.sizes, choices.class_names) if path and path.stat().st_size < 1 << 30]
+    inputs = [path for path in (*inputs, choices.sizes, choices.class_names) if path]
     work = Work("regions import", out, extractor, inputs, shard, (), ("lmdb", "msgpack", "numpy"))
     with StoreWriter(out, feature_dim=layout.feature_dim, class_names=names, extractor=extractor) as store:
         before = len(store)
-        _fill(store, items, layout, work, form in REPEATING)
+        fill(store, items, layout, work, form in REPEATING)
     return work.finish({"images": len(store)}, "images", len(store) - before)
 
 
-def _fill(store: StoreWriter, items: Iterator[Item], layout: Layout, work: Work, repeating: bool) -> None:
+def fill(store: StoreWriter, items: Iterator[Item], layout: Layout, work: Work, repeating: bool) -> None:
+    """Add to the store what is not in it; list in `work` what cannot be added.
+
+    Raises:
+        DataError: the store cannot be written, or so many boxes do not fit that an option must be wrong.
+    """
     seen: set[str] = set()
     outside = 0
-    for image_id, read in tqdm(items, desc="regions", unit="image"):
+    for image_id, read in items:
         if image_id in seen:
             if not repeating:
                 work.reject(image_id, "image id twice", "the first is kept")
@@ -88,6 +92,8 @@ def _fill(store: StoreWriter, items: Iterator[Item], layout: Layout, work: Work,
             try:
                 store.add(to_record(image_id, read(), layout))
             except DataError as error:
+                if image_id in store:
+                    raise  # the record was good: the disk is full
                 work.reject(image_id, "boxes outside the image" if _is_outside(error) else "bad record", str(error))
                 outside += _is_outside(error)
                 if outside > max(_FEW, _SHARE * len(seen)):

@@ -1,7 +1,7 @@
 """VinVL's files: features.tsv, with the objects of predictions.tsv or label.tsv beside it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ GEOMETRY = 6  # last columns of the features: x1/w, y1/h, x2/w, y2/h, box width/
 
 
 class Objects:
-    """Detected objects by image id, and the names of their classes, background first.
+    """Detected objects by image id, and the names of their classes: background, then in the order of the file.
 
     Raises:
         DataError: the folder lacks features.tsv or the objects.
@@ -28,36 +28,37 @@ class Objects:
         found = [folder / name for name in OBJECTS if (folder / name).is_file()]
         if not (folder / FEATURES).is_file() or not found:
             raise DataError(f"{folder} must hold {FEATURES} and one of {', '.join(OBJECTS)}")
-        self.file = found[0]
-        self._lines: dict[str, str] = {}
-        names = set()
-        for _, line in lines([self.file], WHOLE):
+        self.files = [folder / FEATURES, found[0]]
+        self.class_names = ["background"]
+        self._places: dict[str, int] = {}
+        self._found: dict[str, tuple[np.ndarray, np.ndarray, tuple[int, int] | None]] = {}
+        for _, line in lines([found[0]], WHOLE):
             image_id, _, text = line.partition("\t")
             try:
-                names.update(str(thing["class"]) for thing in _things(json.loads(text)))
-                self._lines[image_id] = text
-            except (ValueError, KeyError, TypeError):
+                self._found[image_id] = self._parse(json.loads(text))
+            except (ValueError, KeyError, TypeError, DataError):
                 continue  # the image then has no objects, and is left out with that reason
-        self.class_names = ["background", *sorted(names)]
-        self._places = {name: i for i, name in enumerate(self.class_names)}
 
-    def of(self, image_id: str) -> tuple[list[int], list[float], tuple[int, int] | None]:
-        """Classes, scores, and width and height where they are told."""
-        if image_id not in self._lines:
-            raise DataError(f"{self.file.name} has no objects of this image, or a damaged line")
-        values = json.loads(self._lines[image_id])
-        things = _things(values)
-        size = None
-        if isinstance(values, dict) and {"image_w", "image_h"} <= values.keys():
+    def _parse(self, values: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
+        things, size = values, None
+        if isinstance(values, dict):
+            things = values["objects"]
             size = (whole_number(values["image_w"], "image_w"), whole_number(values["image_h"], "image_h"))
-        try:
-            return [self._places[str(t["class"])] for t in things], [float(t["conf"]) for t in things], size
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{self.file.name}: an object without class and conf ({error!r})") from error
+        scores = np.array([float(thing["conf"]) for thing in things], np.float32)
+        classes = [self._place(str(thing["class"])) for thing in things]
+        return np.array(classes, np.int64), scores, size
 
+    def _place(self, name: str) -> int:
+        if name not in self._places:
+            self._places[name] = len(self.class_names)
+            self.class_names.append(name)
+        return self._places[name]
 
-def _things(values: Any) -> list[Mapping[str, Any]]:
-    return values["objects"] if isinstance(values, dict) else values
+    def of(self, image_id: str) -> tuple[np.ndarray, np.ndarray, tuple[int, int] | None]:
+        """Classes, scores, and width and height where they are told."""
+        if image_id not in self._found:
+            raise DataError(f"{self.files[1].name} has no objects of this image, or a damaged line")
+        return self._found[image_id]
 
 
 def read_vinvl(folder: Path, objects: Objects, shard: Shard) -> Iterator[Item]:
@@ -84,6 +85,6 @@ def _dump(image_id: str, fields: list[str], objects: Objects) -> Dump:
         features=columns[:, :-GEOMETRY],
         boxes=columns[:, -GEOMETRY:],
         size=size,
-        classes=np.array(classes, np.int64),
-        scores=np.array(scores, np.float32),
+        classes=classes,
+        scores=scores,
     )
