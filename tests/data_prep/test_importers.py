@@ -263,6 +263,13 @@ def test_uniters_lmdb_comes_over_whole(dump, probs, names, tmp_path):
         assert (store.read(IDS[i]).width, store.read(IDS[i]).height) == SIZES[i]
 
 
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000])
+def test_a_file_that_is_no_lmdb_is_one_clear_error(content, tmp_path):
+    (tmp_path / "data.mdb").write_bytes(content)
+    with pytest.raises(DataError, match="not an LMDB"):
+        run("uniter", tmp_path, tmp_path / "out")
+
+
 class Bomb:
     def __reduce__(self):
         return (print, ("code of a file was run",))
