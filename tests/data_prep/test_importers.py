@@ -19,7 +19,7 @@ from data_prep.merge import merge
 from data_prep.regions.importers.arrays import msgpack_arrays, npz_arrays
 from data_prep.regions.importers.dump import Layout
 from data_prep.regions.importers.lines import read_lines
-from data_prep.regions.importers.run import Choices, fill, import_features
+from data_prep.regions.importers.run import NO_CLASSES, Choices, fill, import_features
 from data_prep.stage import WHOLE, Shard, Work
 from unimo.errors import ConfigError, DataError
 from unimo.readers.feature_store import FeatureStore, StoreWriter
@@ -110,7 +110,7 @@ def rejects(out: Path) -> dict[str, str]:
 @pytest.mark.parametrize("form", LINE_FORMATS)
 def test_line_formats_come_over_whole(form, names, tmp_path):
     (tmp_path / "in.tsv").write_text("".join(line(form, i) + "\n" for i in range(COUNT)))
-    store = run(form, tmp_path / "in.tsv", tmp_path / "out", class_names=None if form == "butd" else names)
+    store = run(form, tmp_path / "in.tsv", tmp_path / "out", class_names=None if form in NO_CLASSES else names)
     assert store.ids == IDS
     for i in range(COUNT):
         compare(
@@ -127,7 +127,7 @@ def test_line_formats_come_over_whole(form, names, tmp_path):
 def test_a_swapped_size_is_an_error_that_names_the_option(form, names, tmp_path):
     swapped = [line(form, i, w=SIZES[i][1], h=SIZES[i][0]) for i in range(COUNT)]
     (tmp_path / "in.tsv").write_text("\n".join(swapped))
-    given = {} if form == "butd" else {"class_names": names}
+    given = {} if form in NO_CLASSES else {"class_names": names}
     with pytest.raises(DataError, match="--size-order"):
         run(form, tmp_path / "in.tsv", tmp_path / "out", **given)
     order = "wh" if form in ("lxmert", "unimo-coco") else "hw"

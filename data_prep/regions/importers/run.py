@@ -14,6 +14,7 @@ from unimo.errors import ConfigError, DataError
 from unimo.readers.feature_store import StoreWriter
 
 GENOME_CLASSES = 1600  # of bottom-up attention, without background
+NO_CLASSES = {"butd", "unimo-snli-ve"}
 ALWAYS_PROBS = {"unimo-flickr", "unimo-coco"}
 _FEW, _SHARE = 3, 0.05  # boxes that do not fit: up to so many images, or this share, are bad records; more is an option
 
@@ -46,9 +47,9 @@ def import_features(form: str, source: Path, out: Path, choices: Choices, shard:
         DataError: no such source, nothing usable, a store of another import, or boxes that a choice must set right.
     """
     out, swapped = shard.place(out), _swapped(form, choices.size_order)
-    names = ["background"] if form == "butd" else _class_names(choices.class_names)
+    names = ["background"] if form in NO_CLASSES else _class_names(choices.class_names)
     boxes = choices.boxes or ("normalised" if form in ("uniter", "vinvl") else "pixels")
-    if form in ("vinvl", "butd") and choices.class_names:
+    if form in {"vinvl", *NO_CLASSES} and choices.class_names:
         raise ConfigError(
             f"{form}: its files {'name' if form == 'vinvl' else 'hold no'} classes; leave --class-names out"
         )
