@@ -33,7 +33,7 @@ finetune=(finetune retrieval model_configs/finetune/retrieval_quickstart.yaml
 step python -m data_prep minilm "$DATA/minilm"
 step python -m data_prep demo "$DATA" --source "$SOURCE" ${LIMIT:+--limit "$LIMIT"}
 step python -m data_prep regions extract --pairs "$DATA/pairs.jsonl" --images "$DATA/images.jsonl" --out "$DATA/regions"
-step python -m data_prep rewrite --pairs "$DATA/pairs.jsonl" --out "$DATA/rewrites.jsonl"
+step python -m data_prep rewrite build --pairs "$DATA/pairs.jsonl" --out "$DATA/rewrites.jsonl"
 
 launch pretrain "$pretrain" "${data[@]}" ${PRETRAIN_STEPS:+engine.steps="$PRETRAIN_STEPS"} --output "$OUTPUT/pretrain"
 step unimo evaluate retrieval "$OUTPUT/pretrain" --pairs "$DATA/pairs.jsonl" --regions "$DATA/regions" \

@@ -44,7 +44,7 @@ def test_every_stage_has_its_commands():
 @pytest.mark.parametrize("module, name", [("scipy", "demo"), ("sng_parser", "rewrite"), ("sklearn", "rewrite")])
 def test_a_missing_package_is_named_with_its_cure(module, name, write_pairs, shipped, tmp_path):
     pairs = write_pairs(tmp_path, shipped[:2])
-    arguments = [tmp_path / "out"] if name == "demo" else ["--pairs", pairs, "--out", tmp_path / "r.jsonl"]
+    arguments = [tmp_path / "out"] if name == "demo" else ["build", "--pairs", pairs, "--out", tmp_path / "r.jsonl"]
     done = without(module, name, *arguments)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert module in done.stderr and "pip install -e '.[data]'" in done.stderr
@@ -53,11 +53,11 @@ def test_a_missing_package_is_named_with_its_cure(module, name, write_pairs, shi
 def test_a_folder_that_cannot_be_made_is_one_clear_error(stage, write_pairs, shipped, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     pairs = write_pairs(tmp_path, shipped[:2])
-    done = stage("rewrite", "--pairs", pairs, "--out", tmp_path / "file" / "rewrites.jsonl")
+    done = stage("rewrite", "build", "--pairs", pairs, "--out", tmp_path / "file" / "rewrites.jsonl")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert f"error: {tmp_path / 'file'}: " in done.stderr
 
 
 def test_a_missing_list_of_pictures_is_one_clear_error(stage, tmp_path):
-    done = stage("rewrite", "--pairs", tmp_path / "none.jsonl", "--out", tmp_path / "rewrites.jsonl")
+    done = stage("rewrite", "build", "--pairs", tmp_path / "none.jsonl", "--out", tmp_path / "rewrites.jsonl")
     assert done.returncode == 2 and "cannot read" in done.stderr and "Traceback" not in done.stderr

@@ -116,7 +116,7 @@ def read_images(path: str | Path) -> list[Image]:
 
 def read_texts(path: str | Path) -> list[Sentence]:
     """The text stream. Raises DataError with line numbers for malformed or repeated records."""
-    return list(_read(Path(path), Sentence, "id").values())
+    return read_records(path, Sentence, "id")
 
 
 def read_rewrites(path: str | Path, pairs: Iterable[Pair]) -> dict[str, Rewrite]:
@@ -132,6 +132,11 @@ def read_rewrites(path: str | Path, pairs: Iterable[Pair]) -> dict[str, Rewrite]
     stale = [n for n, r in lines.items() if captions.get(r.caption_id, r.caption) != r.caption]
     _report(path, [f"line {n}: caption {lines[n].caption_id!r} is not the text that the pairs have" for n in stale])
     return {r.caption_id: r for r in lines.values() if r.caption_id in captions}
+
+
+def read_records(path: str | Path, schema: type[R], key: str) -> list[R]:
+    """Records of any schema whose `key` names each once. Raises DataError as `read_texts` does."""
+    return list(_read(Path(path), schema, key).values())
 
 
 def write_jsonl(path: str | Path, records: Iterable[dict[str, Any] | Record]) -> int:
