@@ -60,8 +60,9 @@ class Sentence(Record):
 
 
 class Positive(Record):
-    """A paraphrase of a caption and what made it."""
+    """A paraphrase of a caption and what made it; further keys say how close it is (`similarity`)."""
 
+    model_config = ConfigDict(extra="allow")
     text: NonEmpty
     engine: str
 
@@ -71,7 +72,7 @@ class Negative(Record):
 
     model_config = ConfigDict(extra="allow")
     text: NonEmpty
-    kind: Literal["object", "attribute", "relation", "tfidf"]
+    kind: NonEmpty  # object, attribute, relation or tfidf, and whatever a later stage makes
 
 
 class Rewrite(Record):
