@@ -3,28 +3,18 @@
 import random
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from data_prep.regions.build import picture_files
+from data_prep.regions.drawing import drawing, is_outside, templates
 from unimo.atomic import atomic_write
-from unimo.errors import MissingDependencyError
-from unimo.readers.feature_store import FeatureStore, RegionRecord
-from unimo.report.pictures import thumbnail
+from unimo.readers.feature_store import FeatureStore
 
-try:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-except ModuleNotFoundError as error:
-    raise MissingDependencyError(f"regions inspect needs jinja2 ({error}): pip install -e '.[report]'") from error
-
-SIDE = 360  # pixels of a shown picture's longer side
 BOXES = 12  # drawn of an image, best first; more hide one another
 SAMPLE = 2000  # images whose boxes and features are counted, evenly spaced over the store
 _TOP = 10  # classes named
-_MARGIN = 1.0  # pixels that a box may stick out without being called outside
-_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#800000")
 
 
 def inspect(store_path: Path, pairs: Path | None, images: Path | None, out: Path, count: int, seed: int) -> list[str]:
@@ -38,11 +28,9 @@ def inspect(store_path: Path, pairs: Path | None, images: Path | None, out: Path
     known = [image_id for image_id in store.ids if image_id in files] or store.ids
     shown = random.Random(seed).sample(known, min(count, len(known)))
     facts = statistics(store)
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader, trim_blocks=True)
-    html = environment.get_template("inspection.html.jinja").render(
-        name=store_path, facts=facts, boxes=BOXES, images=[_drawing(store, i, files.get(i)) for i in shown]
-    )
+    drawings = [drawing(store.read(i), store.class_names, files.get(i), BOXES) for i in shown]
+    template = templates(Path(__file__).parent).get_template("inspection.html.jinja")
+    html = template.render(name=store_path, facts=facts, boxes=BOXES, images=drawings)
     with atomic_write(out) as file:
         file.write(html.encode())
     return [f"{name}: {value}" for name, value in facts.items()] + [f"{out}: {len(shown)} images drawn"]
@@ -75,42 +63,3 @@ def statistics(store: FeatureStore) -> dict[str, str]:
         "most frequent classes": top,
         "class probabilities": "yes" if store.header["class_probs"] else "no",
     }
-
-
-def is_outside(record: RegionRecord) -> np.ndarray:
-    """[n] bool: boxes that leave the image by more than a pixel."""
-    sides = np.float32([record.width, record.height, record.width, record.height])
-    return ((record.boxes < -_MARGIN) | (record.boxes > sides + _MARGIN)).any(axis=1)
-
-
-def _drawing(store: FeatureStore, image_id: str, file: Path | None) -> dict[str, Any]:
-    """What the template draws: the record's own size as canvas, so that a wrong one shows against the picture."""
-    record = store.read(image_id)
-    scale = SIDE / max(record.width, record.height)
-    labels = _labels(store, record)
-    boxes = [
-        {
-            "label": label,
-            "colour": _COLOURS[i % len(_COLOURS)],
-            "x": round(float(x1) * scale, 1),
-            "y": round(float(y1) * scale, 1),
-            "w": round(float(x2 - x1) * scale, 1),
-            "h": round(float(y2 - y1) * scale, 1),
-        }
-        for i, (label, (x1, y1, x2, y2)) in enumerate(zip(labels, record.boxes[:BOXES]))
-    ]
-    return {
-        "id": image_id,
-        "size": f"{record.width} x {record.height}",
-        "w": round(record.width * scale, 1),
-        "h": round(record.height * scale, 1),
-        "picture": thumbnail(file, SIDE) if file else None,
-        "boxes": boxes,
-        "count": len(record.boxes),
-        "outside": int(is_outside(record).sum()),
-    }
-
-
-def _labels(store: FeatureStore, record: RegionRecord) -> list[str]:
-    names = [store.class_names[c] for c in record.classes]
-    return [f"{name} {score:.2f}" for name, score in zip(names, record.scores)]
