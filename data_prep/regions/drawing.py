@@ -41,7 +41,7 @@ def drawing(record: RegionRecord, class_names: Sequence[str], file: Path | None,
             "w": round(float(x2 - x1) * scale, 1),
             "h": round(float(y2 - y1) * scale, 1),
         }
-        boxes.append(box | {"label_y": _free_line(box, boxes, record.height * scale)})
+        boxes.append(box | _free_place(box, boxes, record.width * scale, record.height * scale))
     return {
         "id": record.image_id,
         "size": f"{record.width} x {record.height}",
@@ -61,10 +61,11 @@ def is_outside(record: RegionRecord) -> np.ndarray:
     return ((record.boxes < -_MARGIN) | (record.boxes > sides + _MARGIN)).any(axis=1)
 
 
-def _free_line(box: dict[str, Any], others: list[dict[str, Any]], height: float) -> float:
-    """Base line of a label: in its box's corner, or below the labels that are there already."""
-    y, reach = max(box["y"], 0.0) + LINE, LETTER * len(box["label"])
-    near = [o for o in others if o["x"] < box["x"] + reach and box["x"] < o["x"] + LETTER * len(o["label"])]
+def _free_place(box: dict[str, Any], others: list[dict[str, Any]], width: float, height: float) -> dict[str, float]:
+    """Where a label begins: in its box's corner, moved left to stay in the picture and down below other labels."""
+    reach = LETTER * len(box["label"])
+    x, y = max(0.0, min(box["x"] + 3, width - reach)), max(box["y"], 0.0) + LINE
+    near = [o for o in others if o["label_x"] < x + reach and x < o["label_x"] + LETTER * len(o["label"])]
     while y + LINE <= height and any(abs(o["label_y"] - y) < LINE for o in near):
         y += LINE
-    return round(y, 1)
+    return {"label_x": round(x, 1), "label_y": round(y, 1)}

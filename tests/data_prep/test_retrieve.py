@@ -125,7 +125,12 @@ def test_rewrites_keep_what_else_they_hold(world, tmp_path):
         "caption": pair.captions[0],
         "graph": {"k": 1},
     }
-    old |= {"positives": [{"text": "so", "engine": "hand"}], "negatives": [], "similar_images": [], "similar_texts": []}
+    old |= {
+        "positives": [{"text": "so", "engine": "hand", "similarity": 0.9}],
+        "similar_images": [],
+        "similar_texts": [],
+    }
+    old |= {"negatives": [{"text": "no", "kind": "several", "changes": [{"from": "so", "to": "no", "span": [0, 2]}]}]}
     (tmp_path / "old.jsonl").write_text(json.dumps(old) + "\n")
     apply(world / "index", world / "pairs.jsonl", tmp_path / "old.jsonl", tmp_path / "new.jsonl", image_threshold=0)
     new = lines(tmp_path / "new.jsonl")[0]

@@ -1,0 +1,149 @@
+"""Which characters of a caption a scene graph names, and which of them a negative changed."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from unimo.readers.annotations import Negative, Record, problem
+from unimo.report.word_diff import word_diff
+
+Kind = Literal["object", "attribute", "relation"]
+Part = tuple[Literal["same", "gone", "new"], str]
+
+
+class Node(Record):
+    """A node of a scene graph; `span` is [start, end) in characters of the caption."""
+
+    text: str
+    lemma: str = ""
+    word_class: str = Field("", alias="class")
+    span: list[int] | None = Field(None, min_length=2, max_length=2)
+
+    @property
+    def title(self) -> str:
+        """What a person may want to know of it besides its text."""
+        return ", ".join(word for word in (self.word_class, self.lemma) if word)
+
+
+class Attribute(Node):
+    """A property of an object, which is given by its place among the objects."""
+
+    object: int = Field(ge=0)
+
+
+class Relation(Attribute):
+    """Two objects, given by their places, and what is between them."""
+
+    subject: int = Field(ge=0)
+
+
+class SceneGraph(Record):
+    """A graph as `rewrite build` writes it (data_prep.rewrite.graphs); all empty where there was no rewriting."""
+
+    objects: list[Node] = []
+    attributes: list[Attribute] = []
+    relations: list[Relation] = []
+
+    @model_validator(mode="after")
+    def _ends_exist(self) -> "SceneGraph":
+        ends = [a.object for a in self.attributes + self.relations] + [r.subject for r in self.relations]
+        if max(ends, default=-1) >= len(self.objects):
+            raise ValueError(f"object {max(ends)} is named, there are {len(self.objects)}")
+        return self
+
+    def nodes(self) -> list[tuple[Kind, Node]]:
+        """All nodes, by kind."""
+        kinds = {"object": self.objects, "attribute": self.attributes, "relation": self.relations}
+        return [(kind, node) for kind, nodes in kinds.items() for node in nodes]
+
+    def described(self) -> list[tuple[str, list[str]]]:
+        """Each object's text with those of its attributes."""
+        return [(o.text, [a.text for a in self.attributes if a.object == i]) for i, o in enumerate(self.objects)]
+
+    def triples(self) -> list[tuple[str, str, str]]:
+        """Subject, relation and object of each relation, as texts."""
+        return [(self.objects[r.subject].text, r.text, self.objects[r.object].text) for r in self.relations]
+
+
+def read_graph(graph: dict) -> tuple[SceneGraph, str | None]:
+    """The graph of a record, or an empty one and what is wrong with it."""
+    try:
+        return SceneGraph.model_validate(graph), None
+    except ValidationError as error:
+        return SceneGraph(), problem(error.errors(include_url=False)[0])
+
+
+def highlighted(caption: str, graph: SceneGraph) -> list[tuple[str, Kind | None, str]]:
+    """Runs of characters with the kind and title of the node that they belong to; together they are the caption.
+
+    Where nodes lie in one another the shorter one shows.
+    """
+    spans = [(*node.span, kind, node.title) for kind, node in graph.nodes() if node.span]
+    owner: list[int | None] = [None] * len(caption)
+    for number in sorted(range(len(spans)), key=lambda n: spans[n][0] - spans[n][1]):
+        for place in range(max(0, spans[number][0]), min(spans[number][1], len(caption))):
+            owner[place] = number
+    runs = (
+        (number, "".join(caption[i] for i in places))
+        for number, places in groupby(range(len(caption)), owner.__getitem__)
+    )
+    return [(text, None, "") if number is None else (text, *spans[number][2:]) for number, text in runs]
+
+
+class Change(Record):
+    """Characters [start, end) of a caption, `old`, replaced by `new`."""
+
+    old: str = Field(alias="from")
+    new: str = Field(alias="to")
+    span: list[int] = Field(min_length=2, max_length=2)
+
+
+class _Changed(Record):
+    changes: list[Change] = []
+
+
+def changed(caption: str, negative: Negative) -> tuple[list[Part], bool]:
+    """The negative in parts: `same` and `gone` together read as the caption, `same` and `new` as the negative.
+
+    The second value is False where the record says what it changed and this does not give its text; the parts are
+    then found by comparing words, as they are, too, where it says nothing.
+    """
+    extra = negative.model_extra or {}
+    claimed = "span" in extra or "changes" in extra
+    parts = _replaced(caption, _changes(extra)) if claimed else []
+    if parts and _read(parts, "new") == negative.text:
+        return parts, True
+    parts = []
+    for part in word_diff(caption, negative.text):
+        parts += [("same", " "), part] if parts else [part]
+    return parts, not claimed
+
+
+def _changes(extra: dict) -> list[Change]:
+    """The first change, which stands in the record itself, and further ones; in order of place, each place once."""
+    try:
+        changes = [Change.model_validate(extra)] if "span" in extra else []
+        changes += _Changed.model_validate(extra).changes
+    except ValidationError:
+        return []
+    places = {tuple(change.span): change for change in changes}
+    return [places[place] for place in sorted(places)]
+
+
+def _replaced(caption: str, changes: Sequence[Change]) -> list[Part]:
+    """The caption with the changes made; nothing if they overlap or are not of this caption."""
+    parts: list[Part] = []
+    done = 0
+    for change in changes:
+        start, end = change.span
+        if not done <= start <= end <= len(caption) or caption[start:end] != change.old:
+            return []
+        parts += [("same", caption[done:start]), ("gone", change.old), ("new", change.new)]
+        done = end
+    return [part for part in (*parts, ("same", caption[done:])) if part[1]]
+
+
+def _read(parts: Iterable[Part], kind: Literal["gone", "new"]) -> str:
+    return "".join(text for part, text in parts if part in ("same", kind))
