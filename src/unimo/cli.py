@@ -277,10 +277,11 @@ def convert(source: Path, target: Path, source_format: str | None, target_format
     unimo port convert runs/mine paddlenlp_folder --to paddlenlp
     unimo port convert roberta-base start --from roberta --system unimo-2
     unimo port convert vit-base start2 --from vit-hf --system unimo-2 --base start
+    unimo port convert frcnn-vg-finetuned models/butd --from frcnn-lxmert
 
     \b
     Formats: unimo (this toolkit's model folder), release, release-combined, paddlenlp, roberta, bert, vit-hf, vit-timm,
-    vit-npz, safetensors, pdparams. docs/porting.md says what each carries.
+    vit-npz, frcnn-lxmert, safetensors, pdparams. docs/porting.md says what each carries.
     """
     from unimo.port.checkpoint import Options
     from unimo.port.convert import convert

@@ -8,6 +8,7 @@ from paddle import nn
 
 from unimo.config import Config
 from unimo.errors import ConfigError
+from unimo.models.detector import FasterRCNN, FasterRCNNConfig
 from unimo.models.oner import Oner, OnerConfig
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.models.unimo2 import Unimo2, Unimo2Config
@@ -24,6 +25,7 @@ SYSTEMS = {
     "unimo": System(UnimoConfig, Unimo),
     "unimo-2": System(Unimo2Config, Unimo2),
     "oner": System(OnerConfig, Oner),
+    "bottom-up-attention": System(FasterRCNNConfig, FasterRCNN),
 }
 
 

@@ -1,6 +1,7 @@
-"""Image backbones: the ResNet-50 of Caffe's and Keras's weights; the ViT of UNIMO-2, OneR and the ViT libraries."""
+"""Image backbones: ResNet blocks, the ResNet-50 of Caffe's and Keras's weights; the ViT of UNIMO-2, OneR and libraries."""
 
 import math
+from collections.abc import Callable
 
 import paddle
 import paddle.nn.functional as F
@@ -12,26 +13,52 @@ BN_EPSILON = 1e-3  # Keras's weights; Caffe used 1e-5
 
 
 class ConvBN(nn.Layer):
-    """Convolution with bias, then batch norm with fixed statistics, without the activation."""
+    """Convolution, then batch norm with fixed statistics, without the activation. An odd kernel keeps the map's size."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        dilation: int = 1,
+        bias: bool = True,
+        epsilon: float = BN_EPSILON,
+    ):
         super().__init__()
-        self.conv = nn.Conv2D(inputs, outputs, kernel, stride, padding=kernel // 2)
-        self.norm = nn.BatchNorm2D(outputs, epsilon=BN_EPSILON, use_global_stats=True)
+        padding = kernel // 2 * dilation
+        self.conv = nn.Conv2D(
+            inputs, outputs, kernel, stride, padding, dilation, bias_attr=None if bias else False
+        )
+        self.norm = nn.BatchNorm2D(outputs, epsilon=epsilon, use_global_stats=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x))
 
 
 class Bottleneck(nn.Layer):
-    """1x1, 3x3, 1x1 and the shortcut. The stride sits in the first 1x1 ("v1"), not in the 3x3 as in later variants."""
+    """1x1, 3x3, 1x1 and the shortcut.
 
-    def __init__(self, inputs: int, width: int, stride: int = 1):
+    Args:
+        stride_in_1x1: the stride sits in the first 1x1 ("v1"), not in the 3x3 as in later variants.
+        conv: makes each convolution with its norm, by the arguments of `ConvBN`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        stride: int = 1,
+        dilation: int = 1,
+        stride_in_1x1: bool = True,
+        conv: Callable[..., nn.Layer] = ConvBN,
+    ):
         super().__init__()
-        self.reduce = ConvBN(inputs, width, 1, stride)
-        self.spatial = ConvBN(width, width, 3)
-        self.expand = ConvBN(width, 4 * width, 1)
-        self.shortcut = ConvBN(inputs, 4 * width, 1, stride) if inputs != 4 * width else None
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.reduce = conv(inputs, width, 1, first)
+        self.spatial = conv(width, width, 3, second, dilation)
+        self.expand = conv(width, 4 * width, 1)
+        self.shortcut = conv(inputs, 4 * width, 1, stride) if inputs != 4 * width else None
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.expand(F.relu(self.spatial(F.relu(self.reduce(x)))))

@@ -86,6 +86,8 @@ def _check_optimizer(formats: tuple[str, str], base: Path | None) -> None:
 
 
 def _fitting_tokenizer(folder: Path, checkpoint: Checkpoint) -> Tokenizer:
+    if checkpoint.system == "bottom-up-attention":
+        raise ConfigError("--tokenizer: a detector reads no text; leave it out")
     tokenizer, config = load_tokenizer(folder), checkpoint.config
     rows = config.text_vocab_size if checkpoint.system == "unimo-2" else config.vocab_size
     if tokenizer.vocab_size > rows:

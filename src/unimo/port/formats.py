@@ -1,14 +1,14 @@
 """The checkpoint formats by name, what reads and writes them, and how to tell which one a path is."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from unimo.engine import checkpoint as folders
 from unimo.engine.model_folder import CONFIG
 from unimo.errors import CheckpointError, ConfigError
-from unimo.port import bert, ours, paddlenlp, release, roberta, vit
+from unimo.port import bert, detector, ours, paddlenlp, release, roberta, vit
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.tensors import WEIGHT_FILES, kind_of, open_tensors
 
@@ -54,6 +54,9 @@ FORMATS = {
     "vit-hf": Format("Hugging Face ViT folder: starts an image side", vit.read_hf, vit.write_hf, _ENCODER),
     "vit-timm": Format("timm ViT: starts an image side", vit.read_timm, vit.write_timm, _ENCODER),
     "vit-npz": Format("Google's ViT .npz: starts an image side", vit.read_npz, vit.write_npz, _ENCODER),
+    "frcnn-lxmert": Format(
+        "the region detector of Hugging Face's LXMERT example", detector.read, detector.write, _ENCODER
+    ),
 }
 
 
@@ -113,10 +116,12 @@ def _of_file(path: Path) -> str | None:
     return found or (_of_folder(path.parent) if (path.parent / CONFIG).is_file() else None)
 
 
-def _of_names(names: Iterable[str], suffix: str) -> str | None:
+def _of_names(names: Collection[str], suffix: str) -> str | None:
     """The format of a file of tensors that its names alone tell."""
     if any(name.endswith(".attn.qkv.weight") for name in names):
         return "vit-timm"
+    if "proposal_generator.rpn_head.conv.weight" in names:
+        return "frcnn-lxmert"
     if any(name.endswith("attention.qkv.weight") for name in names):
         return "pdparams" if suffix == ".pdparams" else "safetensors"
     return None
