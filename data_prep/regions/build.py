@@ -69,5 +69,5 @@ def picture_files(pairs: Path | None, images: Path | None) -> dict[str, Path]:
 
 def record_of(image_id: str, picture: np.ndarray, found: Regions) -> RegionRecord:
     height, width = picture.shape[:2]
-    arrays = (found.features, found.boxes, found.classes, found.scores, found.class_probs)
+    arrays = (found.features, found.boxes, found.classes, found.scores, found.class_probs, found.attributes)
     return RegionRecord(image_id, width, height, *arrays)

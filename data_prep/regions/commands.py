@@ -25,10 +25,20 @@ def regions() -> None:
     default="opencv-ssd",
     help="What finds regions and makes their features (docs/regions.md). An option that it does not have is refused.",
 )
-@click.option("--model-dir", type=PATH, help="Of paddlex: a folder of its kind. Of grid: a model with a ViT.")
+@click.option(
+    "--model-dir", type=PATH, help="Of butd and paddlex: a folder of their kind. Of grid: a model with a ViT."
+)
 @click.option("--min-boxes", type=click.IntRange(min=1), help="Regions kept even below the threshold.  [default: 10]")
-@click.option("--max-boxes", type=click.IntRange(min=1), help="Regions kept at most, best first.  [default: 36]")
+@click.option(
+    "--max-boxes", type=click.IntRange(min=1), help="Regions kept at most, best first.  [default: 36; butd: 100]"
+)
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Score above which one is kept.  [default: 0.2]")
+@click.option(
+    "--selection",
+    type=click.Choice(["original", "lxmert"]),
+    help="Of butd: bottom-up attention's choice of boxes or that of LXMERT's extractor.  [default: original]",
+)
+@click.option("--class-names", type=PATH, help="Of butd: one a line without background.  [default: class 1, ...]")
 @shard_option
 @cache_option
 def extract(**settings: Any) -> None:
@@ -37,6 +47,8 @@ def extract(**settings: Any) -> None:
     \b
     Example: python -m data_prep regions extract --pairs data/demo/pairs.jsonl --images data/demo/images.jsonl \\
                  --out data/demo/regions
+             python -m data_prep regions extract --extractor butd --model-dir models/butd \\
+                 --pairs data/coco/pairs.jsonl --out data/coco/regions
     """
     from data_prep.regions.build import build
     from unimo.hardware import keep_freed_memory, share_freed_memory

@@ -21,7 +21,7 @@ class Regions:
     scores: np.ndarray  # [n] float32
     features: np.ndarray  # [n, D] float32
     class_probs: np.ndarray | None = None  # [n, C] float32, rows sum to 1
-    attributes: np.ndarray | None = None  # [n] int64
+    attributes: np.ndarray | None = None  # [n] int64, 0 = none
 
 
 class Extractor(Protocol):
@@ -65,12 +65,26 @@ def _paddlex(
     return PaddleXExtractor(model_dir, min_boxes, max_boxes, threshold, cache)
 
 
+def _butd(
+    model_dir: Path,
+    selection: str = "original",
+    min_boxes: int = 10,
+    max_boxes: int = 100,
+    threshold: float | None = None,
+    class_names: Path | None = None,
+) -> Extractor:
+    from data_prep.regions.butd import BottomUpAttention
+
+    return BottomUpAttention(model_dir, selection, min_boxes, max_boxes, threshold, class_names)
+
+
 # A factory's arguments are the options of the command that it has a use for, with their defaults.
 EXTRACTORS: dict[str, Callable[..., Extractor]] = {
     "opencv-ssd": _opencv_ssd,
     "resnet50": _resnet50,
     "grid": _grid,
     "paddlex": _paddlex,
+    "butd": _butd,
 }
 
 

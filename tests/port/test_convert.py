@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from unimo.cli import main
 from unimo.config import ROOT
 from unimo.engine.model_folder import read_description
+from unimo.models.detector import FasterRCNNConfig
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.unimo import UnimoConfig
 from unimo.models.unimo2 import Unimo2Config
@@ -28,6 +29,7 @@ CARRIES = {
     **dict.fromkeys(("unimo", "safetensors", "pdparams", "release", "release-combined"), ("",)),
     **dict.fromkeys(("paddlenlp", "roberta", "bert"), (*TEXT, "lm")),
     **dict.fromkeys(("vit-hf", "vit-timm", "vit-npz"), ("vit.",)),
+    "frcnn-lxmert": ("",),
 }
 FILES = {"safetensors": "model.safetensors", "pdparams": "model.pdparams", "release-combined": "all_variables"}
 FILES |= {"vit-npz": "vit.npz", "vit-timm": "vit.safetensors"}
@@ -41,17 +43,22 @@ def run(*args: object, code: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, Path]:
-    """A model folder of each system, random, with the release's tokenizer."""
+    """A model folder of some systems, random, those of text with the release's tokenizer."""
     root, rng = tmp_path_factory.mktemp("models"), np.random.default_rng(0)
     unimo = UnimoConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=1, layer_norm_eps=1e-5)
     layers = {f"{s}num_hidden_layers": 1 for s in ("", "text_", "vit_")}
     heads = {f"{s}num_attention_heads": 1 for s in ("", "text_", "vit_")}
     unimo2 = Unimo2Config(hidden_size=64, **layers, **heads, num_codebook=12, topk_value=12)
     folders = {}
-    for system, config, held in (("unimo", unimo, ("pool", "lm", "match")), ("unimo-2", unimo2, ("pool", "lm"))):
+    detector = FasterRCNNConfig(depth=50, width=1, stem_size=2, rpn_size=2, num_classes=3, num_attributes=2)
+    for system, config, held in (
+        ("unimo", unimo, ("pool", "lm", "match")),
+        ("unimo-2", unimo2, ("pool", "lm")),
+        ("bottom-up-attention", detector, ()),
+    ):
         shapes = shapes_of(skeleton(system, config, held))
         tensors = {name: of_array(rng.standard_normal(shape, dtype=np.float32)) for name, shape in shapes.items()}
-        tokenizer = load_tokenizer(ROOT / "model_files" / "dict")
+        tokenizer = load_tokenizer(ROOT / "model_files" / "dict") if held else None
         folders[system] = root / system
         ours.write_folder(folders[system], Checkpoint(system, config, held, tensors, tokenizer))
     return folders
@@ -64,7 +71,7 @@ def test_every_format_is_tried():
 @pytest.mark.parametrize("form", CARRIES)
 def test_there_and_back_is_bit_equal(form, models, tmp_path):
     """Our folder -> the format -> our folder: what the format carries has the same bits, the rest is named."""
-    system = "unimo-2" if form.startswith("vit") else "unimo"
+    system = {"vit": "unimo-2", "frcnn": "bottom-up-attention"}.get(form.split("-")[0], "unimo")
     there, back = tmp_path / FILES.get(form, form), tmp_path / "back"
     run("port", "convert", models[system], there, "--to", form)
     options = ["--config", models[system] / "config.json"] if form == "release-combined" else []

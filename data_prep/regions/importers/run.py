@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.regions.class_names import read_class_names
 from data_prep.regions.importers.arrays import read_npz, read_uniter
 from data_prep.regions.importers.dump import Item, Layout, OutsideError, to_record, whole_number
 from data_prep.regions.importers.lines import LAYOUTS, REPEATING, read_lines, source_files
@@ -13,7 +14,6 @@ from data_prep.stage import Shard, Work
 from unimo.errors import ConfigError, DataError
 from unimo.readers.feature_store import StoreWriter
 
-GENOME_CLASSES = 1600  # of bottom-up attention, without background
 NO_CLASSES = {"butd", "unimo-snli-ve"}
 ALWAYS_PROBS = {"unimo-flickr", "unimo-coco"}
 _FEW, _SHARE = 3, 0.05  # boxes that do not fit: up to so many images, or this share, are bad records; more is an option
@@ -47,7 +47,7 @@ def import_features(form: str, source: Path, out: Path, choices: Choices, shard:
         DataError: no such source, nothing usable, a store of another import, or boxes that a choice must set right.
     """
     out, swapped = shard.place(out), _swapped(form, choices.size_order)
-    names = ["background"] if form in NO_CLASSES else _class_names(choices.class_names)
+    names = ["background"] if form in NO_CLASSES else read_class_names(choices.class_names)
     boxes = choices.boxes or ("normalised" if form in ("uniter", "vinvl") else "pixels")
     if form in {"vinvl", *NO_CLASSES} and choices.class_names:
         raise ConfigError(
@@ -119,17 +119,6 @@ def _swapped(form: str, order: str | None) -> bool:
         raise ConfigError(f"{form}: its files name width and height; --size-order is for {', '.join(LAYOUTS)}")
     columns = LAYOUTS[form][1].split()
     return order != ("wh" if columns.index("w") < columns.index("h") else "hw")
-
-
-def _class_names(file: Path | None) -> list[str]:
-    """Background and the names of the file, or numbers in place of names."""
-    if file is None:
-        return ["background", *(f"class {i}" for i in range(1, GENOME_CLASSES + 1))]
-    try:
-        names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {file}: {error}") from error
-    return ["background", *names]
 
 
 def _sizes(file: Path | None) -> dict[str, tuple[int, int]]:

@@ -205,7 +205,7 @@ class RegionProposals(nn.Layer):
         self.cell_anchors = self.create_parameter([anchors, 4], default_initializer=start)
 
     def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C, h, w] -> objectness [B, h * w * A] and deltas [B, h * w * A, 4], row by row, a cell's anchors together."""
+        """[B, C, h, w] -> objectness [B, h * w * A] and deltas [B, h * w * A, 4]; a cell's anchors together."""
         b, _, h, w = feature_map.shape
         hidden = F.relu(self.hidden(feature_map))
         objectness = self.objectness(hidden).transpose([0, 2, 3, 1]).reshape([b, -1])

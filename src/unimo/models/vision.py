@@ -1,4 +1,4 @@
-"""Image backbones: ResNet blocks, the ResNet-50 of Caffe's and Keras's weights; the ViT of UNIMO-2, OneR and libraries."""
+"""Image backbones: ResNet blocks, the ResNet-50 of Caffe's and Keras's weights; the ViT of UNIMO-2 and OneR."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ BN_EPSILON = 1e-3  # Keras's weights; Caffe used 1e-5
 
 
 class ConvBN(nn.Layer):
-    """Convolution, then batch norm with fixed statistics, without the activation. An odd kernel keeps the map's size."""
+    """Convolution of an odd kernel, then batch norm with fixed statistics, without the activation."""
 
     def __init__(
         self,
@@ -27,9 +27,7 @@ class ConvBN(nn.Layer):
     ):
         super().__init__()
         padding = kernel // 2 * dilation
-        self.conv = nn.Conv2D(
-            inputs, outputs, kernel, stride, padding, dilation, bias_attr=None if bias else False
-        )
+        self.conv = nn.Conv2D(inputs, outputs, kernel, stride, padding, dilation, bias_attr=None if bias else False)
         self.norm = nn.BatchNorm2D(outputs, epsilon=epsilon, use_global_stats=True)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The Faster R-CNN of Hugging Face's LXMERT example, `unc-nlp/frcnn-vg-finetuned`, as our `models.detector` and back."""
+"""The Faster R-CNN of Hugging Face's LXMERT example, `unc-nlp/frcnn-vg-finetuned`, <-> our `models.detector`."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -2,7 +2,8 @@
 
     index.json        format, version, extractor, class names, shards (file, bytes, rows, sha256), committed images
     images.jsonl      one image a line: id, width, height, shard, first row, count
-    shard_00000.safetensors, ...    features, boxes, classes, scores and optionally class_probs, one row a region
+    shard_00000.safetensors, ...    one row a region: features, boxes, classes, scores,
+                                                    and optionally class_probs and attributes
 
 `index.json` is the commit point: what it does not list (a torn shard, a line too many) does not exist.
 """
@@ -42,6 +43,7 @@ class RegionRecord:
     classes: np.ndarray  # [n] int64, index into the store's class_names
     scores: np.ndarray  # [n] float32
     class_probs: np.ndarray | None = None  # [n, num_classes] float16
+    attributes: np.ndarray | None = None  # [n] int64, 0 = none
 
     def locations(self) -> np.ndarray:
         """[n, 5] float32: x1/w, y1/h, x2/w, y2/h and the box's share of the image area."""
@@ -190,6 +192,8 @@ class StoreWriter:
             raise DataError(f"image {record.image_id!r} is already in feature store {self.path}")
         if self._header["class_probs"] is None:
             self._header["class_probs"] = record.class_probs is not None
+            if record.attributes is not None:  # a key that stores of earlier versions do not have
+                self._header["attributes"] = True
         record = _checked(record, self._header)
         self._ids.add(record.image_id)
         self._buffer.append(record)
@@ -252,6 +256,8 @@ def _layout(header: dict[str, Any]) -> dict[str, tuple[type, tuple[int, ...]]]:
     }
     if header["class_probs"]:
         layout["class_probs"] = (np.float16, (len(header["class_names"]),))
+    if header.get("attributes"):
+        layout["attributes"] = (np.int64, ())
     return layout
 
 
@@ -262,8 +268,9 @@ def _checked(record: RegionRecord, header: dict[str, Any]) -> RegionRecord:
         raise DataError(f"image id must be a non-empty string, got {record.image_id!r}")
     if record.width <= 0 or record.height <= 0:
         raise DataError(f"{where}: width and height must be positive, got {record.width} x {record.height}")
-    if (record.class_probs is not None) != header["class_probs"]:
-        raise DataError(f"{where}: class_probs must be given for all images of a store or for none")
+    for name in ("class_probs", "attributes"):
+        if (getattr(record, name) is not None) != bool(header.get(name)):
+            raise DataError(f"{where}: {name} must be given for all images of a store or for none")
     n, cast = len(record.features), {}
     for name, (dtype, row) in _layout(header).items():
         array = np.asarray(getattr(record, name))

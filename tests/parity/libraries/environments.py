@@ -27,6 +27,17 @@ TIMM = (  # torchvision's wheel asks for a torch with CUDA that a ViT does not n
     ),
     ("torchvision==0.28.0", "timm==1.0.31"),
 )
+FRCNN = (  # torchvision's suppression and pooling need the torch that they were built for; 5.5 GB with CUDA
+    "torch==2.14.1",
+    "torchvision==0.29.1",
+    "transformers==5.23.0",
+    "numpy==2.4.6",
+    "opencv-python-headless==5.0.0.93",
+    "pyyaml==6.0.4",
+    "pillow==13.0.0",
+    "requests==2.34.2",
+    "wget==3.2",
+)
 
 
 def folder_of(requirements: Sequence[str], bare: Sequence[str] = ()) -> Path:

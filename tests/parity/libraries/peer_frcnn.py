@@ -1,11 +1,11 @@
-"""Runs in an environment of its own (environments.FRCNN): Hugging Face's Faster R-CNN of the LXMERT example, with random
-weights. Its three files modeling_frcnn.py, processing_image.py and utils.py are no part of this repository:
+"""Runs in an environment of its own (environments.FRCNN): Hugging Face's Faster R-CNN of the LXMERT example, with
+random weights. Its three files modeling_frcnn.py, processing_image.py and utils.py are no part of this repository:
 
     https://github.com/huggingface/transformers-research-projects, folder lxmert,
     commit fccd0cdab03c1407bb7def05e1b48528fc817078
 
-peer_frcnn.py PEER FOLDER -> FOLDER/theirs (config.yaml, pytorch_model.bin), FOLDER/record.npz: the published sizes on one
-                             picture of 600 x 800; PEER is the folder of the three files
+peer_frcnn.py PEER FOLDER -> FOLDER/theirs (config.yaml, pytorch_model.bin), FOLDER/record.npz: the published sizes
+                             on one picture of 600 x 800; PEER is the folder of the three files
 """
 
 import sys
@@ -194,7 +194,7 @@ def main(peer: str, folder: Path) -> None:
     pictures = [picture(np.random.default_rng(7), 600, 800)]
     model = random_model(CONFIG, *prepare(CONFIG, pictures)[:2], half=False)
     save(folder / "theirs", CONFIG, model, half=False)
-    np.savez(folder / "record.npz", pictures=pictures[0], **run(model, CONFIG, pictures))
+    np.savez(folder / "record.npz", picture=pictures[0], **run(model, CONFIG, pictures))
 
 
 if __name__ == "__main__":
