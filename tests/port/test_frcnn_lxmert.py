@@ -250,34 +250,41 @@ def test_the_published_size_beside_the_source(tmp_path):
     (size,) = (tuple(s) for s in record["sizes"].tolist())
     pixels, own_size = prepare(np.ascontiguousarray(record["picture"][:, :, ::-1]), model.config)
     objectness, deltas = model.rpn(theirs["feature_map"])
-    classes, boxes, attributes = model.judge(theirs["features"])
+    classes, deltas_of_boxes, attributes = model.judge(theirs["features"])
     grid = record["feature_map"].shape[2:]
-    proposals = model.rpn.propose(theirs["objectness"][0], theirs["anchor_deltas"][0], grid, size)
+    proposals = model.rpn.propose(theirs["objectness"][0], theirs["anchor_deltas"][0], grid, size).numpy()
+    ranks = [np.lexsort([*boxes.T, -record["proposal_scores"]]) for boxes in (proposals, record["proposals"])]
     class_boxes = model.class_boxes(theirs["proposals"], theirs["box_deltas"], size)
     probs = F.softmax(theirs["class_logits"], -1).numpy()
     chosen = choose_lxmert(class_boxes, probs, model.config.lxmert_overlaps, 36, 36)
     whole = model(pixels, [own_size])
+    apart = np.abs(whole.proposals[0].numpy()[:, None] - record["proposals"]).max(-1)
+    found, nearest = apart.min(0) <= 1e-4 * max(size), apart.argmin(0)  # equal scores but for rounding change places
     stages = {
-        "picture as read": (pixels, "pixels"),
-        "map of stage 4": (model.read(theirs["pixels"]), "feature_map"),
-        "RPN objectness": (objectness, "objectness"),
-        "RPN deltas": (deltas, "anchor_deltas"),
-        "proposals on the same logits": (proposals, "proposals"),
-        "pooled features on the same proposals": (model.pool(theirs["feature_map"], theirs["proposals"]), "features"),
-        "class logits": (classes, "class_logits"),
-        "box deltas": (boxes, "box_deltas"),
-        "attribute logits": (attributes, "attribute_logits"),
-        "chosen boxes on the same logits": (chosen.boxes, "final_boxes"),
-        "their scores": (chosen.scores, "final_scores"),
-        "all stages in turn: proposals": (whole.proposals[0], "proposals"),
-        "all stages in turn: features": (whole.features, "features"),
-        "all stages in turn: class logits": (whole.class_logits, "class_logits"),
+        "picture as read": (pixels, record["pixels"]),
+        "map of stage 4": (model.read(theirs["pixels"]), record["feature_map"]),
+        "RPN objectness": (objectness, record["objectness"]),
+        "RPN deltas": (deltas, record["anchor_deltas"]),
+        "proposals on the same logits": (proposals[ranks[0]], record["proposals"][ranks[1]]),
+        "pooled features on the same proposals": (
+            model.pool(theirs["feature_map"], theirs["proposals"]),
+            record["features"],
+        ),
+        "class logits on the same features": (classes, record["class_logits"]),
+        "box deltas on the same features": (deltas_of_boxes, record["box_deltas"]),
+        "attribute logits on the same features": (attributes, record["attribute_logits"]),
+        "chosen boxes on the same logits": (chosen.boxes, record["final_boxes"]),
+        "scores of the chosen": (chosen.scores, record["final_scores"]),
     }
+    for name in ("features", "class_logits", "box_deltas", "attribute_logits"):
+        what = f"picture to {name.replace('_', ' ')}, proposals found by both"
+        stages[what] = (getattr(whole, name).numpy()[nearest[found]], record[name][found])
     assert own_size == size and (chosen.classes == record["final_classes"]).all()
     worst = {}
-    for stage, (ours, name) in stages.items():
+    for stage, (ours, reference) in stages.items():
         ours = np.asarray(ours)
-        assert ours.shape == record[name].shape, stage
-        worst[stage] = np.abs(ours - record[name]).max() / np.abs(record[name]).max()
-        print(f"| {stage} | {'x'.join(map(str, ours.shape))} | {worst[stage]:.1e} |")
-    assert max(worst.values()) <= 1e-4
+        assert ours.shape == reference.shape, stage
+        worst[stage] = np.abs(ours - reference).max() / np.abs(reference).max()
+        print(f"| {stage} | {' x '.join(map(str, ours.shape))} | {worst[stage]:.1e} |")
+    print(f"proposals found by both from the picture on: {found.sum()} of {len(found)}")
+    assert max(worst.values()) <= 1e-4 and found.mean() > 0.95

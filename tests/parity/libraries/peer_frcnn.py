@@ -158,7 +158,7 @@ def run(model: torch.nn.Module, config: dict, pictures: list[np.ndarray]) -> dic
     images, sizes, scales = prepare(config, pictures)
     features = model.backbone(images)
     (objectness,), (deltas,) = model.proposal_generator.rpn_head([features["res4"]])
-    proposals, _ = model.proposal_generator(images, sizes, features, None)
+    proposals, scores = model.proposal_generator(images, sizes, features, None)
     class_logits, attribute_logits, box_deltas, pooled = model.roi_heads(features, proposals)
     b, n = len(pictures), config["roi_heads"]["num_classes"]
     record = {
@@ -169,6 +169,7 @@ def run(model: torch.nn.Module, config: dict, pictures: list[np.ndarray]) -> dic
         "anchor_deltas": deltas.reshape(b, -1, 4, *deltas.shape[2:]).permute(0, 3, 4, 1, 2).reshape(b, -1, 4),
         "counts": torch.tensor([len(p) for p in proposals]),
         "proposals": torch.cat(proposals),
+        "proposal_scores": torch.cat(scores),
         "features": pooled,
         "class_logits": class_logits,
         "box_deltas": box_deltas.reshape(-1, n, 4),
@@ -191,7 +192,10 @@ def save(folder: Path, config: dict, model: torch.nn.Module, half: bool) -> None
 def main(peer: str, folder: Path) -> None:
     sys.path.insert(0, peer)
     torch.manual_seed(7)
-    pictures = [picture(np.random.default_rng(7), 600, 800)]
+    rng = np.random.default_rng(7)
+    plain = picture(rng, 600, 800)
+    noise = rng.integers(-9, 10, plain.shape)  # or cells of one colour score alike, and the source's order is by chance
+    pictures = [np.clip(plain + noise, 0, 255).astype(np.uint8)]
     model = random_model(CONFIG, *prepare(CONFIG, pictures)[:2], half=False)
     save(folder / "theirs", CONFIG, model, half=False)
     np.savez(folder / "record.npz", picture=pictures[0], **run(model, CONFIG, pictures))
