@@ -16,7 +16,7 @@ from unimo.errors import ConfigError
 from unimo.models.detector import STRIDE, Chosen, Detected, FasterRCNN, FasterRCNNConfig, choose, choose_lxmert
 
 Selection = Literal["original", "lxmert"]
-THRESHOLD = 0.2  # of the original's adaptive choice of 10 to 100 boxes
+THRESHOLD = 0.2  # conf_thresh of generate_tsv.py
 
 
 class BottomUpAttention:

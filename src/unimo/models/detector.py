@@ -24,7 +24,7 @@ from unimo.models.boxes import by_score, classwise_nms, clip, decode, nms
 from unimo.models.vision import Bottleneck, ConvBN
 
 STRIDE = 16  # pixels of a cell of stage 4
-EPSILON = 1e-5  # of batch norms: torch's default, which the port's source leaves
+EPSILON = 1e-5  # of batch norms: the default of Caffe and torch, which both leave
 NMS_OVERLAP = 0.3  # cfg.TEST.NMS of the Caffe code; the original choice of boxes uses no other
 POOLED_AT_ONCE = 25  # proposals; ours. 25 maps of 2048 x 14 x 14 float32 are 40 MB, all 300 would be 480 MB a layer
 _BLOCKS = {50: (3, 4, 6), 101: (3, 4, 23), 152: (3, 8, 36)}  # in stages 2 to 4; stage 5 has 3
@@ -254,7 +254,7 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:
 
 def choose(proposals: np.ndarray, probs: np.ndarray, least: int, most: int, threshold: float) -> Chosen:
     """The original choice: `get_detections_from_im` of tools/generate_tsv.py in the repository
-    peteanderson80/bottom-up-attention, commit 1ba7086f29cc.
+    peteanderson80/bottom-up-attention, commit 514e561b7179.
 
     Proposals stay as they are, the heads' deltas are not used. Each class suppresses its overlapping proposals; a
     proposal's score is the best of the classes that keep it. All that reach the threshold stay, but at least `least`

@@ -91,7 +91,13 @@ def _config(path: Path, options: Options) -> tuple[FasterRCNNConfig, list[str]]:
     refuse(file, wrong)
     absent = [key for key in KEYS.values() if key not in found]
     notes = [f"not in {SIZES}, the published detector's were taken: {', '.join(absent)}"] * bool(absent)
-    return validate(FasterRCNNConfig, values, source=str(file)), notes
+    config = validate(FasterRCNNConfig, values, source=str(file))
+    if not config.blue_first:
+        notes.append(
+            f"INPUT.FORMAT is {found['INPUT.FORMAT']!r}: as in the source, pictures are read red first. Caffe's "
+            "weights were trained blue first: if these are, give the sizes with `blue_first: true` by --config"
+        )
+    return config, notes
 
 
 def _theirs(config: FasterRCNNConfig) -> dict[str, Any]:
