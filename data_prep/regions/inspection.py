@@ -62,4 +62,5 @@ def statistics(store: FeatureStore) -> dict[str, str]:
         "mean norm of features": f"{np.concatenate(norms).mean():.2f}",
         "most frequent classes": top,
         "class probabilities": "yes" if store.header["class_probs"] else "no",
+        "attributes": "yes" if store.header.get("attributes") else "no",
     }

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,24 @@ def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, ids:
     assert {p.name.split("_")[0] for p in path.iterdir()} <= {"index.json", "images.jsonl", "shard"}
 
 
+def test_attributes_are_kept_where_there_are_any(tmp_path: Path):
+    """Also over an interruption; a store without them has no key for them, as those of earlier versions."""
+    records = [replace(r, attributes=np.arange(len(r.boxes))) for r in RECORDS]
+    with pytest.raises(RuntimeError), writer(tmp_path / "s") as store:
+        store.add(records[0])
+        raise RuntimeError("stopped")
+    with writer(tmp_path / "s") as store:
+        with pytest.raises(DataError, match="attributes must be given for all images"):
+            store.add(RECORDS[1])
+        for r in records[1:]:
+            store.add(r)
+    opened = FeatureStore(tmp_path / "s")
+    for r in records:
+        assert opened.read(r.image_id).attributes.tolist() == list(range(len(r.boxes)))
+    plain = FeatureStore(write(tmp_path / "plain", *RECORDS))
+    assert "attributes" not in plain.header and plain.read(RECORDS[0].image_id).attributes is None
+
+
 def test_header(store: Path):
     opened = FeatureStore(store)
     assert (opened.feature_dim, opened.num_classes, opened.class_names, opened.extractor) == (DIM, 3, NAMES, EXTRACTOR)
@@ -144,6 +163,7 @@ def test_another_extractor_needs_another_folder(store: Path):
         ({"boxes": np.full((3, 4), np.nan)}, "boxes holds nan"),
         ({"classes": np.array([0, 3, 1])}, "class index outside 0..2"),
         ({"class_probs": None}, "class_probs must be given for all images of a store or for none"),
+        ({"attributes": np.ones(3)}, "attributes must be given for all images of a store or for none"),
     ],
 )
 def test_a_bad_record_is_refused_and_nothing_is_lost(tmp_path: Path, changes: dict, message: str):

@@ -253,9 +253,9 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:
 
 
 def choose(proposals: np.ndarray, probs: np.ndarray, least: int, most: int, threshold: float) -> Chosen:
-    """The original choice: `get_detections_from_im` of tools/generate_tsv.py in the repository
-    peteanderson80/bottom-up-attention, commit 514e561b7179.
+    """The original choice of boxes.
 
+    It is `get_detections_from_im` of tools/generate_tsv.py in peteanderson80/bottom-up-attention, commit 514e561b7179.
     Proposals stay as they are, the heads' deltas are not used. Each class suppresses its overlapping proposals; a
     proposal's score is the best of the classes that keep it. All that reach the threshold stay, but at least `least`
     and at most `most`. Ours are the order, best first, and the class, the one that gives the score.
@@ -271,9 +271,9 @@ def choose(proposals: np.ndarray, probs: np.ndarray, least: int, most: int, thre
 
 
 def choose_lxmert(boxes: Tensor, probs: np.ndarray, overlaps: Sequence[float], least: int, most: int) -> Chosen:
-    """The choice of the port's source, `do_nms` of modeling_frcnn.py: each proposal with its best class's box, one
-    suppression over all classes, no threshold on scores, at most `most`.
+    """The choice of boxes in LXMERT's extractor, `do_nms` of modeling_frcnn.py.
 
+    Each proposal has its best class's box; one suppression over all classes, no threshold on scores, at most `most`.
     Where fewer than `least` remain, the next of `overlaps` is tried; after the last, the source fails, and ours stays
     with what it gave.
 
