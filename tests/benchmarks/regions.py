@@ -116,8 +116,8 @@ def main() -> int:
             print(extractor)
             if extractor == "butd":
                 random_detector(Path(folder) / "detector")
-                extractor += f"={folder}/detector"
-            workers = {way: [sys.executable, __file__, "worker", way, extractor, folder] for way in WAYS}
+            opened = f"butd={folder}/detector" if extractor == "butd" else extractor
+            workers = {way: [sys.executable, __file__, "worker", way, opened, folder] for way in WAYS}
             figures = alternate(workers, THREADS, given.rounds)
             sums = {value for way in WAYS for value in figures[way]["feature_sum"]}
             assert len(sums) == 1, f"{extractor}: the stores differ: {sums}"
