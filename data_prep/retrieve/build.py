@@ -3,8 +3,6 @@
 Nothing of dev and test gets into the index, neither as itself nor as a near-duplicate; so it cannot come out of it.
 """
 
-import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,11 +13,11 @@ from tqdm import tqdm
 
 from data_prep.captions import normalise
 from data_prep.demo.splits import alike, look
+from data_prep.progress import Progress
 from data_prep.regions.overlap import decoded
 from data_prep.retrieve.images import ImageIndex, pooled, vectors
 from data_prep.retrieve.texts import Text, TextIndex, near, near_any, words
 from data_prep.stage import WHOLE, Shard, Work, beside, read_manifest
-from unimo.atomic import atomic_write
 from unimo.cache import sha256
 from unimo.errors import DataError
 from unimo.readers.annotations import Pair, Rewrite, read_images, read_pairs, read_rewrites, read_texts, write_jsonl
@@ -216,27 +214,6 @@ class Finder:
         """Whether a sentence is not one of the image's own captions or a near-duplicate of one."""
         text = self.texts.texts[place]
         return text.image_id != image_id and not any(near(self.texts.words[place], c) for c in self.captions[image_id])
-
-
-class Progress:
-    """What is done so far, one record a line under a line that names the work; a torn last line does not count."""
-
-    def __init__(self, path: Path, work: dict[str, Any]):
-        self.path, self.done = path, []
-        head = json.dumps(work, sort_keys=True).encode() + b"\n"
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        whole = [line for line in lines if line.endswith(b"\n")] if lines[:1] == [head] else []
-        self.done = [json.loads(line) for line in whole[1:]]
-        with atomic_write(path) as file:
-            file.writelines(whole or [head])
-
-    def add(self, records: list[dict[str, Any]]) -> None:
-        """Append and sync."""
-        with open(self.path, "ab") as file:
-            file.writelines(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
-            file.flush()
-            os.fsync(file.fileno())
-        self.done += records
 
 
 def _look_up(finder: Finder, part: Sequence[Pair], progress: Progress) -> list[dict[str, Any]]:
