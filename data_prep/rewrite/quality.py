@@ -1,60 +1,86 @@
-"""Two people's blind labels of a sample of rewrites -> rates with intervals and how far the two agree, by kind.
+"""How good rewrites are: a sample of them, judged by two people who do not see each other's answers or what is meant.
 
-    sample   {"caption_id", "caption", "positives": [{"id", "text"}], "negatives": [{"id", "text", "kind"}]}
-    labels   {"id", "fluent", "valid"}, both yes or no: one a positive and negative of the sample, in any order
+    SAMPLE            {"id", "caption_id", "caption", "text", "kind"}      kind: "paraphrase" or one of the negatives
+    SAMPLE.sheet      {"id", "caption", "text"}, in random order: what people get to see
+    labels            {"id", "fluent": yes|no, "meaning": same|false|other}, one a line of the sheet
 
-`valid` of a positive: it means what the caption says. Of a negative: it is not true of what the caption shows.
+A paraphrase is valid if it means the same, a negative if it is false of what the caption describes. The rules that
+people are given stand in docs/rewriting.md.
 """
 
 import math
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from sklearn.metrics import cohen_kappa_score
 
 from unimo.errors import DataError
-from unimo.readers.annotations import NonEmpty, Record, read_records
+from unimo.readers.annotations import NonEmpty, Record, Rewrite, read_records, write_jsonl
 
-Answer = Literal["yes", "no"]
-QUESTIONS = ("fluent", "valid")
-
-
-class Label(Record):
-    """One person's answers on one rewrite."""
-
-    id: NonEmpty
-    fluent: Answer
-    valid: Answer
+PARAPHRASE = "paraphrase"
 
 
 class Item(Record):
-    """A positive (kind "positive") or a negative of the sample."""
+    """One rewrite to be judged."""
 
     id: NonEmpty
-    text: NonEmpty
-    kind: NonEmpty = "positive"
-
-
-class Sampled(Record):
-    """A caption with the rewrites to be judged."""
-
     caption_id: NonEmpty
     caption: NonEmpty
-    positives: list[Item]
-    negatives: list[Item]
+    text: NonEmpty
+    kind: NonEmpty
+
+
+class Label(Record):
+    """One person's answers."""
+
+    id: NonEmpty
+    fluent: Literal["yes", "no"]
+    meaning: Literal["same", "false", "other"]
+
+
+def draw(rewrites: Path, out: Path, captions: int, seed: int) -> str:
+    """Write a sample and its sheet: all paraphrases of a caption, and one negative of each kind.
+
+    Captions with paraphrases come first, up to half of the sample, since few have any; the others are drawn at random.
+
+    Raises:
+        DataError: malformed rewrites, or too few.
+    """
+    rng = random.Random(seed)
+    records = read_records(rewrites, Rewrite, "caption_id")
+    if len(records) < captions:
+        raise DataError(f"{rewrites} has {len(records)} captions, fewer than {captions}")
+    rng.shuffle(records)
+    rich = [record for record in records if record.positives][: captions // 2]
+    known = {record.caption_id for record in rich}
+    chosen = rich + [record for record in records if record.caption_id not in known][: captions - len(rich)]
+    items: list[Item] = []
+
+    def add(record: Rewrite, text: str, kind: str) -> None:
+        key = f"r{len(items):04d}"
+        items.append(Item(id=key, caption_id=record.caption_id, caption=record.caption, text=text, kind=kind))
+
+    for record in chosen:
+        for positive in record.positives:
+            add(record, positive.text, PARAPHRASE)
+        for kind in sorted({negative.kind for negative in record.negatives}):
+            add(record, rng.choice([n.text for n in record.negatives if n.kind == kind]), kind)
+    sheet = out.with_name(f"{out.stem}.sheet{out.suffix}")
+    write_jsonl(out, items)
+    rng.shuffle(items)
+    write_jsonl(sheet, (item.model_dump(include={"id", "caption", "text"}) for item in items))
+    return f"{out}: {len(items)} rewrites of {captions} captions; to be judged: {sheet}"
 
 
 def quality(sample: Path, labels_a: Path, labels_b: Path) -> str:
-    """A Markdown table: for each kind and question the rate of "yes" over both people's labels and their agreement.
+    """A Markdown table: for each kind the rates of fluent and valid rewrites after both people, and their agreement.
 
     Raises:
         DataError: malformed files, or labels that are not one for each rewrite of the sample.
     """
-    items = [item for line in read_records(sample, Sampled, "caption_id") for item in line.positives + line.negatives]
-    kinds = {item.id: item.kind for item in items}
-    if len(kinds) != len(items):
-        raise DataError(f"{sample}: some ids of rewrites occur twice; each needs its own")
+    kinds = {item.id: item.kind for item in read_records(sample, Item, "id")}
     people = [_labels(path, set(kinds)) for path in (labels_a, labels_b)]
     header = "| kind | question | items | yes, A | yes, B | yes, both people's labels | agreement | kappa |\n"
     return header + "|---|---|---|---|---|---|---|---|\n" + "\n".join(_rows(kinds, people))
@@ -68,16 +94,26 @@ def _labels(path: Path, ids: set[str]) -> dict[str, Label]:
     return labels
 
 
+QUESTIONS: dict[str, tuple[Callable[[Label], str], Callable[[Label, str], bool]]] = {
+    "fluent": (lambda label: label.fluent, lambda label, kind: label.fluent == "yes"),
+    "valid": (
+        lambda label: label.meaning,
+        lambda label, kind: label.meaning == ("same" if kind == PARAPHRASE else "false"),
+    ),
+}
+
+
 def _rows(kinds: dict[str, str], people: list[dict[str, Label]]) -> Iterator[str]:
     groups = {kind: [key for key in kinds if kinds[key] == kind] for kind in sorted(set(kinds.values()))}
-    groups["all negatives"] = [key for key in kinds if kinds[key] != "positive"]
+    groups["all negatives"] = [key for key in kinds if kinds[key] != PARAPHRASE]
     for kind, keys in groups.items():
-        for question in QUESTIONS if keys else ():
-            a, b = ([getattr(labels[key], question) == "yes" for key in keys] for labels in people)
-            same = sum(x == y for x, y in zip(a, b)) / len(keys)
+        for question, (answer, is_yes) in QUESTIONS.items() if keys else ():
+            a, b = ([is_yes(labels[key], kinds[key]) for key in keys] for labels in people)
+            given = [[answer(labels[key]) for key in keys] for labels in people]
+            same = sum(x == y for x, y in zip(*given)) / len(keys)
             yield (
                 f"| {kind} | {question} | {len(keys)} | {sum(a) / len(keys):.1%} | {sum(b) / len(keys):.1%} "
-                f"| {_rate(a, b)} | {same:.1%} | {_kappa(a, b)} |"
+                f"| {_rate(a, b)} | {same:.1%} | {_kappa(*given)} |"
             )
 
 
@@ -90,7 +126,7 @@ def _rate(a: list[bool], b: list[bool]) -> str:
     return f"{rate:.1%} [{max(middle - half, 0):.1%}, {min(middle + half, 1):.1%}]"
 
 
-def _kappa(a: list[bool], b: list[bool]) -> str:
+def _kappa(a: list[str], b: list[str]) -> str:
     """Cohen's kappa (1960); none where both people gave one and the same answer throughout."""
-    kappa = cohen_kappa_score(a, b, labels=[False, True]) if len(set(a + b)) > 1 else math.nan
+    kappa = cohen_kappa_score(a, b) if len({*a, *b}) > 1 else math.nan
     return "-" if math.isnan(kappa) else f"{kappa:.2f}"

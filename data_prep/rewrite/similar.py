@@ -8,18 +8,23 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from data_prep.captions import normalise
+from data_prep.rewrite.graphs import Graph, nodes
+from data_prep.rewrite.wordnet import WordNet
 from unimo.errors import DataError
 
 _BLOCK = 256  # captions compared with all others at once
+_POS = {"object": "n", "attribute": "a", "relation": "v"}
+Content = list[tuple[str, str]]  # (part of speech in WordNet, lemma) of a caption's nodes
 
 
 @dataclass(frozen=True)
 class Captions:
-    """All captions of one split with their TF-IDF rows."""
+    """All captions of one split with their TF-IDF rows and what they name."""
 
     caption_ids: list[str]
     image_ids: list[str]
     texts: list[str]
+    contents: list[Content]
     rows: csr_matrix  # [n, words] float32, rows of length 1 or, without a known word, 0
 
 
@@ -31,19 +36,35 @@ def vectorizer(training: Sequence[str]) -> TfidfVectorizer:
         raise DataError("the training captions hold no content word; rewriting learns its words from these") from error
 
 
-def similar(captions: Captions, numbers: Sequence[int], most: int, seeds: Sequence[int]) -> Iterator[list[dict]]:
+def content(graph: Graph) -> Content:
+    """What a caption names."""
+    return list(dict.fromkeys((_POS[kind], node["lemma"]) for kind, node in nodes(graph)))
+
+
+def covers(one: Content, other: Content, wordnet: WordNet) -> bool:
+    """Whether all that `other` names is named by `one` too, in the same or other words: "a poodle" covers "a dog"."""
+    return all(
+        any(pos == own_pos and (lemma == own or pos != "a" and wordnet.kind(lemma, own, pos)) for own_pos, own in one)
+        for pos, lemma in other
+    )
+
+
+def similar(
+    captions: Captions, numbers: Sequence[int], most: int, seeds: Sequence[int], wordnet: WordNet
+) -> Iterator[list[dict]]:
     """For each caption `numbers[i]` the `most` similar ones of other images, best first, no text twice.
 
-    Where too few share a word, others are drawn at random (score 0). Ours: a caption all of whose words the own
-    captions have is left out ("A snowman." for "A snowman with a broom."), since it is likely true of the image.
+    Where too few share a word, others are drawn at random (score 0). Ours: left out is what is likely true of the
+    image, that is a caption that names nothing but what the image's captions name, and one that names all that this
+    caption names ("A snowman with a hat." for "A snowman.").
 
     Args:
         seeds: one a caption; decides between equals and draws the rest.
     """
     keys = [normalise(text) for text in captions.texts]
-    own: dict[str, set[str]] = {}  # image -> the words of its captions
-    for image_id, key in zip(captions.image_ids, keys):
-        own.setdefault(image_id, set()).update(key.split())
+    of_image: dict[str, list[int]] = {}
+    for number, image_id in enumerate(captions.image_ids):
+        of_image.setdefault(image_id, []).append(number)
     transposed = captions.rows.T.tocsr()
     for first in range(0, len(numbers), _BLOCK):
         block = numbers[first : first + _BLOCK]
@@ -55,16 +76,28 @@ def similar(captions: Captions, numbers: Sequence[int], most: int, seeds: Sequen
             by_score = np.lexsort((rng.random(len(values)), -values))
             drawn = rng.integers(len(keys), size=4 * most)
             ranked = [(columns[i], float(values[i])) for i in by_score] + [(i, 0.0) for i in drawn]
-            image_id = captions.image_ids[number]
-            yield _best(captions, keys, ranked, most, own[image_id])
+            own = of_image[captions.image_ids[number]]
+            yield _best(captions, keys, ranked, most, number, own, wordnet)
 
 
-def _best(captions: Captions, keys: list[str], ranked, most: int, own: set[str]) -> list[dict]:
+def _best(
+    captions: Captions, keys: list[str], ranked, most: int, number: int, own: list[int], wordnet: WordNet
+) -> list[dict]:
+    named = [entry for i in own for entry in captions.contents[i]]
+    words = {word for i in own for word in keys[i].split()}
     found, used = [], set()
     for i, score in ranked:
         if len(found) == most:
             break
-        if keys[i] not in used and not own.issuperset(keys[i].split()):  # the image's own captions fall out here too
+        theirs = captions.contents[i]
+        true = (
+            words.issuperset(keys[i].split())  # the image's own captions fall out here, too
+            or theirs
+            and covers(named, theirs, wordnet)
+            or captions.contents[number]
+            and covers(theirs, captions.contents[number], wordnet)
+        )
+        if not true and keys[i] not in used:
             used.add(keys[i])
             source = {"image_id": captions.image_ids[i], "caption_id": captions.caption_ids[i]}
             found.append({"text": captions.texts[i], "kind": "tfidf", **source, "score": round(score, 4)})

