@@ -18,7 +18,7 @@ class DataFiles(Config):
     pairs: str | None = None
     rewrites: str | None = None  # X+, X-, X^I and X^T of the pairs' captions
     images: str | None = None  # pictures of the image stream
-    texts: str | None = None
+    texts: str | None = None  # texts.jsonl, or a folder of token shards (docs/corpora.md)
     regions: str | None = None  # feature store with every image of pairs and images
 
 

@@ -21,10 +21,11 @@ from unimo.port.roberta import init_from_roberta
 from unimo.port.weights import Report
 from unimo.pretrain.objectives import HEADS, Pretraining
 from unimo.pretrain.recipe import PretrainRecipe
-from unimo.pretrain.streams import ImageStream, PairStream, TextStream
+from unimo.pretrain.streams import ImageStream, PairStream, TextStream, TokenStream
 from unimo.readers.annotations import read_images, read_pairs, read_rewrites, read_texts
 from unimo.readers.batching import Source, Stream
 from unimo.readers.mixing import Mixer
+from unimo.readers.token_shards import TokenShards
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -127,7 +128,12 @@ def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Sou
         )
     sources: dict[str, Source] = {}
     if "text" in streams:
-        sources["text"] = TextStream(read_texts(find(data.texts)), tokenizer, recipe.masking, recipe.max_tokens)
+        texts = find(data.texts)
+        if texts.is_dir():
+            shards = TokenShards(texts, tokenizer)
+            sources["text"] = TokenStream(shards, tokenizer, recipe.masking, recipe.max_tokens)
+        else:
+            sources["text"] = TextStream(read_texts(texts), tokenizer, recipe.masking, recipe.max_tokens)
     if "image" in streams:
         images = read_images(find(data.images))
         sources["image"] = ImageStream(images, store, recipe.masking, recipe.max_regions)

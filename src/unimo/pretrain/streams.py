@@ -16,6 +16,7 @@ from unimo.readers.captions import caption_ids, collate_text
 from unimo.readers.feature_store import FeatureStore, RegionRecord
 from unimo.readers.masking import mask_regions, mask_spans, seq2seq_fragments
 from unimo.readers.regions import collate_regions
+from unimo.readers.token_shards import TokenShards, Windows
 from unimo.readers.tokenizer import Tokenizer
 
 LENGTH_SLACK = 2  # tokens by which a companion's caption may be longer or shorter (ours)
@@ -80,6 +81,23 @@ class TextStream:
             [self.sequences[i] for i in samples], self.tokenizer, self.masking, rngs, batch_rng
         )
         return Batch("text", [self.ids[i] for i in samples], {objective: len(text["labels"])}, {"text": text})
+
+
+class TokenStream:
+    """Windows of packed token shards for word prediction; ids stay in the files until a batch needs them."""
+
+    def __init__(self, shards: TokenShards, tokenizer: Tokenizer, masking: Masking, max_tokens: int):
+        self.name, self.tokenizer, self.masking = "text", tokenizer, masking
+        self.windows = Windows(shards, max_tokens - 2)  # [CLS] and [SEP] are added
+        self.lengths = (self.windows.lengths + 2)[:, None]
+        self.fingerprint = fingerprint(shards.fingerprint, tokenizer.fingerprint, masking, max_tokens)
+
+    def batch(self, samples: np.ndarray, rngs: Rngs, batch_rng: np.random.Generator) -> Batch:
+        cls, sep = self.tokenizer.cls_id, self.tokenizer.sep_id
+        sequences = [[cls, *self.windows.read(i).tolist(), sep] for i in samples]
+        objective, text = predict_words(sequences, self.tokenizer, self.masking, rngs, batch_rng)
+        names = [self.windows.name(i) for i in samples]
+        return Batch("text", names, {objective: len(text["labels"])}, {"text": text})
 
 
 def predict_words(

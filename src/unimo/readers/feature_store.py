@@ -10,8 +10,6 @@
 
 import hashlib
 import json
-import math
-import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,11 +22,11 @@ from safetensors.numpy import save
 from unimo.atomic import atomic_write
 from unimo.cache import sha256
 from unimo.errors import DataError
+from unimo.readers.mapped import map_arrays
 
 FORMAT, VERSION = "unimo-features", 1
 HEADER = {"format", "version", "feature_dim", "class_names", "extractor", "class_probs", "complete"}
 HEADER |= {"images", "images_bytes", "shards"}
-_SAFETENSORS_DTYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,32 +323,7 @@ def _read_images(path: Path, header: dict[str, Any]) -> tuple[dict[str, int], np
 
 
 def _map_shard(path: Path, header: dict[str, Any], shard: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Read-only arrays over a memory map of one shard, checked against what the index says of it.
-
-    safetensors' own reader copies a slice; a view needs only the offsets, which the file states in its JSON head.
-    """
-    file = path / shard["file"]
+    """Read-only arrays of one shard, checked against what the index says of it."""
+    layout = {name: (dtype, (shard["rows"], *row)) for name, (dtype, row) in _layout(header).items()}
     advice = "restore it from a copy, or extract the regions again into a new folder"
-    try:
-        with open(file, "rb") as opened:
-            size = os.fstat(opened.fileno()).st_size
-            if size != shard["bytes"]:
-                raise DataError(f"{file} has {size} bytes, the index says {shard['bytes']}; {advice}")
-            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-        start = 8 + int.from_bytes(mapped[:8], "little")
-        entries = json.loads(mapped[8:start])
-        arrays = {}
-        for name, (dtype, row) in _layout(header).items():
-            entry, shape = entries[name], (shard["rows"], *row)
-            if _SAFETENSORS_DTYPES.get(entry["dtype"]) != dtype or tuple(entry["shape"]) != shape:
-                raise DataError(
-                    f"{file}: {name} is {entry['dtype']} {entry['shape']}, the index says "
-                    f"{np.dtype(dtype).name} {list(shape)}; {advice}"
-                )
-            flat = np.frombuffer(mapped, dtype, math.prod(shape), offset=start + entry["data_offsets"][0])
-            arrays[name] = flat.reshape(shape)
-        return arrays
-    except FileNotFoundError:
-        raise DataError(f"{file} is missing; {advice}") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{file} is not a shard of this store ({error!r}); {advice}") from error
+    return map_arrays(path / shard["file"], shard["bytes"], layout, advice)

@@ -1,0 +1,230 @@
+"""A text corpus as token ids: a folder of safetensors shards that is read by memory map and written resumably.
+
+    index.json        format, version, tokenizer, vocab_size, made_from, shards (file, bytes, texts, tokens, sha256)
+    tokens_00000.safetensors, ...    `tokens`, the ids of all texts back to back, and `ends`, where each text ends
+
+Ids are uint16, or uint32 where the vocabulary needs it; no special tokens are among them. `index.json` is the commit
+point: what it does not list does not exist. A shard ends with the first text that fills it, so equal texts give equal
+files however they were divided into runs.
+"""
+
+import hashlib
+import json
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from unimo.atomic import atomic_write
+from unimo.cache import sha256
+from unimo.errors import DataError
+from unimo.readers.mapped import map_arrays
+from unimo.readers.tokenizer import Tokenizer
+
+FORMAT, VERSION = "unimo-tokens", 1
+KEYS = {"format", "version", "tokenizer", "vocab_size", "made_from", "complete", "shards", "state"}
+SHARD_TOKENS = 1 << 25  # ours: 64 MB of uint16
+_WIDE = 1 << 16  # vocabularies beyond this need uint32
+
+
+class TokenShards:
+    """The texts of a folder, by number. Opening reads the index only; a shard is mapped when first needed.
+
+    Raises:
+        DataError: at opening for a missing, unfinished or newer index, and for a folder that another tokenizer made; at
+            reading for a shard that is missing, cut short or not what the index says.
+    """
+
+    def __init__(self, path: str | Path, tokenizer: Tokenizer | None = None):
+        self.path = Path(path)
+        self.header = read_header(self.path)
+        if not self.header["complete"]:
+            raise DataError(f"token shards {self.path} are unfinished; run their command again, it resumes")
+        if tokenizer and tokenizer.fingerprint != self.header["tokenizer"]:
+            raise DataError(
+                f"token shards {self.path} were made with another tokenizer ({self.header['vocab_size']:,} tokens, "
+                f"fingerprint {self.header['tokenizer'][:12]}; the one given has {tokenizer.vocab_size:,}, "
+                f"{tokenizer.fingerprint[:12]}); run `corpora text` with --tokenizer as in the recipe"
+            )
+        self.dtype = token_dtype(self.header["vocab_size"])
+        self._maps: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return sum(shard["texts"] for shard in self.header["shards"])
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all texts."""
+        return sum(shard["tokens"] for shard in self.header["shards"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a text, the tokenizer or the division into shards changes."""
+        shown = [self.header["tokenizer"], *(shard["sha256"] for shard in self.header["shards"])]
+        return hashlib.sha256("".join(shown).encode()).hexdigest()
+
+    def shard(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Views of a shard: token ids [tokens] and the end of each text [texts] int64."""
+        if number not in self._maps:
+            shard = self.header["shards"][number]
+            layout = {"tokens": (self.dtype, (shard["tokens"],)), "ends": (np.int64, (shard["texts"],))}
+            advice = "restore it from a copy, or run `corpora text` again into a new folder"
+            arrays = map_arrays(self.path / shard["file"], shard["bytes"], layout, advice)
+            self._maps[number] = arrays["tokens"], arrays["ends"]
+        return self._maps[number]
+
+    def verify(self) -> None:
+        """Compare each shard with its sha256. Raises DataError that names the first that differs."""
+        for shard in self.header["shards"]:
+            if sha256(self.path / shard["file"]) != shard["sha256"]:
+                raise DataError(f"{self.path / shard['file']}: content changed since it was written (sha256 differs)")
+
+
+class Windows:
+    """Every text of some token shards cut into pieces of at most `size` tokens, numbered; each token is in one piece.
+
+    A text of n tokens gives ceil(n / size) pieces that differ by one token at most, so that none is a mere rest. A
+    cut may fall into a word. In memory: 4 bytes a piece and 4 a text; ids stay in the files.
+
+    Attributes:
+        lengths: [n] int32, tokens of each piece.
+    """
+
+    def __init__(self, shards: TokenShards, size: int):
+        self.shards, self.size = shards, size
+        starts, lengths = [0], [np.zeros(0, np.int32)]
+        self._pieces_before: list[np.ndarray] = []  # of each shard, [texts + 1] uint32
+        for number in range(len(shards.header["shards"])):
+            _, ends = shards.shard(number)
+            texts = np.diff(ends, prepend=0)
+            pieces = -(-texts // size)
+            before = np.zeros(len(texts) + 1, np.uint32)
+            np.cumsum(pieces, out=before[1:])
+            text = np.repeat(np.arange(len(texts)), pieces)
+            k = np.arange(len(text)) - before[text]
+            lengths.append(((k + 1) * texts[text] // pieces[text] - k * texts[text] // pieces[text]).astype(np.int32))
+            self._pieces_before.append(before)
+            starts.append(starts[-1] + len(text))
+        self._starts = np.array(starts)
+        self.lengths = np.concatenate(lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def read(self, window: int) -> np.ndarray:
+        """Token ids of a piece, a view of the file."""
+        shard, text, k, pieces = self._place(window)
+        tokens, ends = self.shards.shard(shard)
+        first = int(ends[text - 1]) if text else 0
+        n = int(ends[text]) - first
+        return tokens[first + k * n // pieces : first + (k + 1) * n // pieces]
+
+    def name(self, window: int) -> str:
+        """Shard, text in it, and piece of the text, from 0."""
+        shard, text, k, _ = self._place(window)
+        return f"{self.shards.header['shards'][shard]['file'].partition('.')[0]}:{text}:{k}"
+
+    def _place(self, window: int) -> tuple[int, int, int, int]:
+        """Shard, text, piece and number of pieces of the text."""
+        shard = int(np.searchsorted(self._starts, window, "right")) - 1
+        before, rest = self._pieces_before[shard], int(window - self._starts[shard])
+        text = int(np.searchsorted(before, rest, "right")) - 1
+        return shard, text, rest - int(before[text]), int(before[text + 1] - before[text])
+
+
+class TokenShardWriter:
+    """Appends texts; a shard is committed by `commit`, which the caller calls when `full` and at the end.
+
+    Opening an existing folder goes on after its last commit: `state` is what was committed with it.
+
+    Args:
+        made_from: whatever must not differ within one folder.
+
+    Raises:
+        DataError: a folder that another tokenizer or other sources made.
+    """
+
+    def __init__(
+        self, path: str | Path, tokenizer: str, vocab_size: int, made_from: Mapping[str, Any], shard_tokens: int = 0
+    ):
+        self.path, self.shard_tokens = Path(path), shard_tokens or SHARD_TOKENS
+        fixed = {"tokenizer": tokenizer, "vocab_size": vocab_size, "made_from": dict(made_from)}
+        if (self.path / "index.json").exists():
+            self._header = read_header(self.path)
+            changed = [key for key, value in fixed.items() if self._header[key] != value]
+            if changed:
+                raise DataError(f"token shards {self.path} have another {' and '.join(changed)}; write to a new folder")
+        else:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._header = {"format": FORMAT, "version": VERSION, **fixed}
+            self._header |= {"complete": False, "state": {}, "shards": []}
+        self._dtype = np.dtype(token_dtype(vocab_size))
+        self._clear()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What came with the last commit; empty in a new folder."""
+        return self._header["state"]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was committed."""
+        return self._header["complete"]
+
+    @property
+    def full(self) -> bool:
+        """Whether a shard is ready to be committed."""
+        return len(self._tokens) >= self.shard_tokens
+
+    def counts(self) -> dict[str, int]:
+        """What is committed."""
+        shards = self._header["shards"]
+        return {name: sum(shard[name] for shard in shards) for name in ("texts", "tokens")} | {"shards": len(shards)}
+
+    def add(self, ids: Sequence[int] | np.ndarray) -> None:
+        """Buffer one text of at least one token."""
+        self._tokens.extend(ids) if isinstance(ids, list) else self._tokens.frombytes(ids.astype(self._dtype).tobytes())
+        self._ends.append(len(self._tokens))
+
+    def commit(self, state: Mapping[str, Any], complete: bool = False) -> None:
+        """Write what is buffered as one shard, then the index that names it."""
+        header = {**self._header, "complete": complete, "state": dict(state), "shards": [*self._header["shards"]]}
+        if self._ends:
+            name = f"tokens_{len(header['shards']):05d}.safetensors"
+            arrays = {"tokens": np.frombuffer(self._tokens, self._dtype), "ends": np.frombuffer(self._ends, np.int64)}
+            content = save(arrays)
+            with atomic_write(self.path / name) as file:
+                file.write(content)
+            counts = {"texts": len(self._ends), "tokens": len(self._tokens)}
+            digest = hashlib.sha256(content).hexdigest()
+            header["shards"].append({"file": name, "bytes": len(content), **counts, "sha256": digest})
+        with atomic_write(self.path / "index.json") as file:
+            file.write(json.dumps(header, indent=1).encode())
+        self._header = header
+        self._clear()
+
+    def _clear(self) -> None:
+        self._tokens, self._ends = array("H" if self._dtype == np.uint16 else "I"), array("q")
+
+
+def token_dtype(vocab_size: int) -> type:
+    """The narrowest type of the ids of a vocabulary."""
+    return np.uint16 if vocab_size <= _WIDE else np.uint32
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """index.json of a folder of token shards. Raises DataError where it is missing, foreign, damaged or newer."""
+    file = path / "index.json"
+    try:
+        header = json.loads(file.read_bytes())
+        if header["format"] == FORMAT and header["version"] <= VERSION and header.keys() >= KEYS:
+            return header
+        problem = f"it is {header['format']!r} version {header['version']}"
+    except FileNotFoundError:
+        raise DataError(f"no token shards in {path}: it has no index.json; `corpora text` writes one") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        problem = f"it is damaged ({error!r})"
+    raise DataError(f"{file}: {problem}; expected {FORMAT!r} up to version {VERSION}")
