@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.captions import normalise
+from data_prep.captions import NearIndex, near, normalise, words
 from data_prep.demo.splits import alike, look
 from data_prep.progress import Progress
 from data_prep.regions.overlap import decoded
 from data_prep.retrieve.images import ImageIndex, pooled, vectors
-from data_prep.retrieve.texts import Text, TextIndex, near, near_any, words
+from data_prep.retrieve.texts import Text, TextIndex
 from data_prep.stage import WHOLE, Shard, Work, beside, read_manifest
 from unimo.cache import sha256
 from unimo.errors import DataError
@@ -66,12 +66,11 @@ def _texts(records: list[Pair], texts: Path | None, min_words: int, work: Work) 
     training = [(key, p, caption) for p in records if p.split == "train" for key, caption in p.captions_by_id().items()]
     every = [Text(key, caption, p.source, p.image_id) for key, p, caption in training]
     every += [Text(t.id, t.text, t.source) for t in (read_texts(texts) if texts else [])]
-    bags = [words(text.text) for text in every]
-    held_out = near_any(bags, [words(c) for p in records if p.split != "train" for c in p.captions])
+    held_out = NearIndex(words(c) for p in records if p.split != "train" for c in p.captions)
     kept, seen = [], set()
-    for text, bag, held in zip(every, bags, held_out):
-        key = normalise(text.text)
-        if held:
+    for text in every:
+        key, bag = normalise(text.text), words(text.text)
+        if bag in held_out:
             work.reject(text.id, "near-duplicate of a caption in dev or test")
         elif len(bag) < min_words:
             work.reject(text.id, f"fewer than {min_words} words")

@@ -7,14 +7,10 @@ from pathlib import Path
 
 import bm25s
 import numpy as np
-from scipy.sparse import csr_matrix
 
-from data_prep.captions import normalise
+from data_prep.captions import words
 from unimo.errors import DataError
 from unimo.readers.annotations import write_jsonl
-
-NEAR = 0.8  # ours: from this share of common words on (Jaccard, after `normalise`) two texts are near-duplicates
-BLOCK = 2048  # rows of a product of word matrices
 
 
 @dataclass(frozen=True)
@@ -25,45 +21,6 @@ class Text:
     text: str
     source: str
     image_id: str | None = None
-
-
-def words(text: str) -> frozenset[str]:
-    """What near-duplicates are told by."""
-    return frozenset(normalise(text).split())
-
-
-def near(a: frozenset[str], b: frozenset[str]) -> bool:
-    """Whether two texts are equal or near-duplicates."""
-    return len(a & b) >= NEAR * len(a | b)
-
-
-def near_any(texts: Sequence[frozenset[str]], others: Sequence[frozenset[str]]) -> np.ndarray:
-    """Which of `texts` are near one of `others`. [len(texts)] bool"""
-    others = list(dict.fromkeys(others))
-    if not others:
-        return np.zeros(len(texts), bool)
-    number: dict[str, int] = {}
-    for word in (word for other in others for word in sorted(other)):
-        number.setdefault(word, len(number))
-    right, sizes = _matrix(others, number).T.tocsr(), np.array([len(other) for other in others])
-    found = np.zeros(len(texts), bool)
-    for first in range(0, len(texts), BLOCK):
-        block = texts[first : first + BLOCK]
-        common = (_matrix(block, number) @ right).tocoo()
-        own = np.array([len(text) for text in block])
-        union = own[common.row] + sizes[common.col] - common.data
-        found[first + common.row[common.data >= NEAR * union]] = True
-    if frozenset() in others:  # texts without any word are equal
-        found |= np.array([not text for text in texts], bool)
-    return found
-
-
-def _matrix(texts: Sequence[frozenset[str]], number: dict[str, int]) -> csr_matrix:
-    """[len(texts), words] 0/1"""
-    known = [[number[word] for word in text if word in number] for text in texts]
-    ends = np.cumsum([0, *map(len, known)])
-    columns = np.array([column for row in known for column in row], np.int64)
-    return csr_matrix((np.ones(len(columns)), columns, ends), shape=(len(texts), len(number)))
 
 
 class TextIndex:

@@ -18,11 +18,11 @@ from typing import Any
 import faiss
 import numpy as np
 
-from data_prep.captions import normalise
+from data_prep.captions import NearIndex, normalise, words
 from data_prep.packages import fetch
 from data_prep.retrieve.build import BATCH, Finder
 from data_prep.retrieve.images import ImageIndex
-from data_prep.retrieve.texts import Text, TextIndex, near_any, words
+from data_prep.retrieve.texts import Text, TextIndex
 from unimo.readers.annotations import Pair
 
 SIZES = ((10_000, 1_000), (30_000, 3_000), (100_000, 10_000))
@@ -49,9 +49,14 @@ def main() -> None:
         print(f"{count:>22,} {_timed(lambda index=index: index.search(index.image_ids, 20))[0]}")
 
 
+def near_duplicates(bags: list[frozenset[str]], captions: list[str]) -> int:
+    index = NearIndex(map(words, captions))
+    return sum(bag in index for bag in bags)
+
+
 def _texts(sentences: list[str], captions: list[str], held_out: list[str]) -> None:
     bags = [words(text) for text in sentences]
-    holding, _ = _timed(lambda: near_any(bags, [words(caption) for caption in held_out]))
+    holding, _ = _timed(lambda: near_duplicates(bags, held_out))
     texts = [Text(str(i), text, "nlp-corpus") for i, text in enumerate(sentences)]
     indexing, index = _timed(lambda: TextIndex.fit(texts))
     pairs = [
