@@ -45,7 +45,7 @@ def main() -> None:
     """
 
 
-for stage in ("demo", "regions", "rewrite", "retrieve", "page"):
+for stage in ("demo", "corpora", "regions", "rewrite", "retrieve", "page"):
     main.add_command(getattr(import_module(f"data_prep.{stage}.commands"), stage))
 
 

@@ -1,4 +1,4 @@
-"""Parts that `--shard i/n` runs wrote -> one output, byte for byte what a single run writes (stores: row for row)."""
+"""Parts that `--shard i/n` runs wrote -> one output, byte for byte what a single run writes (regions: row for row)."""
 
 import json
 import re
@@ -12,6 +12,7 @@ from unimo.atomic import atomic_write
 from unimo.errors import DataError
 from unimo.readers.annotations import write_jsonl
 from unimo.readers.feature_store import FeatureStore, StoreWriter
+from unimo.readers.token_shards import TokenShards, TokenShardWriter, is_tokens
 
 SAME = ("stage", "settings", "inputs", "packages", "versions")  # in the manifests of all parts
 LISTS = ("rejects.jsonl", "neighbours.jsonl")  # what lies beside a part
@@ -32,7 +33,7 @@ def merge(out: Path) -> str:
     if not any(sum(manifest["counts"].values()) for manifest in manifests):
         raise DataError(f"{out}: all parts are empty; their lists of rejects say why")
     if parts[0].is_dir():
-        _join_stores(parts, out)
+        (_join_tokens if is_tokens(parts[0]) else _join_stores)(parts, out)
     else:
         with atomic_write(out) as file:
             for part in parts:
@@ -74,6 +75,24 @@ def _join_stores(parts: list[Path], out: Path) -> None:
             for image_id in store.ids:
                 if image_id not in writer:  # an earlier merge was stopped here
                     writer.add(store.read(image_id))
+
+
+def _join_tokens(parts: list[Path], out: Path) -> None:
+    """The shards that one run writes: a part's end is no shard's end."""
+    stores = [TokenShards(part) for part in parts]
+    header = stores[0].header
+    made_from = header["made_from"] | {"shard": str(WHOLE)}
+    writer = TokenShardWriter(out, header["tokenizer"], header["vocab_size"], made_from)
+    done, seen = writer.counts()["texts"], 0  # an earlier merge was stopped there
+    for store in stores:
+        for tokens in store.texts():
+            seen += 1
+            if seen > done:
+                writer.add(tokens)
+                if writer.full:
+                    writer.commit({})
+    size = sum(store.header["state"]["rejects_bytes"] for store in stores)
+    writer.commit({"rejects_bytes": size}, complete=True)
 
 
 def _lines(paths: Iterator[Path]) -> Iterator[dict[str, Any]]:

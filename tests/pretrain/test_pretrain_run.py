@@ -1,6 +1,7 @@
 """Pre-training from the command line: losses fall, a stopped run goes on, the checkpoint carries all it needs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import yaml
 from click.testing import CliRunner
 
 from unimo.cli import main
-from unimo.config import load
+from unimo.config import ROOT, load
+from unimo.engine import checkpoint
 from unimo.engine.model_folder import locate, read_model, write_model
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.port import text_encoders
@@ -20,6 +22,8 @@ from unimo.port.roberta import ROBERTA
 from unimo.port.weights import values_of
 from unimo.pretrain.recipe import PretrainRecipe
 from unimo.pretrain.run import build_model
+from unimo.readers.annotations import read_texts
+from unimo.readers.token_shards import TokenShardWriter
 from unimo.readers.tokenizer import load_tokenizer
 
 
@@ -59,6 +63,35 @@ def test_a_second_run_gives_the_same_numbers_and_a_shorter_one_is_its_start(smal
         assert run(small_recipe, tmp_path / name, f"engine.steps={steps}")[0] == 0
     first, second = ([(r["stream"], r["losses"], r["grad_norm"]) for r in log(tmp_path / name)] for name in ("a", "b"))
     assert first == second
+
+
+def test_token_shards_take_the_place_of_texts_and_a_resumed_run_ends_bit_equal(small_recipe, small_world, tmp_path):
+    tokenizer = load_tokenizer(small_recipe["tokenizer"])
+    writer = TokenShardWriter(tmp_path / "tokens", tokenizer.fingerprint, tokenizer.vocab_size, {}, shard_tokens=200)
+    for number, text in enumerate(read_texts(small_world / "texts.jsonl")):
+        writer.add(tokenizer.encode(" ".join([text.text] * (1 + number % 5))))  # up to 50 tokens, of 24 that fit
+        if writer.full:
+            writer.commit({})
+    writer.commit({}, complete=True)
+    small_recipe["data"]["texts"] = str(tmp_path / "tokens")
+    small_recipe["streams"] = {"text": 1}
+    small_recipe["model"]["hidden_dropout_prob"] = 0.1
+    for name in ("straight", "stopped"):
+        code, output = run(small_recipe, tmp_path / name)
+        assert code == 0, output
+        assert "stream text: 56 samples" in output
+    last = checkpoint.folder_of(tmp_path / "stopped" / "run", 6)
+    shutil.rmtree(last)  # as if it had been killed after the save of step 3
+    (tmp_path / "stopped" / "run" / "state.json").unlink()
+    code, output = run(small_recipe, tmp_path / "stopped")
+    assert code == 0 and "step 4/6" in output and "step 3/6" not in output
+    for name in (checkpoint.MODEL, checkpoint.OPTIMIZER):
+        straight = checkpoint.folder_of(tmp_path / "straight" / "run", 6) / name
+        assert (last / name).read_bytes() == straight.read_bytes()
+    assert [r["step"] for r in log(tmp_path / "stopped")] == [1, 2, 3, 4, 5, 6]
+    small_recipe["tokenizer"] = str(ROOT / "model_files" / "dict")
+    code, output = run(small_recipe, tmp_path / "c", "model.vocab_size=50265")
+    assert code == 2 and "made with another tokenizer" in output
 
 
 def test_streams_and_objectives_can_be_switched_off(small_recipe, tmp_path):

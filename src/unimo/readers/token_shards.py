@@ -11,7 +11,7 @@ files however they were divided into runs.
 import hashlib
 import json
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,15 @@ class TokenShards:
             arrays = map_arrays(self.path / shard["file"], shard["bytes"], layout, advice)
             self._maps[number] = arrays["tokens"], arrays["ends"]
         return self._maps[number]
+
+    def texts(self) -> Iterator[np.ndarray]:
+        """Token ids of each text in order, views of the files."""
+        for number in range(len(self.header["shards"])):
+            tokens, ends = self.shard(number)
+            first = 0
+            for end in ends.tolist():
+                yield tokens[first:end]
+                first = end
 
     def verify(self) -> None:
         """Compare each shard with its sha256. Raises DataError that names the first that differs."""
@@ -213,6 +222,11 @@ class TokenShardWriter:
 def token_dtype(vocab_size: int) -> type:
     """The narrowest type of the ids of a vocabulary."""
     return np.uint16 if vocab_size <= _WIDE else np.uint32
+
+
+def is_tokens(path: Path) -> bool:
+    """Whether a folder with an index.json holds token shards."""
+    return json.loads((path / "index.json").read_bytes()).get("format") == FORMAT
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -1,0 +1,191 @@
+"""Texts of files that are too large for the memory: lines, passages between blank lines, or a key of JSON lines.
+
+A part of the work is a range of bytes of all files together. A line belongs to where it begins, a passage to where the
+blank line before it begins, a .gz file whole to where it begins.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from tqdm import tqdm
+
+from data_prep.stage import Shard
+from unimo.errors import DataError
+
+MAX_TEXT = 16 << 20  # bytes of one text, ours: a file without line ends must not fill the memory
+_BLOCK = 1 << 20
+
+
+class Position(NamedTuple):
+    """Where a run goes on: in which file, at which byte of its unpacked content, and the number of the line there."""
+
+    file: int
+    byte: int
+    line: int
+
+
+class Record(NamedTuple):
+    """A text, or the reason why there is none; reading goes on at `after`."""
+
+    place: str  # FILE:LINE
+    text: str
+    reason: str
+    after: Position
+
+
+def source_files(sources: Sequence[Path]) -> list[Path]:
+    """Files of all sources in reading order; folders with all that is below them, but for hidden files.
+
+    Raises:
+        DataError: a source is missing, or a folder empty.
+    """
+    files = []
+    for source in sources:
+        found = [source]
+        if source.is_dir():
+            inside = sorted(path for path in source.rglob("*") if path.is_file())
+            found = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(source).parts)]
+        if not found or not found[0].is_file():
+            raise DataError(f"{source}: {'no such file or folder' if found else 'the folder holds no file'}")
+        files += found
+    return files
+
+
+def read(files: Sequence[Path], by: str, key: str, shard: Shard, start: Position | None = None) -> Iterator[Record]:
+    """Every text of a part of the files, in order, from `start` on; bad ones with a reason.
+
+    Args:
+        by: "line" or "passage", what a text of a plain file is.
+        key: of the text in each object of .jsonl files.
+    """
+    sizes = [path.stat().st_size for path in files]
+    first, end = (sum(sizes) * k // shard.count for k in (shard.number - 1, shard.number))
+    before = 0  # bytes of the files before this one
+    with tqdm(desc="read", total=end - first, unit="B", unit_scale=True) as bar:
+        for number, (path, size) in enumerate(zip(files, sizes)):
+            begin, stop, packed = max(first - before, 0), end - before, path.suffix == ".gz"
+            mine = begin < size and stop > 0 and not (packed and begin) and (start is None or start.file <= number)
+            at = start if start and start.file == number else None
+            for line, text, reason, (byte, next_line) in _texts(path, by, key, begin, stop, at) if mine else ():
+                yield Record(f"{path}:{line}", text, reason, Position(number, byte, next_line))
+                if not packed:
+                    bar.update(before + byte - first - bar.n)
+            before += size
+            bar.update(max(0, min(before, end) - first - bar.n))
+
+
+_Text = tuple[int, str, str, tuple[int, int]]  # line, text, reason, (byte and line after it)
+
+
+def _texts(path: Path, by: str, key: str, begin: int, stop: int, start: Position | None) -> Iterator[_Text]:
+    """Texts of a file that belong to its bytes [begin, stop); from `start` on, where a run before stopped."""
+    packed = path.suffix == ".gz"
+    with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) if packed else raw as file:
+        lines = _Lines(file)
+        try:
+            if start:
+                lines.seek(start.byte, start.line)
+            elif begin:
+                lines.seek(begin - 1, 1 + _line_ends(path, begin - 1))
+                lines.next()  # the rest of a line that began before
+            stop = 1 << 62 if packed else stop
+            if path.name.removesuffix(".gz").endswith(".jsonl"):
+                yield from _one_a_line(lines, stop, lambda line: _of_json(line, key))
+            elif by == "line":
+                yield from _one_a_line(lines, stop, _decoded)
+            else:
+                yield from _passages(lines, stop, begins=not begin and not start)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:  # gzip's own; of a disk that fails nothing is listed
+            yield lines.number, "", f"gzip data damaged or cut short: {error}", (lines.byte, lines.number)
+
+
+class _Lines:
+    """Reads a file line by line and knows where it is."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.byte, self.number = file, 0, 1
+
+    def seek(self, byte: int, number: int) -> None:
+        self.file.seek(byte)
+        self.byte, self.number = byte, number
+
+    def next(self) -> bytes | None:
+        """The next line with its end; b"" at the end of the file, None for a line longer than MAX_TEXT."""
+        line = part = self.file.readline(MAX_TEXT)
+        self.byte += len(part)
+        while len(part) == MAX_TEXT and not part.endswith(b"\n"):
+            line, part = None, self.file.readline(MAX_TEXT)
+            self.byte += len(part)
+        self.number += 1
+        return line
+
+
+def _line_ends(path: Path, end: int) -> int:
+    count = 0
+    with open(path, "rb") as file:
+        while end > 0 and (block := file.read(min(_BLOCK, end))):
+            count += block.count(b"\n")
+            end -= len(block)
+    return count
+
+
+def _one_a_line(lines: _Lines, stop: int, parse: Callable[[bytes | None], tuple[str, str]]) -> Iterator[_Text]:
+    while lines.byte < stop:
+        number, line = lines.number, lines.next()
+        if line == b"":
+            return
+        if line is None or line.strip():
+            yield number, *parse(line), (lines.byte, lines.number)
+
+
+def _passages(lines: _Lines, stop: int, begins: bool) -> Iterator[_Text]:
+    """`begins`: whether a passage may begin without a blank line before it, as at the start of a file."""
+    number, parts, size = 0, [], 0
+    while True:
+        at = lines.byte, lines.number
+        line = lines.next()
+        if line is None or line.strip():
+            if begins:
+                number, size = number or at[1], size + (MAX_TEXT + 1 if line is None else len(line))
+                if size > MAX_TEXT:
+                    parts = [None]
+                else:
+                    parts.append(line)
+            continue
+        if parts:
+            yield number, *_decoded(None if parts[0] is None else b" ".join(p.strip() for p in parts)), at
+        if not line or at[0] >= stop:
+            return
+        begins, number, parts, size = True, 0, [], 0
+
+
+def _decoded(line: bytes | None) -> tuple[str, str]:
+    """Text and reason."""
+    if line is None:
+        return "", f"longer than {MAX_TEXT >> 20} MB"
+    try:
+        text = line.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        return "", "not UTF-8"
+    return text, "" if text else "empty"
+
+
+def _of_json(line: bytes | None, key: str) -> tuple[str, str]:
+    content, reason = _decoded(line)
+    if reason:
+        return "", reason
+    try:
+        record = json.loads(content)
+    except (ValueError, RecursionError):
+        return "", "not JSON"
+    if not isinstance(record, dict) or key not in record:
+        return "", f"no key {key!r}"
+    if not isinstance(record[key], str):
+        return "", f"key {key!r} holds no text"
+    whole = record[key].encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # escapes may be half pairs
+    text = whole.strip()
+    return text, "" if text else "empty"
