@@ -15,7 +15,7 @@ from unimo.readers.feature_store import FeatureStore, StoreWriter
 from unimo.readers.token_shards import TokenShards, TokenShardWriter, is_tokens
 
 SAME = ("stage", "settings", "inputs", "packages", "versions")  # in the manifests of all parts
-LISTS = ("rejects.jsonl", "neighbours.jsonl")  # what lies beside a part
+LISTS = ("rejects.jsonl", "neighbours.jsonl", "credits.jsonl")  # what lies beside a part
 
 
 def merge(out: Path) -> str:

@@ -1,10 +1,11 @@
 """Picture files of any common format -> RGB arrays, within limits, and back."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from unimo.atomic import atomic_write
 from unimo.errors import DataError
@@ -12,17 +13,18 @@ from unimo.errors import DataError
 MAX_PIXELS = 50_000_000  # ours; a small file can claim billions of pixels
 
 
-def read_picture(source: Path | bytes) -> np.ndarray:
+def read_picture(source: Path | bytes, formats: Sequence[str] | None = None) -> np.ndarray:
     """Decode a picture upright and on a white ground. Returns [height, width, 3] uint8, red first.
 
-    The size is read from the file's head and checked before any pixel is decoded.
+    The size is read from the file's head and checked before any pixel is decoded. `formats` are Pillow's names of what
+    may come; by default it is everything that Pillow reads.
 
     Raises:
         DataError: not a picture, cut short, of a kind that cannot be decoded, or larger than MAX_PIXELS.
     """
     name = "picture" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height}"
                 raise DataError(f"{name} has {size} pixels, more than {MAX_PIXELS:,}: scale it down")
@@ -33,6 +35,8 @@ def read_picture(source: Path | bytes) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except DataError:
         raise
+    except UnidentifiedImageError as error:  # its text holds an address in memory
+        raise DataError(f"{name} cannot be decoded as a picture: its format is unknown") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         raise DataError(f"{name} cannot be decoded as a picture: {str(error) or type(error).__name__}") from error
 

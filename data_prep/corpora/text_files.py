@@ -18,6 +18,7 @@ from unimo.errors import DataError
 
 MAX_TEXT = 16 << 20  # bytes of one text, ours: a file without line ends must not fill the memory
 _BLOCK = 1 << 20
+_ALL = 1 << 62
 
 
 class Position(NamedTuple):
@@ -70,7 +71,7 @@ def read(files: Sequence[Path], by: str, key: str, shard: Shard, start: Position
             begin, stop, packed = max(first - before, 0), end - before, path.suffix == ".gz"
             mine = begin < size and stop > 0 and not (packed and begin) and (start is None or start.file <= number)
             at = start if start and start.file == number else None
-            for line, text, reason, (byte, next_line) in _texts(path, by, key, begin, stop, at) if mine else ():
+            for line, text, reason, (byte, next_line) in texts_of(path, by, key, begin, stop, at) if mine else ():
                 yield Record(f"{path}:{line}", text, reason, Position(number, byte, next_line))
                 if not packed:
                     bar.update(before + byte - first - bar.n)
@@ -81,7 +82,9 @@ def read(files: Sequence[Path], by: str, key: str, shard: Shard, start: Position
 _Text = tuple[int, str, str, tuple[int, int]]  # line, text, reason, (byte and line after it)
 
 
-def _texts(path: Path, by: str, key: str, begin: int, stop: int, start: Position | None) -> Iterator[_Text]:
+def texts_of(
+    path: Path, by: str = "line", key: str = "text", begin: int = 0, stop: int = _ALL, start: Position | None = None
+) -> Iterator[_Text]:
     """Texts of a file that belong to its bytes [begin, stop); from `start` on, where a run before stopped."""
     packed = path.suffix == ".gz"
     with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) if packed else raw as file:
@@ -92,7 +95,7 @@ def _texts(path: Path, by: str, key: str, begin: int, stop: int, start: Position
             elif begin:
                 lines.seek(begin - 1, 1 + _line_ends(path, begin - 1))
                 lines.next()  # the rest of a line that began before
-            stop = 1 << 62 if packed else stop
+            stop = _ALL if packed else stop
             if path.name.removesuffix(".gz").endswith(".jsonl"):
                 yield from _one_a_line(lines, stop, lambda line: _of_json(line, key))
             elif by == "line":

@@ -102,9 +102,9 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(file: File) -> Iterator[str]:
-    """The address of the file."""
-    server = _Server(("127.0.0.1", 0), Handler)
+def serving(file: Any, handler: type[BaseHTTPRequestHandler] = Handler) -> Iterator[str]:
+    """The address of the file; another handler finds in `self.server.file` what it was given."""
+    server = _Server(("127.0.0.1", 0), handler)
     server.file = file
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

@@ -1,0 +1,271 @@
+"""Public lists of pictures in the formats of their authors -> rows. Ours are the ids and the names of splits.
+
+coco                  captions_*.json, and dataset_coco.json of Karpathy's splits, or either alone
+flickr30k             dataset_flickr30k.json of the same
+visual-genome         region_descriptions.json with image_data.json
+conceptual-captions   lines of caption<TAB>address (3M) or address<TAB>caption (12M)
+sbu                   sbu-captions-all.json, or the two text files of addresses and captions
+openimages            image_ids_and_rotation.csv and the like; pictures without captions
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from data_prep.corpora.text_files import texts_of
+from unimo.errors import DataError
+
+SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}  # restval: Karpathy trains on it too
+LICENCES = {
+    "coco": "annotations CC BY 4.0; each picture under the licence of its author",
+    "flickr30k": "for research; pictures under the terms of Flickr",
+    "visual-genome": "annotations CC BY 4.0; pictures from YFCC100M and COCO",
+    "conceptual-captions": "captions free for any use; pictures belong to the sites that show them",
+    "sbu": "not stated; pictures belong to their authors at Flickr",
+    "openimages": "annotations CC BY 4.0; pictures listed as CC BY 2.0",
+}
+_BLOCK, _MOST = 1 << 22, 1 << 26  # characters read at a time, and of one object at the most
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture of a list."""
+
+    image_id: str
+    split: str
+    captions: tuple[str, ...] = ()
+    address: str | None = None
+    file: str = ""  # its name where the pictures are at hand
+    also: tuple[str, ...] = ()  # ids under which other lists have the same picture
+    md5: str | None = None  # of the file at the address, in base64
+    credit: dict[str, Any] = field(default_factory=dict)  # licence, author and what else is said of the picture
+
+
+class Bad(NamedTuple):
+    """A record of a list that is none."""
+
+    place: str
+    reason: str
+    detail: str = ""
+
+
+def rows(
+    form: str, sources: Sequence[Path], name: str, split: str = "train", small: bool = False
+) -> Iterator[Row | Bad]:
+    """Everything that the list holds, in its order.
+
+    Args:
+        name: what the ids begin with.
+        split: of lists that have none.
+        small: openimages: the addresses of the thumbnails, where there are any.
+
+    Raises:
+        DataError: a source is missing or not of the format.
+    """
+    try:
+        if form in ("coco", "flickr30k"):
+            yield from _karpathy_or_coco(sources, name)
+        elif form == "visual-genome":
+            yield from _visual_genome(sources, name, split)
+        elif form == "conceptual-captions":
+            yield from _conceptual_captions(sources, name, split)
+        elif form == "sbu":
+            yield from _sbu(sources, name, split)
+        else:
+            yield from _openimages(sources, name, small)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{form}: {', '.join(map(str, sources))} is laid out in another way: {error!r}") from error
+
+
+def _karpathy_or_coco(sources: Sequence[Path], name: str) -> Iterator[Row | Bad]:
+    contents = [(path, _json(path)) for path in sources]
+    splits: dict[Any, str] = {}
+    annotated = [(path, content) for path, content in contents if "annotations" in content]
+    for path, content in contents:
+        if "annotations" not in content:
+            for image in content["images"]:
+                splits[image.get("cocoid")] = SPLITS.get(image["split"], "")
+                if not annotated:
+                    yield _of_karpathy(image, name, path)
+    for path, content in annotated:
+        default = "dev" if "val" in path.stem else "train"
+        licences = {licence["id"]: licence for licence in content.get("licenses", [])}
+        captions: dict[Any, list[str]] = {}
+        for annotation in content["annotations"]:
+            captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
+        for image in content["images"]:
+            number = image["id"]
+            split = splits.get(number, "") if splits else default
+            if not split:
+                yield Bad(f"{name}-{number}", "not in the splits", path.name)
+                continue
+            licence = licences.get(image.get("license"), {})
+            credit = {"licence": licence.get("url"), "landing": image.get("flickr_url")}
+            yield Row(
+                f"{name}-{number}",
+                split,
+                tuple(captions.get(number, ())),
+                image.get("coco_url"),
+                image["file_name"],
+                credit=credit,
+            )
+
+
+def _of_karpathy(image: dict[str, Any], name: str, path: Path) -> Row | Bad:
+    image_id = f"{name}-{image.get('cocoid', PurePosixPath(image['filename']).stem)}"
+    split = SPLITS.get(image["split"])
+    if split is None:
+        return Bad(image_id, "no known split", f"{image['split']!r} in {path.name}")
+    return Row(image_id, split, tuple(s["raw"] for s in image["sentences"]), file=image["filename"])
+
+
+def _visual_genome(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
+    """A picture's captions are the phrases of its regions."""
+    images: dict[Any, dict[str, Any]] = {}
+    described = []
+    for path in sources:
+        first = next(_objects(path), {})
+        if "regions" in first:
+            described.append(path)
+        else:
+            images |= {image.get("image_id", image.get("id")): image for image in _objects(path)}
+    if not described or not images:
+        raise DataError("visual-genome needs both region_descriptions.json and image_data.json")
+    for path in described:
+        for entry in _objects(path):
+            number = entry["id"] if "id" in entry else entry["image_id"]
+            image = images.get(number)
+            if image is None:
+                yield Bad(f"{name}-{number}", "not in image_data.json", path.name)
+                continue
+            known = (("coco", image.get("coco_id")), ("flickr30k", image.get("flickr_id")))
+            yield Row(
+                f"{name}-{number}",
+                split,
+                tuple(region["phrase"] for region in entry["regions"]),
+                image.get("url"),
+                f"{number}.jpg",
+                also=tuple(f"{other}-{key}" for other, key in known if key),
+            )
+
+
+def _conceptual_captions(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
+    """Which of the columns is the address shows in each line."""
+    number = 0
+    for path in sources:
+        for line, text, reason, _ in texts_of(path):
+            number += 1
+            columns = text.split("\t")
+            where = [i for i, column in enumerate(columns) if re.match(r"https?://", column, re.IGNORECASE)]
+            if reason or len(columns) != 2 or len(where) != 1:
+                reason = reason or "not a caption and an address"
+                yield Bad(f"{path.name}:{line}", reason, text[:200])
+            else:
+                address = columns.pop(where[0]).strip()
+                yield Row(f"{name}-{number:08d}", split, tuple(columns), address, f"{name}-{number:08d}.jpg")
+
+
+def _sbu(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
+    if len(sources) == 1:
+        content = _json(sources[0])
+        pairs = zip(content["image_urls"], content["captions"], strict=True)
+        yield from _numbered(pairs, sources, name, split)
+        return
+    if len(sources) != 2:
+        raise DataError("sbu needs its json file, or two text files, of addresses and of captions")
+    files = [open(path, encoding="utf-8", errors="replace") for path in sources]
+    with files[0], files[1]:
+        first = [file.readline() for file in files]
+        for file in files:
+            file.seek(0)
+        if first[1].startswith("http"):
+            files.reverse()
+        yield from _numbered(zip(*files, strict=True), sources, name, split)
+
+
+def _numbered(pairs: Iterator[tuple[str, str]], sources: Sequence[Path], name: str, split: str) -> Iterator[Row]:
+    try:
+        for number, (address, caption) in enumerate(pairs, start=1):
+            row = f"{name}-{number:07d}"
+            yield Row(row, split, (caption,), address.strip(), f"{row}.jpg")
+    except ValueError as error:  # of zip
+        raise DataError(f"{' and '.join(map(str, sources))} have not as many addresses as captions") from error
+
+
+def _openimages(sources: Sequence[Path], name: str, small: bool) -> Iterator[Row | Bad]:
+    """The subsets validation and test stay out: the image stream is for training."""
+    for path in sources:
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = {"ImageID", "OriginalURL"} - set(reader.fieldnames or ())
+            if missing:
+                raise DataError(f"{path} has no column {' and '.join(sorted(missing))}; its first line must name them")
+            while True:
+                try:
+                    values = next(reader, None)
+                except csv.Error as error:
+                    yield Bad(f"{path.name}:{reader.line_num}", "no line of a table", str(error))
+                    continue
+                if values is None:
+                    break
+                yield _of_openimages(values, f"{path.name}:{reader.line_num}", name, small)
+
+
+def _of_openimages(values: dict[str, Any], place: str, name: str, small: bool) -> Row | Bad:
+    number = (values["ImageID"] or "").strip()
+    original, thumbnail = (values.get(key) or "" for key in ("OriginalURL", "Thumbnail300KURL"))
+    if not re.fullmatch(r"\w+", number) or not original:
+        return Bad(place, "no id or no address", f"{number[:40]!r} {original[:100]!r}")
+    subset = values.get("Subset") or "train"
+    if subset != "train":
+        return Bad(f"{name}-{number}", f"of the subset {subset}")
+    flickr = re.search(r"/(\d+)_[^/]*$", original)
+    chosen = thumbnail if small and thumbnail else original
+    keys = ("License", "Author", "AuthorProfileURL", "Title", "OriginalLandingURL", "Rotation")
+    return Row(
+        f"{name}-{number}",
+        "train",
+        address=chosen,
+        file=f"{number}.jpg",
+        also=(f"flickr30k-{flickr[1]}",) if flickr else (),
+        md5=(values.get("OriginalMD5") or None) if chosen == original else None,
+        credit={key: values[key] for key in keys if values.get(key)},
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds a {type(content).__name__}, expected an object with names")
+    return content
+
+
+def _objects(path: Path) -> Iterator[dict[str, Any]]:
+    """Members of the array that a file holds, one after the other: Visual Genome's has 700 MB."""
+    decoder, at = json.JSONDecoder(), 0
+    with open(path, encoding="utf-8", errors="replace") as file:
+        buffer = file.read(_BLOCK)
+        if not buffer.lstrip().startswith("["):
+            raise DataError(f"{path} holds no array of objects; it begins {buffer[:40]!r}")
+        at = buffer.index("[") + 1
+        while True:
+            at = re.compile(r"[\s,]*").match(buffer, at).end()
+            try:
+                if buffer[at : at + 1] == "]":
+                    return
+                item, at = decoder.raw_decode(buffer, at)
+                yield item
+            except json.JSONDecodeError as error:
+                more = file.read(_BLOCK)
+                buffer, at = buffer[at:] + more, 0
+                if not more or len(buffer) > _MOST:
+                    raise DataError(f"{path} is cut short or damaged: {error}") from error

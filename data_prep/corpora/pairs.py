@@ -1,0 +1,186 @@
+"""`corpora pairs` and `corpora images`: a public list -> pairs.jsonl or images.jsonl, its pictures local or fetched."""
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from data_prep.corpora.crawl import Log, Wanted, crawl
+from data_prep.corpora.fetch import Rules
+from data_prep.corpora.lists import LICENCES, Bad, Row, rows
+from data_prep.stage import WHOLE, Shard, Work, beside
+from unimo.atomic import atomic_write
+from unimo.cache import sha256
+from unimo.readers.annotations import Image, Pair, read_records, write_jsonl
+
+DISTRIBUTIONS = ("pillow", "numpy")
+_NUMBERED = ("conceptual-captions", "sbu")  # their ids are ours and cannot repeat
+_FOLDER = 3  # hex digits: 4,096 folders, so that millions of pictures do not lie in one
+
+
+def build(
+    form: str,
+    sources: Sequence[Path],
+    out: Path,
+    images: Path | None = None,
+    rules: Rules | None = None,
+    name: str | None = None,
+    split: str = "train",
+    small: bool = False,
+    exclude: Path | None = None,
+    retry_failed: bool = False,
+    shard: Shard = WHOLE,
+) -> str:
+    """Write the list into the folder `out` and say what was done.
+
+    Args:
+        form: a key of LICENCES.
+        images: folder with the pictures, at any depth; without it they are fetched into `out`/images.
+        name: what ids begin with, and the source of the records; by default the format.
+        split: of lists that have none.
+        small: of openimages: fetch the thumbnails, where there are any.
+        exclude: pairs.jsonl; pictures that its dev or test has, as far as the list tells, stay out.
+        retry_failed: fetch again what failed in passing.
+
+    Raises:
+        DataError: a source is missing or of another format, or nothing is usable.
+    """
+    name, rules = name or form, rules or Rules()
+    captioned = form != "openimages"
+    out.mkdir(parents=True, exist_ok=True)
+    target = shard.place(out / ("pairs.jsonl" if captioned else "images.jsonl"))
+    settings = {"format": form, "name": name, "split": split, "small": small}
+    settings["longest"] = None if images else rules.longest
+    inputs = [*sources, *([exclude] if exclude else [])]
+    licence = {"name": name, "licence": LICENCES[form]}
+    work = Work(f"corpora {form}", target, settings, inputs, shard, [licence], DISTRIBUTIONS)
+
+    def listed() -> Iterator[Row | Bad]:
+        return rows(form, sources, name, split, small)
+
+    part = shard.of(range(sum(1 for _ in listed())))
+    known = _held_out(exclude) if exclude else set()
+
+    def judged() -> Iterator[tuple[int, Row | Bad]]:
+        every = listed() if form in _NUMBERED else _without_repeats(listed())
+        for number, row in enumerate(islice(every, part.start, part.stop), part.start):
+            yield number, _judge(row, captioned, known)
+
+    if images:
+        records, new = _local(judged(), images, target.parent), None
+    else:
+        work_of_log = settings | {"inputs": {str(path): sha256(path) for path in inputs}, "shard": str(shard)}
+        with closing(Log(beside(target, "fetched.jsonl"), work_of_log, part.stop)) as log:
+            new = _fetch(judged(), out, len(part), rules, log, retry_failed)
+        records = _fetched(judged(), log)
+    counts = Counter()
+    with atomic_write(beside(target, "credits.jsonl")) as credits:
+        good = _counted(records, work, credits, counts)
+        write_jsonl(target, (_record(row, image, name, captioned) for row, image in good))
+    names = ("images", "captions") if captioned else ("images",)
+    return work.finish({key: counts[key] for key in names}, "images", new)
+
+
+def _judge(row: Row | Bad, captioned: bool, held_out: set[str]) -> Row | Bad:
+    """The row with its captions cleaned, or why it is of no use."""
+    if isinstance(row, Bad):
+        return row
+    if not re.fullmatch(r"[\w.-]+", row.image_id):
+        return Bad(row.image_id[:100], "id is no file name")
+    if not all(isinstance(text, str) for text in row.captions):
+        return Bad(row.image_id, "caption is no text")
+    if held_out.intersection((row.image_id, *row.also)):
+        return Bad(row.image_id, "picture of the excluded dev or test")
+    captions = tuple(dict.fromkeys(filter(None, (" ".join(text.split()) for text in row.captions))))
+    if captioned and not captions:
+        return Bad(row.image_id, "no caption")
+    return replace(row, captions=captions)
+
+
+def _held_out(pairs: Path) -> set[str]:
+    return {pair.image_id for pair in read_records(pairs, Pair, "image_id") if pair.split != "train"}
+
+
+def _without_repeats(every: Iterator[Row | Bad]) -> Iterator[Row | Bad]:
+    seen = set()
+    for row in every:
+        if isinstance(row, Row) and row.image_id in seen:
+            yield Bad(row.image_id, "image id twice", "the first is kept")
+            continue
+        if isinstance(row, Row):
+            seen.add(row.image_id)
+        yield row
+
+
+_Judged = Iterator[tuple[Row | Bad, str]]  # with the path of the picture, relative to the list
+
+
+def _local(judged: Iterator[tuple[int, Row | Bad]], folder: Path, base: Path) -> _Judged:
+    files: dict[str, str | None] = {}  # name -> path, None where several files have the name
+    for parent, _, names in os.walk(folder):
+        for file in names:
+            files[file] = None if file in files else os.path.relpath(os.path.join(parent, file), base)
+    for _, row in judged:
+        if isinstance(row, Bad):
+            yield row, ""
+        elif files.get(row.file):
+            yield row, files[row.file]
+        else:
+            reason = "several pictures of the name" if row.file in files else "no picture of the name"
+            yield Bad(row.image_id, reason, f"{row.file} in {folder}"), ""
+
+
+def _place(row: Row) -> str:
+    return f"images/{hashlib.sha256(row.image_id.encode()).hexdigest()[:_FOLDER]}/{row.image_id}.jpg"
+
+
+def _fetch(
+    judged: Iterator[tuple[int, Row | Bad]], out: Path, total: int, rules: Rules, log: Log, retry_failed: bool
+) -> int:
+    """Fetch what is neither there nor known to be not to be had."""
+
+    def wanted() -> Iterator[Wanted]:
+        for number, row in judged:
+            if isinstance(row, Bad) or not row.address:
+                continue
+            failed, file = log.failed.get(number), out / _place(row)
+            if (retry_failed and failed[2]) if failed else not (number in log and file.exists()):
+                yield Wanted(number, row.address, file, row.md5)
+
+    return crawl(wanted(), total - log.count, rules, log)
+
+
+def _fetched(judged: Iterator[tuple[int, Row | Bad]], log: Log) -> _Judged:
+    for number, row in judged:
+        if isinstance(row, Bad):
+            yield row, ""
+        elif number in log:
+            yield row, _place(row)
+        else:
+            reason, detail, _ = log.failed.get(number, ("no address; name the pictures with --images", "", False))
+            yield Bad(row.image_id, reason, detail), ""
+
+
+def _counted(records: _Judged, work: Work, credits: BinaryIO, counts: Counter) -> Iterator[tuple[Row, str]]:
+    """What is of use; lists the rest, and what is to be said of each picture."""
+    for row, image in records:
+        if isinstance(row, Bad):
+            work.reject(*row)
+            continue
+        counts.update(images=1, captions=len(row.captions))
+        credit = {"image_id": row.image_id, "address": row.address, **row.credit}
+        credits.write(json.dumps(credit, ensure_ascii=False).encode() + b"\n")
+        yield row, image
+
+
+def _record(row: Row, image: str, name: str, captioned: bool) -> Pair | Image:
+    if captioned:
+        return Pair(image_id=row.image_id, image=image, captions=list(row.captions), split=row.split, source=name)
+    return Image(image_id=row.image_id, image=image, source=name)
