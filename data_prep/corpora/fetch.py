@@ -23,6 +23,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import numpy as np
 
 from data_prep.pictures import read_picture, shrink
+from unimo.download import PASSING
 from unimo.errors import DataError
 
 FORMATS = (
@@ -36,7 +37,6 @@ FORMATS = (
 MIN_SIDE = 32  # pixels, ours: what is smaller counts visitors or stands in for a picture that is gone
 MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
-_PASSING = {408, 425, 429, 500, 502, 503, 504}  # status codes that a later try may not give
 _BLOCK = 1 << 16
 _IN_PATH = "/%:@!$&'()*+,;=~"  # stays as it is, besides letters and digits; in a query ? too
 
@@ -145,7 +145,7 @@ def _ask(address: str, rules: Rules, watch: Watch, end: float) -> bytes | str:
             return response.getheader("Location")
         if response.status != 200:
             after = _seconds(response.getheader("Retry-After"))
-            raise FetchError(f"answered {response.status}", address, response.status in _PASSING, after)
+            raise FetchError(f"answered {response.status}", address, response.status in PASSING, after)
         content = _body(response, address, rules.max_bytes)
     if time.monotonic() >= end:  # it may have been cut where no length tells
         raise TimeoutError

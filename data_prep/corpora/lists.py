@@ -179,7 +179,7 @@ def _sbu(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
         return
     if len(sources) != 2:
         raise DataError("sbu needs its json file, or two text files, of addresses and of captions")
-    files = [open(path, encoding="utf-8", errors="replace") for path in sources]
+    files = [open(path, encoding="utf-8", errors="replace", newline="\n") for path in sources]
     with files[0], files[1]:
         first = [file.readline() for file in files]
         for file in files:

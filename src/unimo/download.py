@@ -29,7 +29,7 @@ from unimo.atomic import atomic_write, sync_folder
 from unimo.errors import DataError
 
 BLOCK = 1 << 20  # bytes
-_PASSING = {408, 425, 429, 500, 502, 503, 504}  # status codes that a later try may not give
+PASSING = {408, 425, 429, 500, 502, 503, 504}  # status codes that a later try may not give
 
 
 class _Dropped(Exception):
@@ -104,7 +104,7 @@ def _fetch(url: str, part: Path, max_bytes: int, timeout: float) -> None:
         if error.code == 416:  # what is here is no part of the file there
             part.unlink()
             raise _Dropped("the server has no such range") from error
-        if error.code in _PASSING:
+        if error.code in PASSING:
             raise _Dropped(f"the server answered {error.code} {error.reason}") from error
         raise DataError(f"{url} answered {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
