@@ -76,8 +76,9 @@ def build(
     if images:
         records, new = _local(judged(), images, target.parent), None
     else:
-        work_of_log = settings | {"inputs": {str(path): sha256(path) for path in inputs}, "shard": str(shard)}
-        with closing(Log(beside(target, "fetched.jsonl"), work_of_log, part.stop)) as log:
+        head = {key: settings[key] for key in ("format", "name", "small", "longest")}  # what rows and files depend on
+        head |= {"sources": [sha256(path) for path in sources], "shard": str(shard)}
+        with closing(Log(beside(target, "fetched.jsonl"), head, part.stop)) as log:
             new = _fetch(judged(), out, len(part), rules, log, retry_failed)
         records = _fetched(judged(), log)
     counts = Counter()

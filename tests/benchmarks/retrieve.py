@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of faiss")
     arguments = parser.parse_args()
     faiss.omp_set_num_threads(arguments.threads)
-    sentences, captions = _sentences(), _captions(arguments.captions)
+    sentences, captions = nlp_corpus(), _captions(arguments.captions)
     print(f"{len(sentences):,} sentences, {len(captions):,} captions")
     print(f"{'sentences x captions':>22} {'hold out':>16} {'index':>16} {'search':>16} {'found':>7} {'peak':>9}")
     for documents, queries in SIZES:
@@ -83,7 +83,7 @@ def _timed(work: Callable[[], Any]) -> tuple[str, Any]:
     return f"{shown:>16}", result
 
 
-def _sentences() -> list[str]:
+def nlp_corpus() -> list[str]:
     with tarfile.open(fetch("nlp-corpus").archive) as archive:
         names = [f"package/builds/doc-{number}.json" for number in range(100)]
         return [text for name in names for text in json.load(archive.extractfile(name))]

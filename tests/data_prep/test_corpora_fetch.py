@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ from unimo.errors import DataError
 from unimo.readers.annotations import read_pairs
 
 ROOT = Path(__file__).parents[2]
-RULES = Rules(timeout=0.6, deadline=1.5, attempts=2, wait=0.05, max_bytes=1 << 20, per_host=8, allow_private=True)
+RULES = Rules(attempts=2, wait=0.05, max_bytes=1 << 20, per_host=8, allow_private=True)
+HASTY = replace(RULES, timeout=1, deadline=2)
 # kind of answer -> the reason for which there is no picture; None: it comes
 KINDS = {
     "ok": None,
@@ -50,9 +52,9 @@ KINDS = {
     "nonsense": "connection failed",
     "claimsmuch": "larger than 1,048,576 bytes",
     "endless": "larger than 1,048,576 bytes",
-    "hang": "no byte for 0.6 s",
-    "drip": "took longer than 1.5 s",
-    "slow": "took longer than 1.5 s",
+    "hang": "no byte for 1 s",
+    "drip": "took longer than 2 s",
+    "slow": "took longer than 2 s",
     "loop": "more than 5 redirects",
     "tofile": "no http address",
 }
@@ -85,7 +87,7 @@ def run(source: Path, out: Path, **options) -> str:
 
 def test_what_is_no_picture_is_listed_and_all_else_comes_whole(site, tmp_path):
     source = write_list(tmp_path, site, [f"/{kind}/{n}" for n, kind in enumerate(KINDS)])
-    run(source, tmp_path / "out")
+    run(source, tmp_path / "out", rules=HASTY)
     pairs = {p.captions[0].split("/")[1]: p for p in read_pairs(tmp_path / "out" / "pairs.jsonl")}
     assert set(pairs) == {kind for kind, reason in KINDS.items() if reason is None}
     order = list(KINDS)
@@ -215,6 +217,14 @@ def test_private_networks_are_refused_unless_allowed(site, tmp_path):
         run(write_list(tmp_path, site, paths), tmp_path / "out", rules=Rules(attempts=1))
     reasons = [r["reason"] for r in lines(tmp_path / "out" / "pairs.fetched.jsonl")[1:]]
     assert reasons == ["host is in a private network"] * 5 and not site.asked
+
+
+def test_a_redirect_into_a_private_network_is_refused(site, tmp_path, monkeypatch):
+    monkeypatch.setattr("data_prep.corpora.fetch.is_public", lambda address: address == "127.0.0.1")
+    source = write_list(tmp_path, site, ["/toprivate/1", "/ok/2"])
+    run(source, tmp_path / "out", rules=Rules(attempts=1))
+    (reject,) = lines(tmp_path / "out" / "pairs.rejects.jsonl")
+    assert reject["reason"] == "host is in a private network" and "::ffff:10.0.0.1" in reject["detail"]
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class Windows:
         """Shard, text, piece and number of pieces of the text."""
         shard = int(np.searchsorted(self._starts, window, "right")) - 1
         before, rest = self._pieces_before[shard], int(window - self._starts[shard])
-        text = int(np.searchsorted(before, rest, "right")) - 1
+        text = int(np.searchsorted(before, np.uint32(rest), "right")) - 1  # an int would make a copy of all
         return shard, text, rest - int(before[text]), int(before[text + 1] - before[text])
 
 
