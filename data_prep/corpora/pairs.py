@@ -7,7 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -53,43 +54,63 @@ def build(
         DataError: a source is missing or of another format, or nothing is usable.
     """
     name, rules = name or form, rules or Rules()
-    captioned = form != "openimages"
     out.mkdir(parents=True, exist_ok=True)
-    target = shard.place(out / ("pairs.jsonl" if captioned else "images.jsonl"))
+    target = shard.place(out / ("images.jsonl" if form == "openimages" else "pairs.jsonl"))
     settings = {"format": form, "name": name, "split": split, "small": small}
     settings["longest"] = None if images else rules.longest
     inputs = [*sources, *([exclude] if exclude else [])]
     licence = {"name": name, "licence": LICENCES[form]}
     work = Work(f"corpora {form}", target, settings, inputs, shard, [licence], DISTRIBUTIONS)
-
-    def listed() -> Iterator[Row | Bad]:
-        return rows(form, sources, name, split, small)
-
-    part = shard.of(range(sum(1 for _ in listed())))
-    known = _held_out(exclude) if exclude else set()
-
-    def judged() -> Iterator[tuple[int, Row | Bad]]:
-        every = listed() if form in _NUMBERED else _without_repeats(listed())
-        for number, row in enumerate(islice(every, part.start, part.stop), part.start):
-            yield number, _judge(row, captioned, known)
-
+    listing = Listing(form, sources, name, split, small, _held_out(exclude) if exclude else frozenset(), shard)
     if images:
-        records, new = _local(judged(), images, target.parent), None
+        records, new = _local(listing, images, target.parent), None
     else:
         head = {key: settings[key] for key in ("format", "name", "small", "longest")}  # what rows and files depend on
         head |= {"sources": [sha256(path) for path in sources], "shard": str(shard)}
-        with closing(Log(beside(target, "fetched.jsonl"), head, part.stop)) as log:
-            new = _fetch(judged(), out, len(part), rules, log, retry_failed)
-        records = _fetched(judged(), log)
+        with closing(Log(beside(target, "fetched.jsonl"), head, listing.part.stop)) as log:
+            new = _fetch(listing, out, rules, log, retry_failed)
+        records = _fetched(listing, log)
     counts = Counter()
     with atomic_write(beside(target, "credits.jsonl")) as credits:
         good = _counted(records, work, credits, counts)
-        write_jsonl(target, (_record(row, image, name, captioned) for row, image in good))
-    names = ("images", "captions") if captioned else ("images",)
+        write_jsonl(target, (_record(row, image, name, listing.captioned) for row, image in good))
+    names = ("images", "captions") if listing.captioned else ("images",)
     return work.finish({key: counts[key] for key in names}, "images", new)
 
 
-def _judge(row: Row | Bad, captioned: bool, held_out: set[str]) -> Row | Bad:
+@dataclass(frozen=True)
+class Listing:
+    """A part of a list, which is read as often as it is asked for."""
+
+    form: str
+    sources: Sequence[Path]
+    name: str
+    split: str
+    small: bool
+    held_out: frozenset[str]
+    shard: Shard
+
+    @property
+    def captioned(self) -> bool:
+        """Whether its pictures have captions."""
+        return self.form != "openimages"
+
+    @cached_property
+    def part(self) -> range:
+        """Numbers of its rows in the whole list."""
+        return self.shard.of(range(sum(1 for _ in self._rows())))
+
+    def judged(self) -> Iterator[tuple[int, Row | Bad]]:
+        """Number and row, or why it is of no use."""
+        every = self._rows() if self.form in _NUMBERED else _without_repeats(self._rows())
+        for number, row in enumerate(islice(every, self.part.start, self.part.stop), self.part.start):
+            yield number, _judge(row, self.captioned, self.held_out)
+
+    def _rows(self) -> Iterator[Row | Bad]:
+        return rows(self.form, self.sources, self.name, self.split, self.small)
+
+
+def _judge(row: Row | Bad, captioned: bool, held_out: frozenset[str]) -> Row | Bad:
     """The row with its captions cleaned, or why it is of no use."""
     if isinstance(row, Bad):
         return row
@@ -105,8 +126,8 @@ def _judge(row: Row | Bad, captioned: bool, held_out: set[str]) -> Row | Bad:
     return replace(row, captions=captions)
 
 
-def _held_out(pairs: Path) -> set[str]:
-    return {pair.image_id for pair in read_records(pairs, Pair, "image_id") if pair.split != "train"}
+def _held_out(pairs: Path) -> frozenset[str]:
+    return frozenset(pair.image_id for pair in read_records(pairs, Pair, "image_id") if pair.split != "train")
 
 
 def _without_repeats(every: Iterator[Row | Bad]) -> Iterator[Row | Bad]:
@@ -123,12 +144,12 @@ def _without_repeats(every: Iterator[Row | Bad]) -> Iterator[Row | Bad]:
 _Judged = Iterator[tuple[Row | Bad, str]]  # with the path of the picture, relative to the list
 
 
-def _local(judged: Iterator[tuple[int, Row | Bad]], folder: Path, base: Path) -> _Judged:
+def _local(listing: Listing, folder: Path, base: Path) -> _Judged:
     files: dict[str, str | None] = {}  # name -> path, None where several files have the name
     for parent, _, names in os.walk(folder):
         for file in names:
             files[file] = None if file in files else os.path.relpath(os.path.join(parent, file), base)
-    for _, row in judged:
+    for _, row in listing.judged():
         if isinstance(row, Bad):
             yield row, ""
         elif files.get(row.file):
@@ -142,24 +163,22 @@ def _place(row: Row) -> str:
     return f"images/{hashlib.sha256(row.image_id.encode()).hexdigest()[:_FOLDER]}/{row.image_id}.jpg"
 
 
-def _fetch(
-    judged: Iterator[tuple[int, Row | Bad]], out: Path, total: int, rules: Rules, log: Log, retry_failed: bool
-) -> int:
+def _fetch(listing: Listing, out: Path, rules: Rules, log: Log, retry_failed: bool) -> int:
     """Fetch what is neither there nor known to be not to be had."""
 
     def wanted() -> Iterator[Wanted]:
-        for number, row in judged:
+        for number, row in listing.judged():
             if isinstance(row, Bad) or not row.address:
                 continue
             failed, file = log.failed.get(number), out / _place(row)
             if (retry_failed and failed[2]) if failed else not (number in log and file.exists()):
                 yield Wanted(number, row.address, file, row.md5)
 
-    return crawl(wanted(), total - log.count, rules, log)
+    return crawl(wanted(), len(listing.part) - log.count, rules, log)
 
 
-def _fetched(judged: Iterator[tuple[int, Row | Bad]], log: Log) -> _Judged:
-    for number, row in judged:
+def _fetched(listing: Listing, log: Log) -> _Judged:
+    for number, row in listing.judged():
         if isinstance(row, Bad):
             yield row, ""
         elif number in log:

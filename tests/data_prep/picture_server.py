@@ -2,6 +2,7 @@
 
 import io
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -175,6 +176,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def serving(site: Site) -> AbstractContextManager[str]:
+def serving(site: Site, tls: ssl.SSLContext | None = None) -> AbstractContextManager[str]:
     """The address of a file of the site."""
-    return serving_file(site, Handler)
+    return serving_file(site, Handler, tls)

@@ -4,8 +4,10 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from picture_server import Site, picture, serving
 from PIL import Image
 
+from data_prep.corpora import fetch as fetch_module
 from data_prep.corpora.fetch import FetchError, Rules, Watch, fetch, is_public
 from data_prep.corpora.pairs import build
 from data_prep.merge import merge
@@ -225,6 +228,33 @@ def test_a_redirect_into_a_private_network_is_refused(site, tmp_path, monkeypatc
     run(source, tmp_path / "out", rules=Rules(attempts=1))
     (reject,) = lines(tmp_path / "out" / "pairs.rejects.jsonl")
     assert reject["reason"] == "host is in a private network" and "::ffff:10.0.0.1" in reject["detail"]
+
+
+def test_tls_with_and_without_a_certificate_that_is_trusted(site, tmp_path, monkeypatch):
+    if not shutil.which("openssl"):
+        pytest.skip("openssl makes the certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, *name]
+    subprocess.run(made, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving(site, context) as address:
+        root = address.removesuffix("/file").replace("http://127.0.0.1", "https://localhost")
+        fetch_module._tls.cache_clear()
+        with pytest.raises(FetchError, match="certificate is not valid"):
+            fetch(f"{root}/ok/1", HASTY, Watch())
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        fetch_module._tls.cache_clear()
+        assert fetch(f"{root}/ok/1", HASTY, Watch()) == picture(1)
+        for kind in ("drip", "slow"):
+            with pytest.raises(FetchError, match="took longer than 2 s"):
+                fetch(f"{root}/{kind}/1", HASTY, Watch())
+        with pytest.raises(FetchError, match="certificate is not valid"):  # it is localhost's
+            fetch(f"{root.replace('localhost', '127.0.0.1')}/ok/1", HASTY, Watch())
+    with pytest.raises(FetchError, match="connection failed"):
+        fetch(f"{site.root.replace('http:', 'https:')}/ok/1", HASTY, Watch())
+    fetch_module._tls.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -102,9 +103,13 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(file: Any, handler: type[BaseHTTPRequestHandler] = Handler) -> Iterator[str]:
+def serving(
+    file: Any, handler: type[BaseHTTPRequestHandler] = Handler, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """The address of the file; another handler finds in `self.server.file` what it was given."""
     server = _Server(("127.0.0.1", 0), handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.file = file
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
