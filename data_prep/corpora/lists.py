@@ -11,8 +11,10 @@ openimages            image_ids_and_rotation.csv and the like; pictures without 
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -28,6 +30,7 @@ LICENCES = {
     "sbu": "not stated; pictures belong to their authors at Flickr",
     "openimages": "annotations CC BY 4.0; pictures listed as CC BY 2.0",
 }
+_NOTHING = object()
 _BLOCK, _MOST = 1 << 22, 1 << 26  # characters read at a time, and of one object at the most
 
 
@@ -83,46 +86,54 @@ def rows(
         raise DataError(f"{form}: {', '.join(map(str, sources))} is laid out in another way: {error!r}") from error
 
 
+def _each(records: Iterable[Any], make: Callable[[Any], Row | Bad], where: str) -> Iterator[Row | Bad]:
+    """What `make` makes of each record; those that it cannot take are bad."""
+    for number, record in enumerate(records, start=1):
+        try:
+            yield make(record)
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            yield Bad(f"{where}#{number}", "record is laid out in another way", repr(error)[:200])
+
+
 def _karpathy_or_coco(sources: Sequence[Path], name: str) -> Iterator[Row | Bad]:
     contents = [(path, _json(path)) for path in sources]
-    splits: dict[Any, str] = {}
     annotated = [(path, content) for path, content in contents if "annotations" in content]
+    splits: dict[Any, str] = {}
     for path, content in contents:
-        if "annotations" not in content:
-            for image in content["images"]:
-                splits[image.get("cocoid")] = SPLITS.get(image["split"], "")
-                if not annotated:
-                    yield _of_karpathy(image, name, path)
+        if "annotations" not in content and annotated:
+            splits |= {image["cocoid"]: SPLITS[image["split"]] for image in content["images"]}
+        elif "annotations" not in content:
+            yield from _each(content["images"], partial(_of_karpathy, name=name), path.name)
     for path, content in annotated:
-        default = "dev" if "val" in path.stem else "train"
-        licences = {licence["id"]: licence for licence in content.get("licenses", [])}
-        captions: dict[Any, list[str]] = {}
-        for annotation in content["annotations"]:
-            captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
-        for image in content["images"]:
-            number = image["id"]
-            split = splits.get(number, "") if splits else default
-            if not split:
-                yield Bad(f"{name}-{number}", "not in the splits", path.name)
-                continue
-            licence = licences.get(image.get("license"), {})
-            credit = {"licence": licence.get("url"), "landing": image.get("flickr_url")}
-            yield Row(
-                f"{name}-{number}",
-                split,
-                tuple(captions.get(number, ())),
-                image.get("coco_url"),
-                image["file_name"],
-                credit=credit,
-            )
+        yield from _coco(path, content, name, splits)
 
 
-def _of_karpathy(image: dict[str, Any], name: str, path: Path) -> Row | Bad:
+def _of_karpathy(image: dict[str, Any], name: str) -> Row:
     image_id = f"{name}-{image.get('cocoid', PurePosixPath(image['filename']).stem)}"
-    split = SPLITS.get(image["split"])
-    if split is None:
-        return Bad(image_id, "no known split", f"{image['split']!r} in {path.name}")
-    return Row(image_id, split, tuple(s["raw"] for s in image["sentences"]), file=image["filename"])
+    captions = tuple(sentence["raw"] for sentence in image["sentences"])
+    return Row(image_id, SPLITS[image["split"]], captions, file=image["filename"])
+
+
+def _coco(path: Path, content: dict[str, Any], name: str, splits: dict[Any, str]) -> Iterator[Row | Bad]:
+    """`splits`: Karpathy's; without them the file's name tells."""
+    licences = {licence["id"]: licence["url"] for licence in content.get("licenses", [])}
+    captions: dict[Any, list[str]] = {}
+    for number, annotation in enumerate(content["annotations"], start=1):
+        try:
+            captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
+        except (LookupError, TypeError) as error:
+            yield Bad(f"{path.name} annotation#{number}", "annotation without picture or caption", repr(error)[:200])
+
+    def row(image: dict[str, Any]) -> Row | Bad:
+        number = image["id"]
+        split = splits.get(number) if splits else "dev" if "val" in path.stem else "train"
+        if split is None:
+            return Bad(f"{name}-{number}", "not in the splits", path.name)
+        credit = {"licence": licences.get(image.get("license")), "landing": image.get("flickr_url")}
+        own = tuple(captions.get(number, ()))
+        return Row(f"{name}-{number}", split, own, image.get("coco_url"), image["file_name"], credit=credit)
+
+    yield from _each(content["images"], row, path.name)
 
 
 def _visual_genome(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
@@ -130,29 +141,25 @@ def _visual_genome(sources: Sequence[Path], name: str, split: str) -> Iterator[R
     images: dict[Any, dict[str, Any]] = {}
     described = []
     for path in sources:
-        first = next(_objects(path), {})
-        if "regions" in first:
+        if "regions" in next(_objects(path), {}):
             described.append(path)
         else:
             images |= {image.get("image_id", image.get("id")): image for image in _objects(path)}
     if not described or not images:
         raise DataError("visual-genome needs both region_descriptions.json and image_data.json")
+
+    def row(entry: dict[str, Any]) -> Row | Bad:
+        number = entry["id"] if "id" in entry else entry["image_id"]
+        image = images.get(number)
+        if image is None:
+            return Bad(f"{name}-{number}", "not in image_data.json")
+        phrases = tuple(region["phrase"] for region in entry["regions"])
+        known = (("coco", image.get("coco_id")), ("flickr30k", image.get("flickr_id")))
+        also = tuple(f"{other}-{key}" for other, key in known if key)
+        return Row(f"{name}-{number}", split, phrases, image.get("url"), f"{number}.jpg", also)
+
     for path in described:
-        for entry in _objects(path):
-            number = entry["id"] if "id" in entry else entry["image_id"]
-            image = images.get(number)
-            if image is None:
-                yield Bad(f"{name}-{number}", "not in image_data.json", path.name)
-                continue
-            known = (("coco", image.get("coco_id")), ("flickr30k", image.get("flickr_id")))
-            yield Row(
-                f"{name}-{number}",
-                split,
-                tuple(region["phrase"] for region in entry["regions"]),
-                image.get("url"),
-                f"{number}.jpg",
-                also=tuple(f"{other}-{key}" for other, key in known if key),
-            )
+        yield from _each(_objects(path), row, path.name)
 
 
 def _conceptual_captions(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
@@ -174,8 +181,7 @@ def _conceptual_captions(sources: Sequence[Path], name: str, split: str) -> Iter
 def _sbu(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
     if len(sources) == 1:
         content = _json(sources[0])
-        pairs = zip(content["image_urls"], content["captions"], strict=True)
-        yield from _numbered(pairs, sources, name, split)
+        yield from _numbered(content["image_urls"], content["captions"], sources, name, split)
         return
     if len(sources) != 2:
         raise DataError("sbu needs its json file, or two text files, of addresses and of captions")
@@ -186,16 +192,21 @@ def _sbu(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
             file.seek(0)
         if first[1].startswith("http"):
             files.reverse()
-        yield from _numbered(zip(*files, strict=True), sources, name, split)
+        yield from _numbered(*files, sources, name, split)
 
 
-def _numbered(pairs: Iterator[tuple[str, str]], sources: Sequence[Path], name: str, split: str) -> Iterator[Row]:
-    try:
-        for number, (address, caption) in enumerate(pairs, start=1):
-            row = f"{name}-{number:07d}"
+def _numbered(
+    addresses: Iterable[str], captions: Iterable[str], sources: Sequence[Path], name: str, split: str
+) -> Iterator[Row | Bad]:
+    """Line n of one belongs to line n of the other, so both must have as many."""
+    for number, (address, caption) in enumerate(zip_longest(addresses, captions, fillvalue=_NOTHING), start=1):
+        row = f"{name}-{number:07d}"
+        if address is _NOTHING or caption is _NOTHING:
+            raise DataError(f"{' and '.join(map(str, sources))} have not as many addresses as captions")
+        if isinstance(address, str):
             yield Row(row, split, (caption,), address.strip(), f"{row}.jpg")
-    except ValueError as error:  # of zip
-        raise DataError(f"{' and '.join(map(str, sources))} have not as many addresses as captions") from error
+        else:
+            yield Bad(row, "no address", repr(address)[:100])
 
 
 def _openimages(sources: Sequence[Path], name: str, small: bool) -> Iterator[Row | Bad]:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from data_prep.corpora.crawl import Log, Wanted, crawl
 from data_prep.corpora.fetch import Rules
 from data_prep.corpora.lists import LICENCES, Bad, Row, rows
+from data_prep.corpora.text_files import whole
 from data_prep.stage import WHOLE, Shard, Work, beside
 from unimo.atomic import atomic_write
 from unimo.cache import sha256
@@ -116,11 +117,11 @@ def _judge(row: Row | Bad, captioned: bool, held_out: frozenset[str]) -> Row | B
         return row
     if not re.fullmatch(r"[\w.-]+", row.image_id):
         return Bad(row.image_id[:100], "id is no file name")
-    if not all(isinstance(text, str) for text in row.captions):
-        return Bad(row.image_id, "caption is no text")
+    if not all(isinstance(text, str) for text in (*row.captions, row.address or "", row.file)):
+        return Bad(row.image_id, "caption, address or file name is no text")
     if held_out.intersection((row.image_id, *row.also)):
         return Bad(row.image_id, "picture of the excluded dev or test")
-    captions = tuple(dict.fromkeys(filter(None, (" ".join(text.split()) for text in row.captions))))
+    captions = tuple(dict.fromkeys(filter(None, (" ".join(text.split()) for text in map(whole, row.captions)))))
     if captioned and not captions:
         return Bad(row.image_id, "no caption")
     return replace(row, captions=captions)
@@ -192,11 +193,11 @@ def _counted(records: _Judged, work: Work, credits: BinaryIO, counts: Counter) -
     """What is of use; lists the rest, and what is to be said of each picture."""
     for row, image in records:
         if isinstance(row, Bad):
-            work.reject(*row)
+            work.reject(*map(whole, row))
             continue
         counts.update(images=1, captions=len(row.captions))
         credit = {"image_id": row.image_id, "address": row.address, **row.credit}
-        credits.write(json.dumps(credit, ensure_ascii=False).encode() + b"\n")
+        credits.write(json.dumps(credit, ensure_ascii=False).encode(errors="replace") + b"\n")
         yield row, image
 
 

@@ -189,6 +189,10 @@ def _of_json(line: bytes | None, key: str) -> tuple[str, str]:
         return "", f"no key {key!r}"
     if not isinstance(record[key], str):
         return "", f"key {key!r} holds no text"
-    whole = record[key].encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # escapes may be half pairs
-    text = whole.strip()
+    text = whole(record[key]).strip()
     return text, "" if text else "empty"
+
+
+def whole(text: str) -> str:
+    """The text with U+FFFD for halves of surrogate pairs, which JSON's escapes can hold and no file can."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

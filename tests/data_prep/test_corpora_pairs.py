@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep.corpora import lists
@@ -211,13 +211,15 @@ def test_merged_parts_are_one_run(tmp_path, pictures):
 def test_repeated_ids_and_hostile_ones_stay_out(tmp_path, pictures):
     images = [{"id": i, "file_name": "COCO_1.jpg"} for i in (1, 1, "../../x", 2)]
     captions = [{"image_id": i, "caption": caption} for i, caption in ((1, "fine"), ("../../x", "x"), (2, 7))]
+    captions.append({"image_id": 1, "caption": "half \ud83d pair"})  # which no file can hold
     source = write(tmp_path / "captions_train.json", {"images": images, "annotations": captions})
     folder = pictures("COCO_1.jpg", "x", "COCO_1.jpg")
     (folder / "part1").mkdir(exist_ok=True)
     build("coco", [source], tmp_path / "out", folder)
-    assert [p.image_id for p in read_pairs(tmp_path / "out" / "pairs.jsonl")] == ["coco-1"]
+    (pair,) = read_pairs(tmp_path / "out" / "pairs.jsonl")
+    assert pair.image_id == "coco-1" and pair.captions == ["fine", "half \ufffd pair"]
     reasons = [r["reason"] for r in lines(tmp_path / "out" / "pairs.rejects.jsonl")]
-    assert reasons == ["image id twice", "id is no file name", "caption is no text"]
+    assert reasons == ["image id twice", "id is no file name", "caption, address or file name is no text"]
     shutil.copy(folder / "part0" / "COCO_1.jpg", folder / "part1" / "COCO_1.jpg")
     with pytest.raises(DataError, match="several pictures of the name"):
         build("coco", [source], tmp_path / "out2", folder)
@@ -243,6 +245,46 @@ def test_what_is_no_such_list_is_one_clear_error(tmp_path, form, files, message)
     sources = [write(tmp_path / name, content) for name, content in files.items()] or [tmp_path / "none.json"]
     with pytest.raises(DataError, match=message):
         build(form, sources, tmp_path / "out", tmp_path)
+
+
+some_keys = st.sampled_from(["id", "raw", "phrase"])
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "x", "train", "http://[", "é", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(some_keys, inner, max_size=2),
+    max_leaves=4,
+)
+record = st.fixed_dictionaries(
+    {},
+    optional={
+        key: anything | st.sampled_from(["x", 1])
+        for key in ("id", "image_id", "cocoid", "filename", "file_name", "split", "sentences", "regions", "caption")
+        + ("url", "coco_url", "license", "coco_id")
+    },
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(record | anything, max_size=4), st.lists(record | anything, max_size=4))
+def test_whatever_the_records_hold_there_is_a_list_or_one_clear_error(tmp_path_factory, first, second):
+    folder = tmp_path_factory.mktemp("any")
+    for name in ("x", "1.jpg"):  # pictures, so that some are of use
+        shutil.copy(SHIPPED / "acorn.png", folder / name)
+    sbu = {"image_urls": first, "captions": second}
+    one = write(folder / "one.json", {"images": first, "annotations": second})
+    cases = [
+        ("coco", [one]),
+        ("coco", [one, write(folder / "splits.json", {"images": second})]),
+        ("flickr30k", [write(folder / "karpathy.json", {"images": first})]),
+        ("sbu", [write(folder / "sbu.json", sbu)]),
+        ("visual-genome", [write(folder / "a.json", [{"regions": []}, *first]), write(folder / "b.json", second)]),
+    ]
+    for form, sources in cases:
+        out = folder / f"out{len(sources)}-{form}"
+        try:
+            build(form, sources, out, folder)
+        except DataError:
+            continue
+        assert read_pairs(out / "pairs.jsonl")
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers(), max_size=4), max_size=8))
