@@ -1,6 +1,6 @@
 """What the stage `corpora` costs, and what reading token shards costs beside texts.jsonl.
 
-    PYTHONPATH=. python tests/benchmarks/corpora.py
+    PYTHONPATH=.:tests python tests/benchmarks/corpora.py
 
 Texts are the 100,000 sentences of the npm package nlp-corpus, ten times over where memory is looked at. Each line is
 measured in a process of its own. Pictures come from a server on this machine, in a process of its own.
@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import picture_server
+from file_server import serving
 from PIL import Image
+from retrieve import nlp_corpus
 
 from data_prep.corpora import text
 from data_prep.corpora.fetch import Rules
 from data_prep.corpora.pairs import build
-from tests.benchmarks.retrieve import nlp_corpus
-from tests.data_prep import picture_server
-from tests.zoo.file_server import serving
 from unimo.config import ROOT
 from unimo.pretrain.recipe import Masking
 from unimo.pretrain.streams import TextStream, TokenStream

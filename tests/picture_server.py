@@ -14,9 +14,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import numpy as np
+from file_server import serving as serving_file
 from PIL import Image
-
-from tests.zoo.file_server import serving as serving_file
 
 
 def picture(number: int, form: str = "JPEG", size: tuple[int, int] = (80, 60)) -> bytes:
