@@ -155,7 +155,7 @@ class Swapper:
         def several_changes(candidates: list[tuple[str, dict[str, Any]]]) -> bool:
             chosen = rng.sample(candidates, rng.randint(2, min(MOST_CHANGES, len(candidates))))
             changes = sorted(filter(None, (draw(*one) for one in chosen)), key=lambda change: change["span"])
-            return len(changes) > 1 and _apart(changes) and keep(changes, {"kind": "several", "changes": changes})
+            return len(changes) > 1 and _go_together(changes) and keep(changes, {"kind": "several", "changes": changes})
 
         for kind, candidates in by_kind.items():
             if candidates:
@@ -197,10 +197,12 @@ def _elsewhere(old: str, new: str) -> bool:
     return not any(a in groups[i] and b in groups[1 - i] for a, b in _ALSO for i in (0, 1))
 
 
-def _apart(changes: Sequence[dict[str, Any]]) -> bool:
-    """Whether changes, in order, do not overlap and bring in different words."""
+def _go_together(changes: Sequence[dict[str, Any]]) -> bool:
+    """Whether changes, in order, do not overlap, bring in different words, and deny nothing: "a peach without a kettle"
+    is true of a peach with a leaf."""
     apart = all(a["span"][1] <= b["span"][0] for a, b in zip(changes, changes[1:]))
-    return apart and len({normalise(change["to"]) for change in changes}) == len(changes)
+    put_in = {normalise(change["to"]) for change in changes}
+    return apart and len(put_in) == len(changes) and "without" not in put_in
 
 
 def _apply(caption: str, changes: Sequence[dict[str, Any]]) -> str:

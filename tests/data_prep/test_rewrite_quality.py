@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.rewrite.quality import draw, quality
+from unimo.config import ROOT
 from unimo.errors import DataError
 
 
@@ -85,3 +86,9 @@ def test_an_answer_that_is_none_is_named(sample, tmp_path):
     labels = _write(tmp_path / "a.jsonl", [{"id": "p", "fluent": "maybe", "meaning": "same"}])
     with pytest.raises(DataError, match="line 1: fluent"):
         quality(sample, labels, labels)
+
+
+def test_the_documented_table_is_that_of_the_committed_labels():
+    folder = ROOT / "docs" / "rewriting"
+    table = quality(*(folder / name for name in ("sample.jsonl", "labels_a.jsonl", "labels_b.jsonl")))
+    assert table in (ROOT / "docs" / "rewriting.md").read_text(encoding="utf-8")

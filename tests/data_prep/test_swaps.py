@@ -160,6 +160,12 @@ def test_an_opposite_needs_no_occurrence(graphs):
     assert "with" in prepositions.texts and "without" in prepositions.texts
 
 
+def test_nothing_is_denied_of_something_put_in(swapped):
+    for negative in (n for negatives in swapped.values() for n in negatives):
+        words = [normalise(change["to"]) for change in changes(negative)]
+        assert len(words) == 1 or "without" not in words, negative["text"]  # "a peach without a kettle" is true
+
+
 def test_a_noun_before_of_stays(graphs, wordnet):
     caption = "A slice of watermelon."
     swap = Swapper(count(graphs.values()), wordnet, 20)
