@@ -116,7 +116,7 @@ class Work:
             "shard": str(self.shard),
             "inputs": {str(path): _digest(path) for path in self.inputs},
             "packages": list(self.packages),
-            "versions": {"python": platform.python_version()} | {d: _version(d) for d in self.distributions},
+            "versions": versions(self.distributions),
             "counts": dict(counts),
             "rejects": dict(Counter(r["reason"] for r in self.rejects)),
             "seconds": round(seconds, 1),
@@ -155,6 +155,11 @@ def read_manifest(out: Path) -> dict[str, Any]:
 def _digest(path: Path) -> str:
     """sha256 of a file, or of the index of a feature store, which holds those of its shards."""
     return sha256(path / "index.json" if path.is_dir() else path)
+
+
+def versions(distributions: Sequence[str]) -> dict[str, str]:
+    """Of Python and of these installed packages."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in distributions}
 
 
 def _version(distribution: str) -> str:

@@ -17,6 +17,7 @@ from data_prep.demo.sources import Item
 from data_prep.demo.splits import Use, assign, groups, look
 from data_prep.packages import Package, fetch
 from data_prep.pictures import read_picture, shrink, write_picture
+from data_prep.stage import versions
 from unimo.atomic import atomic_write
 from unimo.cache import sha256
 from unimo.errors import DataError
@@ -85,6 +86,7 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
         "source": source,
         "limit": limit,
         "packages": [package.record() for package in packages.values()],
+        "versions": versions(("pillow", "numpy", "opencv-contrib-python", "scipy")),
         "notices": "pictures named openclipart-*: public domain, data_prep/demo/openclipart/NOTICE",
         "counts": {
             **{f"pairs_{split}": sum(p.split == split for p in pairs) for split in ("train", "dev", "test")},
