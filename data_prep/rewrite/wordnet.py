@@ -50,7 +50,7 @@ class WordNet:
         self._fields = {field: frozenset(self.senses(field, "n")[:2]) for field in (*_FIELDS, _COLOUR)}
         # every pair of words is asked for again and again
         self.kind, self.alike, self.exclude = cache(self._kind), cache(self._alike), cache(self._exclude)
-        self._up, self._scales, self._heads = cache(self._find_up), cache(self._find_scales), cache(self._find_heads)
+        self._up, self._scales = cache(self._find_up), cache(self._find_scales)
 
     def senses(self, lemma: str, pos: str) -> list[Synset]:
         """Synsets of a lemma, most frequent first; none where WordNet does not have it."""
@@ -106,25 +106,27 @@ class WordNet:
 
     def _exclude(self, a: str, b: str) -> bool:
         """Whether two adjectives cannot both be true: antonyms, two colours, or unlike values of one scale."""
-        heads_a, heads_b = self._heads(a), self._heads(b)
-        if a == b or heads_a & heads_b and not self._scales(a) & self._scales(b) & self._fields[_COLOUR]:
+        senses_a, senses_b = self._frequent(a, "a"), self._frequent(b, "a")
+        scales = self._scales(a) & self._scales(b)
+        similar = self._heads(senses_a) & self._heads(senses_b) and not scales & self._fields[_COLOUR]
+        if a == b or similar or senses_a & senses_b:
             return False
-        if set(self.senses(a, "a")) & set(self.senses(b, "a")):
-            return False
-        opposite = frozenset[Synset]().union(*(self.linked(head, "!") for head in heads_a))
-        return bool(opposite & heads_b or self._scales(a) & self._scales(b))
+        first_a, first_b = (self._heads(frozenset(self.senses(word, "a")[:1])) for word in (a, b))
+        # satellites in their first senses only: small can mean young and grey old
+        return bool(scales or self._opposites(senses_a) & senses_b or self._opposites(first_a) & first_b)
 
-    def _find_heads(self, lemma: str) -> Synsets:
-        """Frequent senses and those that they are satellites of."""
-        senses = frozenset(self.senses(lemma, "a")[:FREQUENT])
+    def _opposites(self, senses: Synsets) -> Synsets:
+        return frozenset[Synset]().union(*(self.linked(sense, "!") for sense in senses))
+
+    def _heads(self, senses: Synsets) -> Synsets:
+        """Adjectives and those that they are satellites of."""
         return senses.union(*(self.linked(sense, "&") for sense in senses))
 
     def _find_scales(self, lemma: str) -> Synsets:
-        """What an adjective is a value of: size, age, temperature; colour, material, country."""
-        senses = self.senses(lemma, "a")[:FREQUENT]
-        scales = frozenset[Synset]().union(*(self.linked(head, "=") for head in self._heads(lemma)))
-        colours = self._above(frozenset(self.senses(lemma, "n"))) & self._fields[_COLOUR]
-        made_from = frozenset[Synset]().union(*(self.linked(sense, "+", "\\") for sense in senses[:1]))
-        above = self._above(made_from)
+        """What an adjective is a value of in its first sense: size, age, temperature; colour, material, country."""
+        first = frozenset(self.senses(lemma, "a")[:1])
+        scales = frozenset[Synset]().union(*(self.linked(head, "=") for head in self._heads(first)))
         scales -= self._fields[_COLOUR]  # colourful is no colour
+        colours = self._above(frozenset(self.senses(lemma, "n"))) & self._fields[_COLOUR]
+        above = self._above(frozenset[Synset]().union(*(self.linked(sense, "+", "\\") for sense in first)))
         return scales | colours | frozenset().union(*(above & self._fields[field] for field in _FIELDS))

@@ -51,6 +51,8 @@ def test_kinds(wordnet, a, b, expected):
         ("indian", "french", True),  # made from names of countries
         ("big", "old", False),  # of different scales
         ("wooden", "red", False),
+        ("small", "grey", False),  # both can be said of age
+        ("yellow", "new", False),
         ("zzyzx", "red", False),
         ("red", "red", False),
     ],
