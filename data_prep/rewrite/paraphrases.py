@@ -21,7 +21,7 @@ from data_prep.rewrite.meaning import SentenceEncoder
 from data_prep.rewrite.translate import Engine
 from data_prep.rewrite.wordnet import WordNet
 
-FILTER = 1  # version of the rules below; what an earlier one kept is made again
+FILTER = 2  # version of the rules below; what an earlier one kept is made again
 BATCH = 256  # captions translated at a time; also the most that a kill can lose
 CONTENT = {"NOUN": "n", "PROPN": "n", "ADJ": "a", "VERB": "v", "NUM": "n"}  # -> WordNet's parts of speech
 VAGUE = ("be", "do", "get", "have", "make", "take")  # alike to nearly everything

@@ -91,7 +91,9 @@ class WordNet:
 
     def _alike(self, a: str, pos_a: str, b: str, pos_b: str) -> bool:
         """Whether frequent senses are synonyms, similar (big and large) or, across parts of speech, derived from each
-        other (wool and woolen)."""
+        other (wool and woolen), or all senses are the same (color and colour)."""
+        if pos_a == pos_b and set(self.senses(a, pos_a)) == set(self.senses(b, pos_b)) != set():
+            return True
         return bool(self._around(a, pos_a, pos_b) & self._frequent(b, pos_b)) or bool(
             self._around(b, pos_b, pos_a) & self._frequent(a, pos_a)
         )

@@ -66,6 +66,8 @@ def test_adjectives_that_exclude_each_other(wordnet, a, b, expected):
     [
         (("couch", "n"), ("sofa", "n"), True),
         (("big", "a"), ("large", "a"), True),
+        (("colour", "n"), ("color", "n"), True),  # the same senses, of which WordNet puts others first
+        (("zzyzx", "n"), ("zzyzy", "n"), False),
         (("wool", "n"), ("woolen", "a"), True),  # derived
         (("music", "n"), ("musician", "n"), False),  # derived, but another thing
         (("head", "n"), ("boss", "n"), False),  # a rare sense
