@@ -3,7 +3,6 @@
 Nothing is installed and no code of a package runs; the stages read members of the archives. Root is not needed.
 """
 
-import getpass
 import os
 import shutil
 import subprocess
@@ -103,8 +102,9 @@ def apt_get(arguments: list[str], folder: Path, keep: bool = False) -> str:
     """
     if not shutil.which("apt-get"):
         raise DataError(f"`apt-get {' '.join(arguments)}` is needed, and this machine has no apt-get")
-    # apt run by root would step down to a user that may not write here
-    options = ["-q", "-o", "Acquire::Retries=3", "-o", f"APT::Sandbox::User={getpass.getuser()}"]
+    options = ["-q", "-o", "Acquire::Retries=3"]
+    if os.geteuid() == 0:  # apt would step down to a user that may not write here
+        options += ["-o", "APT::Sandbox::User=root"]
     printed, problem = _run(["apt-get", *options, *arguments], folder, keep)
     if problem is None:
         return printed

@@ -29,23 +29,22 @@ class Programs:
         places = [self.root / path, Path("/") / path]
         found = next((place for place in places if place.exists()), None)
         if found is None:
-            raise DataError(
-                f"{path} is in none of the packages under {self.root}; this version is laid out differently"
-            )
+            raise DataError(f"{path} is neither under {self.root} nor on this system; delete that folder and run again")
         return found
 
 
 def debian_programs(name: str, packages: Sequence[str], cache: Path | None = None) -> Programs:
-    """These packages and all that they depend on and that is not installed, from the cache or through apt-get.
+    """These packages, and what they depend on that is not installed on this system, from the cache or through apt-get.
 
     Raises:
         DataError: no apt-get or dpkg-deb, or the packages cannot be fetched.
     """
     home = cache_folder(cache) / "packages" / "programs"
     root = home / name
-    with locked(home / f"{name}.lock", print):
-        if not (root / RECORD).exists():
-            _unpack(packages, root)
+    if not (root / RECORD).exists():  # without the lock: a cache may be for reading only
+        with locked(home / f"{name}.lock", print):
+            if not (root / RECORD).exists():
+                _unpack(packages, root)
     folders = sorted(str(path) for path in root.glob("usr/lib/*-linux-gnu"))
     environment = {
         **os.environ,

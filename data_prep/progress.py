@@ -32,11 +32,14 @@ class Progress:
             with open(path, "rb") as file:
                 if file.readline() == whole[0]:
                     for line in file:
-                        self.done.append(json.loads(line))
+                        record = json.loads(line)
+                        if not isinstance(record, dict):
+                            raise ValueError
+                        self.done.append(record)
                         whole.append(line)
         except FileNotFoundError:
             pass
-        except ValueError:  # the torn line
+        except ValueError:  # the damaged line
             pass
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}; delete it and run again") from error

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import signal
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -126,6 +127,12 @@ class Work:
         rate = f"{done:,} {unit} now, {done / max(seconds, 1e-9):.1f} a second"
         left = f"; {len(self.rejects)} left out ({beside(self.out, 'rejects.jsonl')})" * bool(self.rejects)
         return f"{self.out}: {made} in {seconds:.0f} s ({rate}){left}"
+
+
+def restore_signals() -> None:
+    """Put the handlers of __main__ back in their place: the import of Paddle puts others there, which kill at once."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.getsignal(number))
 
 
 def beside(out: Path, name: str) -> Path:

@@ -1,6 +1,5 @@
 """What turns a picture into regions: the contract that every extractor keeps, and the extractors by name."""
 
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -9,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from data_prep.stage import restore_signals
 from unimo.errors import ConfigError
 
 
@@ -107,8 +107,7 @@ def make(name: str, options: Mapping[str, Any]) -> Extractor:
     if problems:
         raise ConfigError(f"--extractor {name}: {'; '.join(problems)}")
     extractor = EXTRACTORS[name](**given)
-    for number in (signal.SIGTERM, signal.SIGINT):  # Paddle's import puts a handler there that kills the process
-        signal.signal(number, signal.getsignal(number))
+    restore_signals()
     return extractor
 
 

@@ -22,7 +22,7 @@ from data_prep.rewrite.similar import Captions, content, similar, vectorizer
 from data_prep.rewrite.swaps import KINDS, Scene, Swapper, Vocabulary, count
 from data_prep.rewrite.translate import ENGINES, Engine
 from data_prep.rewrite.wordnet import WordNet
-from data_prep.stage import WHOLE, Shard, Work
+from data_prep.stage import WHOLE, Shard, Work, restore_signals
 from unimo.errors import ConfigError, DataError, MissingDependencyError
 from unimo.readers.annotations import Pair, Rewrite, read_pairs, write_jsonl
 from unimo.readers.feature_store import FeatureStore
@@ -74,25 +74,29 @@ def build(
         MissingDependencyError, DataError: a package that is needed is not installed or cannot be fetched.
     """
     records = read_pairs(pairs)
-    captions = [caption for pair in records for caption in pair.captions]
+    if not any(pair.split == "train" for pair in records):
+        raise DataError(f"{pairs} has no pair of split train; rewriting learns its words from training captions")
     out.parent.mkdir(parents=True, exist_ok=True)
     out = shard.place(out)
+    if out.is_dir():
+        raise DataError(f"{out} is a folder; expected the name of a file to write, such as {out / 'rewrites.jsonl'}")
     wordnet, parser = WordNet(cache), Parser()
     running = start(engines, cache) if amounts.paraphrases else []
+    encoder = SentenceEncoder(cache) if running else None
+    restore_signals()
     settings = {**vars(amounts), "similarity": similarity, "seed": seed}
     settings["engines"] = {engine.name: engine.description for engine in running}
-    inputs, packages = [path for path in (pairs, regions) if path], [wordnet.package.record()]
+    inputs = [path for path in (pairs, regions) if path]
+    packages = [source.package.record() for source in (wordnet, encoder) if source]
     work = Work("rewrite", out, settings, inputs, shard, packages, DISTRIBUTIONS)
+    captions = [caption for pair in records for caption in pair.captions]
     graphs = parser.graphs(captions, out.with_suffix(".graphs.jsonl"))
     index = fit(records, graphs, wordnet)
     part = shard.of(records)
     paraphrases = {}
-    if running:
-        encoder = SentenceEncoder(cache)
-        packages.append(encoder.package.record())
+    if encoder:
         paraphraser = Paraphraser(running, parser, wordnet, encoder, similarity)
-        own = [caption for pair in part for caption in pair.captions]
-        paraphrases = paraphraser.find(own, out.with_suffix(".paraphrases.jsonl"))
+        paraphrases = paraphraser.find([caption for pair in part for caption in pair.captions], out)
     detected = _detected(part, regions) if regions else {}
     total = sum(len(pair.captions) for pair in part)
     rewrites = tqdm(
@@ -116,13 +120,14 @@ def start(names: Sequence[str], cache: Path | None) -> list[Engine]:
     unknown = sorted(set(names) - {*ENGINES, "auto"})
     if unknown:
         raise ConfigError(f"there is no engine {', '.join(unknown)}; expected auto or some of {', '.join(ENGINES)}")
-    if "auto" not in names:
-        return [ENGINES[name](cache) for name in dict.fromkeys(names)]
     running = []
-    for name, make in ENGINES.items():
+    for name, make in ENGINES.items():  # always in this order: of equal paraphrases the first engine's is kept
         try:
-            running.append(make(cache))
+            if name in names or "auto" in names:
+                running.append(make(cache))
         except (MissingDependencyError, DataError) as error:
+            if name in names:
+                raise
             click.echo(f"notice: no paraphrases by {name}: {error}")
     return running
 

@@ -26,7 +26,7 @@ def rewrite() -> None:
     "engines",
     multiple=True,
     default=("auto",),
-    help="bergamot-pt, apertium-es or apertium-ca, several times; auto: all that can be had here.",
+    help="bergamot-pt or apertium-es, or both; auto: those that can be had here.",
 )
 @click.option("--similarity", type=click.FloatRange(0, 1), default=0.85, help="Least likeness of a paraphrase.")
 @click.option("--regions", type=PATH, help="A feature store: what is seen in an image is not swapped in.")

@@ -4,7 +4,8 @@
      "attributes": [{"object", "text", "lemma", "class", "span"}],
      "relations":  [{"subject", "object", "text", "lemma", "class", "span"}]}
 
-`span` is [start, end) in characters of the caption, or null where the words are not in one piece; `object` and
+`span` is [start, end) in characters of the caption, or null where the words are not in one piece; `name` is true of one
+that begins with a name and so keeps its capital; `object` and
 `subject` are places in `objects`; `class` is a part of speech and form: nodes of one kind and class can take each
 other's place.
 """
@@ -23,7 +24,7 @@ Graph = dict[str, list[dict[str, Any]]]
 BATCH = 256  # captions parsed at a time; also the most that a kill can lose
 PARTITIVE = " of"  # class of nouns that have no place of their own: a slice, a pair, the head of something
 PREPOSITION = "preposition"  # class of relations without a verb
-LAYOUT = 2  # of the graphs; those of an earlier one are made again
+LAYOUT = 3  # of the graphs; those of an earlier one are made again
 
 
 class Parser:
@@ -133,7 +134,8 @@ def _node(document, start: int, end: int, word_class: str) -> dict[str, Any]:
         start -= 2
     span = document[start:end]
     lemma = " ".join(t.lemma_.lower() for t in span)
-    return {"text": span.text, "lemma": lemma, "class": word_class, "span": [span.start_char, span.end_char]}
+    node = {"text": span.text, "lemma": lemma, "class": word_class, "span": [span.start_char, span.end_char]}
+    return node | ({"name": True} if document[start].pos_ == "PROPN" else {})
 
 
 def nodes(graph: Graph) -> Iterator[tuple[str, dict[str, Any]]]:

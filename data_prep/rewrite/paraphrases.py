@@ -6,7 +6,7 @@ alike; numbers, negations, pronouns, prepositions and the order of neighbouring 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,14 +15,16 @@ from typing import Any
 from tqdm import tqdm
 
 from data_prep.captions import normalise
-from data_prep.progress import Progress
+from data_prep.progress import Progress, Record
 from data_prep.rewrite.graphs import Parser
 from data_prep.rewrite.meaning import SentenceEncoder
 from data_prep.rewrite.translate import Engine
 from data_prep.rewrite.wordnet import WordNet
+from unimo.errors import DataError
 
-FILTER = 2  # version of the rules below; what an earlier one kept is made again
+FILTER = 3  # version of the rules below; what an earlier one kept is made again
 BATCH = 256  # captions translated at a time; also the most that a kill can lose
+LONGEST = 50  # letters of a word; of one with a thousand, a network makes a thousand tokens and takes seconds
 CONTENT = {"NOUN": "n", "PROPN": "n", "ADJ": "a", "VERB": "v", "NUM": "n"}  # -> WordNet's parts of speech
 VAGUE = ("be", "do", "get", "have", "make", "take")  # alike to nearly everything
 NEGATIONS = ("no", "not", "n't", "never", "without", "nor", "none")
@@ -53,56 +55,53 @@ class Paraphraser:
         self.engines, self.parser, self.wordnet = engines, parser, wordnet
         self.encoder, self.similarity = encoder, similarity
 
-    def find(self, captions: Sequence[str], store: Path) -> dict[str, list[dict[str, Any]]]:
-        """Caption -> its paraphrases, best first: {"text", "engine", "similarity"}. Kept in `store` as they are made.
+    def find(self, captions: Sequence[str], store: Path) -> dict[str, list[Record]]:
+        """Caption -> its paraphrases, best first: {"text", "engine", "similarity"}, each text once.
+
+        What each engine gave is kept beside `store`, as it comes, whatever its similarity.
 
         Raises:
-            DataError: an engine failed, or `store` cannot be written.
+            DataError: an engine failed, or its file cannot be written.
         """
-        work = {engine.name: engine.description for engine in self.engines}
-        work |= {
-            "filter": FILTER,
-            "similarity": self.similarity,
-            "encoder": self.encoder.package.sha256,
-            **self.parser.version,
-        }
-        progress = Progress(store, work)
-        found = {record["caption"]: record["positives"] for record in progress.done}
-        todo = [caption for caption in dict.fromkeys(captions) if caption not in found]
-        with tqdm(total=len(todo), desc="translating", unit="caption") as bar:
+        found: dict[str, list[Record]] = {caption: [] for caption in captions}
+        for engine in self.engines:
+            kept = self._keep(engine, list(found), store.with_suffix(f".{engine.name}.jsonl"))
+            for caption, (text, similarity) in kept.items():
+                seen = {normalise(other["text"]) for other in found[caption]}
+                if similarity >= self.similarity and normalise(text) not in seen:
+                    found[caption].append({"text": text, "engine": engine.name, "similarity": similarity})
+        return {caption: sorted(records, key=lambda r: -r["similarity"]) for caption, records in found.items()}
+
+    def _keep(self, engine: Engine, captions: list[str], store: Path) -> dict[str, tuple[str, float]]:
+        """Caption -> what an engine made of it and how similar that is, where its words keep the meaning."""
+        work = {engine.name: engine.description, "filter": FILTER, "encoder": self.encoder.package.sha256}
+        progress = Progress(store, work | self.parser.version)
+        done = {record["caption"] for record in progress.done}
+        todo = [caption for caption in captions if caption not in done]
+        with tqdm(total=len(todo), desc=engine.name, unit="caption") as bar:
             for first in range(0, len(todo), BATCH):
                 batch = todo[first : first + BATCH]
-                made = list(self._paraphrases(batch))
-                progress.add([{"caption": c, "positives": p} for c, p in zip(batch, made)])
-                found |= zip(batch, made)
+                made = self._paraphrases(engine, batch)
+                progress.add([{"caption": caption, **made.get(caption, {})} for caption in batch])
                 bar.update(len(batch))
-        return found
+        kept = {r["caption"]: (r["text"], r["similarity"]) for r in progress.done if "text" in r}
+        return {caption: kept[caption] for caption in captions if caption in kept}
 
-    def _paraphrases(self, captions: list[str]) -> Iterator[list[dict[str, Any]]]:
-        lines = [" ".join(caption.split()) for caption in captions]
-        made = {engine.name: engine.there_and_back(lines) for engine in self.engines}
-        candidates: list[tuple[int, str, str]] = []  # caption's place, paraphrase, engine
-        for place, line in enumerate(lines):
-            seen = {normalise(line)}
-            for name, sentences in made.items():
-                key = normalise(sentences[place])
-                if key not in seen:
-                    seen.add(key)
-                    candidates.append((place, sentences[place], name))
-        parsed = dict(zip(lines, map(words, self.parser.read(lines))))
-        texts = [text for _, text, _ in candidates]
-        kept = [
-            candidate
-            for candidate, document in zip(candidates, self.parser.read(texts))
-            if keeps_meaning(parsed[lines[candidate[0]]], words(document), self.wordnet)
-        ]
-        likeness = self.encoder.likeness([text for _, text, _ in kept], [lines[place] for place, _, _ in kept])
-        chosen: list[list[dict[str, Any]]] = [[] for _ in lines]
-        for (place, text, name), value in zip(kept, likeness.tolist()):
-            if value >= self.similarity:
-                chosen[place].append({"text": text, "engine": name, "similarity": round(value, 4)})
-        for paraphrases in chosen:
-            yield sorted(paraphrases, key=lambda p: -p["similarity"])
+    def _paraphrases(self, engine: Engine, captions: list[str]) -> dict[str, Record]:
+        """Those of the captions whose words changed and whose meaning did not."""
+        lines = {caption: " ".join(caption.split()) for caption in captions}
+        usable = [c for c, line in lines.items() if normalise(line) and len(max(line.split(), key=len)) <= LONGEST]
+        made = engine.there_and_back([lines[caption] for caption in usable])
+        if len(made) != len(usable):
+            raise DataError(f"{engine.name} made {len(made)} sentences of {len(usable)}; expected one of each")
+        changed = [(c, text) for c, text in zip(usable, made) if normalise(text) not in ("", normalise(lines[c]))]
+        own = self.parser.read([lines[caption] for caption, _ in changed])
+        others = self.parser.read([text for _, text in changed])
+        return {
+            caption: {"text": text, "similarity": self.encoder.likeness(lines[caption], text)}
+            for (caption, text), one, other in zip(changed, own, others)
+            if keeps_meaning(words(one), words(other), self.wordnet)
+        }
 
 
 def words(document: Any) -> list[Word]:

@@ -51,7 +51,9 @@ def draw(rewrites: Path, out: Path, captions: int, seed: int) -> str:
     rng = random.Random(seed)
     records = read_records(rewrites, Rewrite, "caption_id")
     if len(records) < captions:
-        raise DataError(f"{rewrites} has {len(records)} captions, fewer than {captions}")
+        raise DataError(
+            f"{rewrites} has {len(records)} captions, expected at least --captions {captions}; ask for fewer"
+        )
     rng.shuffle(records)
     rich = [record for record in records if record.positives][: captions // 2]
     known = {record.caption_id for record in rich}
@@ -82,7 +84,7 @@ def quality(sample: Path, labels_a: Path, labels_b: Path) -> str:
     """
     kinds = {item.id: item.kind for item in read_records(sample, Item, "id")}
     people = [_labels(path, set(kinds)) for path in (labels_a, labels_b)]
-    header = "| kind | question | items | yes, A | yes, B | yes, both people's labels | agreement | kappa |\n"
+    header = "| kind | question | items | yes, A | yes, B | yes, both | agreement | kappa |\n"
     return header + "|---|---|---|---|---|---|---|---|\n" + "\n".join(_rows(kinds, people))
 
 

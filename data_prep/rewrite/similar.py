@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -13,6 +14,7 @@ from data_prep.rewrite.wordnet import WordNet
 from unimo.errors import DataError
 
 _BLOCK = 256  # captions compared with all others at once
+_LOOKED_AT = 50  # captions looked at for each one asked for: the others share little with it
 _POS = {"object": "n", "attribute": "a", "relation": "v"}
 Content = list[tuple[str, str]]  # (part of speech in WordNet, lemma) of a caption's nodes
 
@@ -73,9 +75,12 @@ def similar(
             rng = np.random.default_rng(seeds[first + r])
             entries = slice(scores.indptr[r], scores.indptr[r + 1])
             columns, values = scores.indices[entries], scores.data[entries]
+            if len(values) > _LOOKED_AT * most:  # the best of them, in no order
+                best = np.argpartition(-values, _LOOKED_AT * most)[: _LOOKED_AT * most]
+                columns, values = columns[best], values[best]
             by_score = np.lexsort((rng.random(len(values)), -values))
             drawn = rng.integers(len(keys), size=4 * most)
-            ranked = [(columns[i], float(values[i])) for i in by_score] + [(i, 0.0) for i in drawn]
+            ranked = chain(((columns[i], float(values[i])) for i in by_score), ((i, 0.0) for i in drawn))
             own = of_image[captions.image_ids[number]]
             yield _best(captions, keys, ranked, most, number, own, wordnet)
 

@@ -13,9 +13,12 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import Any
+
+import inflect
 
 from data_prep.captions import normalise
 from data_prep.rewrite.graphs import PARTITIVE, PREPOSITION, Graph, nodes
@@ -24,6 +27,7 @@ from data_prep.rewrite.wordnet import WordNet
 TRIES = 10  # draws for each negative asked for; small vocabularies cannot give them all
 KINDS = ("object", "attribute", "relation")
 MOST_CHANGES = 3  # of a negative with several
+_WORD = re.compile(r"^[^\W_][^\x00-\x1f\x7f]*$")  # an entry begins with a letter or digit and is one line
 
 # Places that exclude each other, ours. Other prepositions (of, with, for, near) say too little to be made false.
 _PLACES = [
@@ -68,19 +72,19 @@ class Scene:
     """What is known to be true of a caption's image besides the caption."""
 
     captions: Sequence[str] = ()  # its other captions
-    nouns: frozenset[str] = field(default=frozenset())  # lemmas of the objects of all its captions, detected ones too
+    nouns: frozenset[str] = frozenset()  # lemmas of the objects of all its captions, detected ones too
 
 
 def count(graphs: Iterable[Graph]) -> Vocabulary:
     """Vocabularies of the captions whose graphs are given."""
     counts: dict[tuple[str, str], Counter] = {}
+    graphs = list(graphs)
+    within = {node["text"] for graph in graphs for _, node in nodes(graph) if node["span"][0]}
     for graph in graphs:
         for kind, node in nodes(graph):
-            if node["class"].endswith(PARTITIVE):
+            text = _without_capital(node, within)
+            if node["class"].endswith(PARTITIVE) or not _WORD.search(text):
                 continue
-            text = node["text"]
-            if node["span"][0] == 0 and not node["class"].startswith("NNP"):
-                text = text[0].lower() + text[1:]  # the capital was the sentence's
             for word_class in _takes_part_in(node["class"]):
                 counts.setdefault((kind, word_class), Counter())[text, node["lemma"]] += 1
     prepositions = counts.get(("relation", PREPOSITION), Counter())
@@ -94,6 +98,14 @@ def count(graphs: Iterable[Graph]) -> Vocabulary:
         texts, lemmas = (list(column) for column in zip(*(entry for entry, _ in ranked)))
         vocabulary[key] = Entries(texts, lemmas, list(accumulate(number for _, number in ranked)))
     return vocabulary
+
+
+def _without_capital(node: dict[str, Any], within: set[str]) -> str:
+    """A node's text as it stands within a sentence; `within` are the texts that were seen there."""
+    text = node["text"]
+    lower = text[0].lower() + text[1:]
+    own = lower not in within and (node.get("name") or text in within)  # Paris, French
+    return text if node["span"][0] or own or text[1:2].isupper() else lower
 
 
 def _takes_part_in(word_class: str) -> list[str]:
@@ -178,12 +190,16 @@ class Swapper:
         if kind == "object":
             return not any(self.wordnet.kind(lemma, noun) for noun in nouns)
         if kind == "attribute":
-            if node["class"].startswith(("number", "VBG")):
-                return lemma != node["lemma"]
+            if node["class"].startswith("number"):
+                return not self.wordnet.alike(node["lemma"], "n", lemma, "n") and lemma != node["lemma"]
+            if node["class"] == "VBG":
+                return self._other_action(node["lemma"], lemma)
             return self.wordnet.exclude(node["lemma"], lemma)
         if node["class"] == PREPOSITION:
             return _elsewhere(node["text"].lower(), text.lower())
-        verb, other = node["lemma"].split()[0], lemma.split()[0]
+        return self._other_action(node["lemma"].split()[0], lemma.split()[0])
+
+    def _other_action(self, verb: str, other: str) -> bool:
         return not ({verb, other} & _VAGUE or self.wordnet.kind(verb, other, "v"))
 
 
@@ -213,8 +229,17 @@ def _apply(caption: str, changes: Sequence[dict[str, Any]]) -> str:
     return caption
 
 
-_ARTICLE = re.compile(r"\b(an?) $", re.IGNORECASE)
-_VOWEL = re.compile(r"(?!eu|uni|use|usu|one\b|once)[aeiou]|hour|hon(est|our|or)|heir", re.IGNORECASE)
+_ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
+_SPOKEN_EIGHT = re.compile(r"8|1[18]\b")  # the library does not know numbers
+
+
+_grammar = cache(inflect.engine)
+
+
+@cache
+def _article(word: str) -> str:
+    """`a` or `an`, as the word is spoken."""
+    return "an" if _SPOKEN_EIGHT.match(word) else _grammar().a(word).split()[0]
 
 
 def _fit(caption: str, span: Sequence[int], new: str) -> tuple[int, int, str]:
@@ -224,8 +249,8 @@ def _fit(caption: str, span: Sequence[int], new: str) -> tuple[int, int, str]:
         new = new[0].upper() + new[1:]
     article = _ARTICLE.search(caption[:start])
     if article:
-        right = "an" if _VOWEL.match(new) else "a"
+        right = _article(new)
         if article[1].lower() != right:
             capital = article[1][0].isupper()
-            return article.start(1), end, f"{right.capitalize() if capital else right} {new}"
+            return article.start(1), end, (right.capitalize() if capital else right) + article[2] + new
     return start, end, new

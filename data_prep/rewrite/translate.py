@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -55,19 +54,20 @@ class Bergamot:
 
 
 class Apertium:
-    """Spanish or Catalan by rules and dictionaries: Debian's packages, unpacked into the cache.
+    """Spanish by rules and dictionaries: Debian's apertium-eng-spa, unpacked into the cache.
 
-    Args:
-        language: three letters of ISO 639-3, as in the package's name.
+    Not Catalan: its tagger's choice depends on the sentences before.
 
     Raises:
         DataError: the packages cannot be had.
     """
 
-    def __init__(self, name: str, language: str, cache: Path | None = None):
-        package = f"apertium-eng-{language}"
-        self.name, self._programs = name, debian_programs(package, [package], cache)
-        self._pipelines = [_pipeline(self._programs, mode) for mode in (f"eng-{language}", f"{language}-eng")]
+    name = "apertium-es"
+    _PACKAGE, _MODES = "apertium-eng-spa", ("eng-spa", "spa-eng")
+
+    def __init__(self, cache: Path | None = None):
+        self._programs = debian_programs(self._PACKAGE, [self._PACKAGE], cache)
+        self._pipelines = [_pipeline(self._programs, mode) for mode in self._MODES]
         records = self._programs.packages  # none where the system has them installed
         self.description = {record["name"]: record["version"] for record in records if "apertium" in record["name"]}
 
@@ -79,17 +79,10 @@ class Apertium:
     def _translate(self, pipeline: list[list[str]], sentences: Sequence[str]) -> list[str]:
         """Empty lines between sentences keep them apart: a caption without a full stop would run into the next."""
         output = _run(pipeline, "\n\n".join(sentences).encode(), self._programs.environment)
-        translated = output.decode("utf-8", "replace").rstrip("\n").split("\n\n")
-        if len(translated) != len(sentences):
-            raise DataError(f"{self.name} made {len(translated)} sentences of {len(sentences)}: {translated[:2]}")
-        return translated
+        return output.decode("utf-8", "replace").split("\n\n") if sentences else []
 
 
-ENGINES: dict[str, Callable[[Path | None], Engine]] = {
-    "bergamot-pt": Bergamot,
-    "apertium-es": partial(Apertium, "apertium-es", "spa"),
-    "apertium-ca": partial(Apertium, "apertium-ca", "cat"),
-}
+ENGINES: dict[str, Callable[[Path | None], Engine]] = {"bergamot-pt": Bergamot, "apertium-es": Apertium}
 
 
 def _pipeline(programs: Programs, mode: str) -> list[list[str]]:

@@ -4,7 +4,7 @@ It is read from its own files, as wndb(5WN) describes them: `index.POS` names th
 sense first, by their place in `data.POS`. (NLTK's reader asks for files that the packages of WordNet do not have.)
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from data_prep.archives import wheel_member
@@ -22,6 +22,7 @@ _FILES = {  # part of speech -> index, parts of the data; the packager cut the n
 _FIELDS = ("material", "country")
 _COLOUR = "color"
 FREQUENT = 3  # senses of a word that count, ours: rare ones mislead (a horse is a man, in chess)
+PAIRS = 1 << 20  # of words remembered, some 150 MB
 
 Synset = tuple[str, int]  # part of speech, place in its data
 Synsets = frozenset[Synset]
@@ -48,8 +49,8 @@ class WordNet:
                     places = rest[int(pointers) + 2 :][: int(count)]
                     self._index[lemma, pos] = [(pos, int(place)) for place in places]
         self._fields = {field: frozenset(self.senses(field, "n")[:2]) for field in (*_FIELDS, _COLOUR)}
-        # every pair of words is asked for again and again
-        self.kind, self.alike, self.exclude = cache(self._kind), cache(self._alike), cache(self._exclude)
+        # most pairs of words are asked for again and again
+        self.kind, self.alike, self.exclude = map(lru_cache(PAIRS), (self._kind, self._alike, self._exclude))
         self._up, self._scales = cache(self._find_up), cache(self._find_scales)
 
     def senses(self, lemma: str, pos: str) -> list[Synset]:

@@ -160,7 +160,10 @@ def test_settings_and_versions_of_every_stage_and_the_command_are_shown(world, e
         None,  # so was texts.jsonl
         None,  # and the store: no stage wrote it
     ]
-    assert "paraphrases 3, negatives 3, tfidf 3, similarity 0.85, seed 0" in everything.html and "SceneGraphParser 0.1.0" in everything.html
+    assert (
+        "paraphrases 3, negatives 3, tfidf 3, similarity 0.85, seed 0" in everything.html
+        and "SceneGraphParser 0.1.0" in everything.html
+    )
     assert "--split all" in everything.html and "--count 1000 --seed 0" in everything.html
 
 

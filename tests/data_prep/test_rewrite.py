@@ -1,4 +1,8 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from data_prep.rewrite.build import Amounts, Index, apply, build, fit
 from data_prep.rewrite.graphs import Graph, nodes
 from data_prep.rewrite.similar import content, covers
 from data_prep.stage import Shard
+from unimo.config import ROOT
 from unimo.errors import DataError
 from unimo.readers.annotations import Pair, read_pairs, read_rewrites
 
@@ -118,7 +123,7 @@ def test_the_stage_writes_what_the_reader_reads_and_resumes_its_parsing(pairs, r
 
 def test_without_training_captions_there_is_nothing_to_learn(write_pairs, shipped, tmp_path):
     pairs = write_pairs(tmp_path, shipped[:3], ("test",))
-    with pytest.raises(DataError, match="training captions"):
+    with pytest.raises(DataError, match="no pair of split train"):
         build(pairs, tmp_path / "rewrites.jsonl")
 
 
@@ -139,6 +144,24 @@ def test_what_is_detected_in_the_image_is_not_swapped_in(records, graphs, index)
         (first, *_) = apply([pair], graphs, index, amounts, 1, {}, {pair.image_id: names})
         put_in = [n.to for n in first.negatives if n.kind == "object"]
         assert any(word.endswith(("owl", "rooster", "duck")) for word in put_in) == found, names
+
+
+def test_stopped_while_translating_it_says_so_and_goes_on(write_pairs, shipped, tmp_path):
+    """SIGTERM gives 75 though Paddle is imported, whose handlers would kill; then a kill; then the end."""
+    pairs = write_pairs(tmp_path, shipped[:60])
+    out, store = tmp_path / "rewrites.jsonl", tmp_path / "rewrites.bergamot-pt.jsonl"
+    command = [sys.executable, "-m", "data_prep", "rewrite", "build", "--pairs", pairs, "--out", out, "--engine"]
+    for number, code in ((signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)):
+        process = subprocess.Popen([*map(str, command), "bergamot-pt"], cwd=ROOT, stderr=subprocess.DEVNULL)
+        while not store.exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == code
+        store.unlink(missing_ok=True)
+    assert not out.exists()
+    build(pairs, out, Amounts(1, 2, 2), engines=["bergamot-pt"])
+    build(pairs, tmp_path / "straight.jsonl", Amounts(1, 2, 2), engines=["bergamot-pt"])
+    assert out.read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
 
 
 def test_parts_agree_with_a_single_run_and_fill_everything(pairs, records, tmp_path, detector_weights):

@@ -69,7 +69,7 @@ def test_a_sample_has_all_paraphrases_one_negative_a_kind_and_a_blind_sheet(tmp_
     first = (tmp_path / "sample.jsonl").read_bytes()
     draw(rewrites, tmp_path / "sample.jsonl", 20, seed=3)
     assert (tmp_path / "sample.jsonl").read_bytes() == first
-    with pytest.raises(DataError, match="50 captions, fewer than 51"):
+    with pytest.raises(DataError, match="50 captions, expected at least --captions 51"):
         draw(rewrites, tmp_path / "sample.jsonl", 51, seed=3)
 
 

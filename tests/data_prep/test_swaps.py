@@ -179,10 +179,10 @@ def test_number_and_article_agree(swapped):
         if negative["kind"] == "object" and negative["node"] == "dogs":
             assert negative["text"].startswith("Two brown ")
     for negative in (n for negatives in swapped.values() for n in negatives):
-        words = negative["text"].lower().replace("“", "").split()
+        words = negative["text"].replace("“", "").split()
         for article, word in zip(words, words[1:]):
-            if article in ("a", "an") and word[0].isalpha():
-                vowel = word[0] in "aeiou" and not word.startswith(("uni", "one", "eu"))
+            if article in ("a", "an") and word.isalpha() and word.islower():
+                vowel = word[0] in "aeiou" and not word.startswith(("uni", "one", "eu", "ute", "use"))
                 assert article == ("an" if vowel else "a"), negative["text"]
 
 
@@ -195,11 +195,40 @@ def test_number_and_article_agree(swapped):
         ("Dogs run.", [0, 4], "owls", "Owls run."),
         ("an hour", [3, 7], "honest man", "an honest man"),
         ("Plasma dog", [7, 10], "owl", "Plasma owl"),
+        ("An oar.", [3, 6], "utensil", "A utensil."),
+        ("A spoon.", [2, 7], "MRI scan", "An MRI scan."),
+        ("A tall boy.", [2, 6], "8-year-old", "An 8-year-old boy."),
+        ("An\n owl", [4, 7], "plate", "A\n plate"),
     ],
 )
 def test_fitting_a_word_in(caption, span, new, text):
     start, end, inserted = _fit(caption, span, new)
     assert _apply(caption, [{"span": [start, end], "to": inserted}]) == text
+
+
+def test_capitals_that_are_not_the_sentences_own_stay(parser, tmp_path):
+    captions = ["TV on a table.", "Christmas tree in a room.", "Snowman with a broom.", "French bread on a table."]
+    captions += ["A boy waves a French flag.", "Two dogs sleep.", "A snowman with a hat."]
+    vocabulary = count(parser.graphs(captions, tmp_path / "g.jsonl").values())
+    texts = {text for entries in vocabulary.values() for text in entries.texts}
+    assert {"TV", "Christmas tree", "snowman", "French"} <= texts
+    assert not {"tV", "christmas tree", "french", "Snowman"} & texts
+
+
+def test_numbers_and_actions_that_are_the_same_in_other_words_stay_out(parser, wordnet, tmp_path):
+    captions = ["Two dogs play.", "2 cats play.", "Three cats play.", "A smiling woman holds a cup.", "A sleeping cat."]
+    captions += ["A beaming boy."]
+    graphs = parser.graphs(captions, tmp_path / "g.jsonl")
+    swap = Swapper(count(graphs.values()), wordnet, 50)
+    attributes = {
+        caption: {
+            n["to"] for n in swap(caption, graphs[caption], Scene(), random.Random(0)) if n["kind"] == "attribute"
+        }
+        for caption in captions
+    }
+    assert attributes["Two dogs play."] == {"Three"}
+    assert "sleeping" in attributes["A smiling woman holds a cup."]
+    assert "beaming" not in attributes["A smiling woman holds a cup."]
 
 
 def test_equal_seeds_give_equal_negatives(graphs, wordnet):
