@@ -50,7 +50,9 @@ def test_the_pages_show_commands():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_and_links_exist(page):
     text = page.read_text(encoding="utf-8")
-    named = re.findall(r"\b((?:run_scripts|model_configs|tests|data_prep|docs)/[\w/.-]+\.(?:py|sh|yaml|md|jsonl?))\b", text)
+    named = re.findall(
+        r"\b((?:run_scripts|model_configs|tests|data_prep|docs)/[\w/.-]+\.(?:py|sh|yaml|md|jsonl?))\b", text
+    )
     links = [page.parent / link for link in re.findall(r"\]\(([^)#:]+)\)", text)]
     missing = [str(path) for path in [*(ROOT / n for n in named), *links] if not Path(path).exists()]
     assert not missing

@@ -41,15 +41,8 @@ _PLACES = [
 ]
 _ALSO = {("on", "above"), ("on", "in"), ("on", "in front of"), ("on", "behind"), ("in", "behind"), ("in", "under")}
 _ALSO |= {("next to", "in front of"), ("next to", "behind")}
-_OPPOSITES = {
-    "with": "without",
-    "without": "with",
-    "inside": "outside",
-    "outside": "inside",
-    "up": "down",
-    "down": "up",
-}
-_OPPOSITES |= {"before": "after", "after": "before"}
+_PAIRS = (("with", "without"), ("inside", "outside"), ("up", "down"), ("before", "after"))
+_OPPOSITES = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
 # Verbs that say too little, or go along with most others.
 _VAGUE = {"be", "have", "do", "get", "make", "take", "use", "show", "see", "include", "contain", "feature", "become"}
 _VAGUE |= {"look", "seem", "appear", "like", "go", "come", "hold", "stand", "locate", "call", "know", "name", "base"}
