@@ -26,14 +26,8 @@ from data_prep.pictures import read_picture, shrink
 from unimo.download import PASSING
 from unimo.errors import DataError
 
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "GIF",
-    "WEBP",
-    "BMP",
-    "TIFF",
-)  # Pillow would start Ghostscript for EPS, and has rarer decoders
+# Pillow would start Ghostscript for EPS, and has decoders that are rarely looked at.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 MIN_SIDE = 32  # pixels, ours: what is smaller counts visitors or stands in for a picture that is gone
 MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
