@@ -22,7 +22,7 @@ from safetensors.numpy import save
 from unimo.atomic import atomic_write
 from unimo.cache import sha256
 from unimo.errors import DataError
-from unimo.readers.mapped import map_arrays
+from unimo.readers.mapped import map_arrays, read_index
 
 FORMAT, VERSION = "unimo-features", 1
 HEADER = {"format", "version", "feature_dim", "class_names", "extractor", "class_probs", "complete"}
@@ -284,19 +284,8 @@ def _checked(record: RegionRecord, header: dict[str, Any]) -> RegionRecord:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    file = path / "index.json"
-    try:
-        header = json.loads(file.read_bytes())
-        if header["format"] == FORMAT and header["version"] <= VERSION and header.keys() >= HEADER:
-            return header
-        kind = f"{header['format']!r} version {header['version']} with the keys {', '.join(sorted(header))}"
-    except FileNotFoundError:
-        raise DataError(f"no feature store at {path}: it has no index.json") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{file} is not the index of a feature store ({error})") from error
-    raise DataError(
-        f"{file} is {kind}; expected {FORMAT!r} up to version {VERSION} with {', '.join(sorted(HEADER))}. "
-        "A higher version needs a newer release of this program"
+    return read_index(
+        path, "a feature store", FORMAT, VERSION, HEADER, "`regions extract` or `regions import` writes one"
     )
 
 

@@ -1,11 +1,12 @@
-"""Arrays of a safetensors file as views of a memory map: nothing is read before it is looked at."""
+"""A folder of safetensors shards: its index, and arrays as views of memory maps, read when they are looked at."""
 
 import json
 import math
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,34 @@ from unimo.errors import DataError
 
 _DTYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64, "U16": np.uint16, "U32": np.uint32}
 Layout = Mapping[str, tuple[type, tuple[int, ...]]]
+
+
+def read_index(folder: Path, kind: str, form: str, version: int, keys: Set[str], cure: str) -> dict[str, Any]:
+    """index.json of a folder.
+
+    Args:
+        kind: what the folder should be, for people: "a feature store".
+        form, version: the format's name, and the highest version that is understood.
+        keys: that it must have.
+        cure: what makes such a folder.
+
+    Raises:
+        DataError: it is missing, foreign, damaged or newer.
+    """
+    file = folder / "index.json"
+    try:
+        header = json.loads(file.read_bytes())
+        if header["format"] == form and header["version"] <= version and header.keys() >= keys:
+            return header
+        found = f"{header['format']!r} version {header['version']} with the keys {', '.join(sorted(header))}"
+    except FileNotFoundError:
+        raise DataError(f"no {kind.removeprefix('a ')} at {folder}: it has no index.json; {cure}") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{file} is damaged: it is not the index of {kind} ({error!r}); {cure}") from error
+    raise DataError(
+        f"{file}: it is {found}; expected {form!r} up to version {version} with {', '.join(sorted(keys))}. "
+        "A higher version needs a newer release of this program"
+    )
 
 
 def map_arrays(file: Path, size: int, layout: Layout, advice: str) -> dict[str, np.ndarray]:

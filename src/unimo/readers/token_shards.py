@@ -21,7 +21,7 @@ from safetensors.numpy import save
 from unimo.atomic import atomic_write
 from unimo.cache import sha256
 from unimo.errors import DataError
-from unimo.readers.mapped import map_arrays
+from unimo.readers.mapped import map_arrays, read_index
 from unimo.readers.tokenizer import Tokenizer
 
 FORMAT, VERSION = "unimo-tokens", 1
@@ -230,15 +230,5 @@ def is_tokens(path: Path) -> bool:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """index.json of a folder of token shards. Raises DataError where it is missing, foreign, damaged or newer."""
-    file = path / "index.json"
-    try:
-        header = json.loads(file.read_bytes())
-        if header["format"] == FORMAT and header["version"] <= VERSION and header.keys() >= KEYS:
-            return header
-        problem = f"it is {header['format']!r} version {header['version']}"
-    except FileNotFoundError:
-        raise DataError(f"no token shards in {path}: it has no index.json; `corpora text` writes one") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        problem = f"it is damaged ({error!r})"
-    raise DataError(f"{file}: {problem}; expected {FORMAT!r} up to version {VERSION}")
+    """index.json of a folder of token shards. Raises DataError as `read_index`."""
+    return read_index(path, "token shards", FORMAT, VERSION, KEYS, "`corpora text` writes one")
