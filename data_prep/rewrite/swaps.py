@@ -54,6 +54,7 @@ class Entries:
 
     texts: list[str]
     lemmas: list[str]
+    phrases: list[str]  # the texts as `_phrase` gives them
     cumulative: list[int]  # running sum of counts
 
 
@@ -89,8 +90,14 @@ def count(graphs: Iterable[Graph]) -> Vocabulary:
     for key, counter in counts.items():
         ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
         texts, lemmas = (list(column) for column in zip(*(entry for entry, _ in ranked)))
-        vocabulary[key] = Entries(texts, lemmas, list(accumulate(number for _, number in ranked)))
+        cumulative = list(accumulate(number for _, number in ranked))
+        vocabulary[key] = Entries(texts, lemmas, list(map(_phrase, texts)), cumulative)
     return vocabulary
+
+
+def _phrase(text: str) -> str:
+    """What whole words are looked for by: one phrase in another."""
+    return f" {normalise(text)} "
 
 
 def _without_capital(node: dict[str, Any], within: set[str]) -> str:
@@ -128,7 +135,7 @@ class Swapper:
         for kind, node in nodes(graph):
             if (kind, node["class"]) in self.vocabulary:
                 by_kind[kind].append(node)
-        mentioned = [f" {normalise(text)} " for text in (caption, *scene.captions)]
+        mentioned = [_phrase(text) for text in (caption, *scene.captions)]
         nouns = scene.nouns | {node["lemma"] for node in graph["objects"]}
         used = {normalise(text) for text in (caption, *scene.captions)}
         negatives: list[dict[str, Any]] = []
@@ -138,7 +145,7 @@ class Swapper:
             entries = self.vocabulary[kind, node["class"]]
             i = rng.choices(range(len(entries.texts)), cum_weights=entries.cumulative)[0]
             text = entries.texts[i]
-            if any(f" {normalise(text)} " in other for other in mentioned):
+            if any(entries.phrases[i] in other for other in mentioned):
                 return None
             if not self._false(kind, node, text, entries.lemmas[i], nouns):
                 return None
