@@ -1,10 +1,12 @@
-"""Token ids -> the padded text stream of a batch."""
+"""Pairs -> captions, and captions' token ids -> the padded text stream of a batch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from unimo.models.unimo import UnimoConfig
+from unimo.readers.annotations import Pair
 from unimo.readers.tokenizer import Tokenizer
 
 FIRST_POSITION = 2  # RoBERTa's convention, kept by the release: 0 is never used, 1 is the position of pads
@@ -15,6 +17,35 @@ def check_length(max_tokens: int, config: UnimoConfig) -> None:
     most = config.max_position_embeddings - FIRST_POSITION
     if max_tokens > most:
         raise ValueError(f"max_tokens is {max_tokens}, the model has positions for {most}")
+
+
+@dataclass(frozen=True)
+class Captions:
+    """The captions of some pairs, one after the other: parallel lists, one entry a caption."""
+
+    ids: list[str]  # IMAGE_ID#PLACE
+    texts: list[str]
+    pairs: list[Pair]  # each caption's own
+    rows: np.ndarray  # [captions] int64, place of that pair among the pairs given
+    sequences: list[list[int]]  # token ids with [CLS] and [SEP]; empty without a tokenizer
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair], tokenizer: Tokenizer | None = None, max_tokens: int = 512) -> "Captions":
+        """All captions in the order of the pairs; with a tokenizer also their ids, cut to `max_tokens`."""
+        found = [(key, text, row) for row, pair in enumerate(pairs) for key, text in pair.captions_by_id().items()]
+        texts = [text for _, text, _ in found]
+        return cls(
+            ids=[key for key, _, _ in found],
+            texts=texts,
+            pairs=[pairs[row] for _, _, row in found],
+            rows=np.array([row for _, _, row in found], np.int64),
+            sequences=[caption_ids(tokenizer, text, max_tokens) for text in texts] if tokenizer else [],
+        )
+
+    @property
+    def image_ids(self) -> list[str]:
+        """Each caption's picture."""
+        return [pair.image_id for pair in self.pairs]
 
 
 def caption_ids(tokenizer: Tokenizer, text: str, max_tokens: int) -> list[int]:
