@@ -65,7 +65,7 @@ shard_option = click.option(
     type=_ShardType(),
     default=WHOLE,
     show_default=False,
-    help="Do part i of n only, beside the others as OUT.i-of-n; `python -m data_prep merge OUT` joins them.",
+    help="Do part i of n only, beside the others as OUTPUT.i-of-n; `python -m data_prep merge OUTPUT` joins them.",
 )
 
 

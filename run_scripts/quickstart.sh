@@ -33,14 +33,16 @@ finetune=(finetune retrieval model_configs/finetune/retrieval_quickstart.yaml
 
 step python -m data_prep minilm "$DATA/minilm"
 step python -m data_prep demo "$DATA" --source "$SOURCE" ${LIMIT:+--limit "$LIMIT"}
-step python -m data_prep regions extract --pairs "$DATA/pairs.jsonl" --images "$DATA/images.jsonl" --out "$DATA/regions"
-step python -m data_prep rewrite build --pairs "$DATA/pairs.jsonl" --regions "$DATA/regions" --out "$DATA/rewrites.jsonl"
+step python -m data_prep regions extract --pairs "$DATA/pairs.jsonl" --images "$DATA/images.jsonl" \
+  --output "$DATA/regions"
+step python -m data_prep rewrite build --pairs "$DATA/pairs.jsonl" --regions "$DATA/regions" \
+  --output "$DATA/rewrites.jsonl"
 step python -m data_prep retrieve fit --pairs "$DATA/pairs.jsonl" --texts "$DATA/texts.jsonl" \
-  --images "$DATA/images.jsonl" --regions "$DATA/regions" --out "$DATA/neighbours"
+  --images "$DATA/images.jsonl" --regions "$DATA/regions" --output "$DATA/neighbours"
 step python -m data_prep retrieve apply --index "$DATA/neighbours" --pairs "$DATA/pairs.jsonl" \
-  --rewrites "$DATA/rewrites.jsonl" --out "$DATA/augmented.jsonl"
+  --rewrites "$DATA/rewrites.jsonl" --output "$DATA/augmented.jsonl"
 step python -m data_prep page --pairs "$DATA/pairs.jsonl" --rewrites "$DATA/augmented.jsonl" --regions "$DATA/regions" \
-  --images "$DATA/images.jsonl" --out "$DATA/page.html"
+  --images "$DATA/images.jsonl" --output "$DATA/page.html"
 
 launch pretrain "$pretrain" "${data[@]}" ${PRETRAIN_STEPS:+engine.steps="$PRETRAIN_STEPS"} --output "$OUTPUT/pretrain"
 step unimo evaluate retrieval "$OUTPUT/pretrain" --pairs "$DATA/pairs.jsonl" --regions "$DATA/regions" \

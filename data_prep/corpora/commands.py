@@ -19,7 +19,7 @@ def corpora() -> None:
 @corpora.command()
 @click.argument("sources", type=PATH, nargs=-1, required=True)
 @click.option("--tokenizer", type=PATH, required=True, help="Folder of a vocabulary or a model, as in the recipe.")
-@click.option("--out", type=PATH, required=True, help="Folder of the token shards.")
+@click.option("--output", "--out", "out", type=PATH, required=True, help="Folder of the token shards.")
 @click.option(
     "--by",
     type=click.Choice(["line", "passage"]),
@@ -35,7 +35,7 @@ def text(sources: tuple[Path, ...], **settings: Any) -> None:
 
     \b
     Example: python -m data_prep corpora text books/ news.jsonl.gz --tokenizer model_files/dict --by passage \\
-                 --exclude data/coco/pairs.jsonl --out data/tokens
+                 --exclude data/coco/pairs.jsonl --output data/tokens
     """
     from data_prep.corpora.text import build
 
@@ -45,7 +45,7 @@ def text(sources: tuple[Path, ...], **settings: Any) -> None:
 def fetching(command: Callable) -> Callable:
     """The options of both commands that list pictures."""
     options = [
-        click.option("--out", type=PATH, required=True, help="Folder of the list and of the pictures fetched for it."),
+        click.option("--output", "--out", "out", type=PATH, required=True, help="Folder of the list and its pictures."),
         click.option("--images", type=PATH, help="Folder with the pictures, at any depth; nothing is fetched then."),
         click.option("--name", help="What image ids begin with, and the records' source.  [default: FORMAT]"),
         click.option("--exclude", type=PATH, help="pairs.jsonl: leave out pictures of its dev and test."),
@@ -88,8 +88,8 @@ def pairs(form: str, sources: tuple[Path, ...], **settings: Any) -> None:
 
     \b
     Example: python -m data_prep corpora pairs coco captions_train2014.json captions_val2014.json \\
-                 dataset_coco.json --images coco/ --out data/coco
-             python -m data_prep corpora pairs conceptual-captions Train_GCC-training.tsv --out data/cc3m
+                 dataset_coco.json --images coco/ --output data/coco
+             python -m data_prep corpora pairs conceptual-captions Train_GCC-training.tsv --output data/cc3m
     """
     from data_prep.corpora.pairs import build
 
@@ -107,7 +107,7 @@ def images(form: str, sources: tuple[Path, ...], **settings: Any) -> None:
     FORMAT: openimages (image_ids_and_rotation.csv; its training subset is used).
 
     \b
-    Example: python -m data_prep corpora images openimages image_ids_and_rotation.csv --small --out data/openimages
+    Example: python -m data_prep corpora images openimages image_ids_and_rotation.csv --small --output data/openimages
     """
     from data_prep.corpora.pairs import build
 

@@ -79,7 +79,7 @@ def write_page(
     files = {i.image_id: images.parent / i.image for i in (read_records(images, Image, "image_id") if images else [])}
     files |= {pair.image_id: pairs.parent / pair.image for pair in known}
     options = {"pairs": pairs, "rewrites": rewrites, "regions": regions, "images": images, "neighbours": neighbours}
-    options |= {"split": split, "out": out, "count": count, "seed": seed}
+    options |= {"split": split, "output": out, "count": count, "seed": seed}
     words = [str(word) for name, value in options.items() if value is not None for word in (f"--{name}", value)]
     blocks = Blocks(
         rewrites=made,

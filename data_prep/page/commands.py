@@ -16,7 +16,7 @@ from data_prep.stage import PATH
     "--neighbours", type=PATH, help="Scores and sources of what is similar.  [default: beside REWRITES, if there]"
 )
 @click.option("--split", type=click.Choice(["train", "dev", "test", "all"]), default="train", help="Of the captions.")
-@click.option("--out", type=PATH, required=True, help="The page.")
+@click.option("--output", "--out", "out", type=PATH, required=True, help="The page.")
 @click.option("--count", type=click.IntRange(min=1), default=50, help="Captions shown, drawn by chance.")
 @click.option("--seed", type=int, default=0)
 def page(**settings: Any) -> None:
@@ -26,7 +26,7 @@ def page(**settings: Any) -> None:
 
     \b
     Example: python -m data_prep page --pairs data/demo/pairs.jsonl --rewrites data/demo/augmented.jsonl \\
-                 --regions data/demo/regions --images data/demo/images.jsonl --out page.html
+                 --regions data/demo/regions --images data/demo/images.jsonl --output page.html
     """
     from data_prep.page.build import write_page
 

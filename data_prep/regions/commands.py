@@ -18,7 +18,7 @@ def regions() -> None:
 @regions.command()
 @click.option("--pairs", type=PATH, help="Pictures with captions (pairs.jsonl).")
 @click.option("--images", type=PATH, help="Pictures without (images.jsonl).")
-@click.option("--out", type=PATH, required=True, help="Folder of the feature store.")
+@click.option("--output", "--out", "out", type=PATH, required=True, help="Folder of the feature store.")
 @click.option(
     "--extractor",
     type=click.Choice(list(EXTRACTORS)),
@@ -46,9 +46,9 @@ def extract(**settings: Any) -> None:
 
     \b
     Example: python -m data_prep regions extract --pairs data/demo/pairs.jsonl --images data/demo/images.jsonl \\
-                 --out data/demo/regions
+                 --output data/demo/regions
              python -m data_prep regions extract --extractor butd --model-dir models/butd \\
-                 --pairs data/coco/pairs.jsonl --out data/coco/regions
+                 --pairs data/coco/pairs.jsonl --output data/coco/regions
     """
     from data_prep.regions.build import build
     from unimo.hardware import keep_freed_memory, share_freed_memory
@@ -61,7 +61,7 @@ def extract(**settings: Any) -> None:
 @regions.command("import")
 @click.argument("form", metavar="FORMAT", type=click.Choice(FORMATS))
 @click.argument("source", type=PATH)
-@click.option("--out", type=PATH, required=True, help="Folder of the feature store.")
+@click.option("--output", "--out", "out", type=PATH, required=True, help="Folder of the feature store.")
 @click.option(
     "--boxes",
     type=click.Choice(["pixels", "normalised"]),
@@ -83,7 +83,7 @@ def import_command(form: str, source: Path, out: Path, shard: Shard, **choices: 
     """Take over region features that others made (docs/regions.md). Resumable.
 
     \b
-    Example: python -m data_prep regions import butd trainval_36.tsv --out data/coco/regions
+    Example: python -m data_prep regions import butd trainval_36.tsv --output data/coco/regions
     """
     from data_prep.regions.importers.run import Choices, import_features
 
@@ -94,7 +94,7 @@ def import_command(form: str, source: Path, out: Path, shard: Shard, **choices: 
 @click.argument("store", type=PATH)
 @click.option("--pairs", type=PATH, help="Pictures with captions (pairs.jsonl), to draw the boxes on.")
 @click.option("--images", type=PATH, help="Pictures without (images.jsonl).")
-@click.option("--out", type=PATH, help="The page.  [default: STORE.html]")
+@click.option("--output", "--out", "out", type=PATH, help="The page.  [default: STORE.html]")
 @click.option("--count", type=click.IntRange(min=1), default=24, help="Images drawn, by chance.")
 @click.option("--seed", type=int, default=0)
 def inspect(store: Path, out: Path | None, **settings: Any) -> None:
@@ -103,7 +103,7 @@ def inspect(store: Path, out: Path | None, **settings: Any) -> None:
     Look at it after an import: a swapped width and height shows at once. Without pictures the canvas stays empty.
 
     \b
-    Example: python -m data_prep regions inspect data/demo/regions --pairs data/demo/pairs.jsonl --out regions.html
+    Example: python -m data_prep regions inspect data/demo/regions --pairs data/demo/pairs.jsonl --output regions.html
     """
     from data_prep.regions.inspection import inspect
 
@@ -115,13 +115,13 @@ def inspect(store: Path, out: Path | None, **settings: Any) -> None:
 @click.argument("store", type=PATH)
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.35, help="Score from which an object is a tag.")
 @click.option("--tokenizer", type=PATH, required=True, help="Folder of a model or vocabulary; UNIMO's is BPE.")
-@click.option("--out", type=PATH, required=True, help="The file, as coco_object_0.35_tot.ids.")
+@click.option("--output", "--out", "out", type=PATH, required=True, help="The file, as coco_object_0.35_tot.ids.")
 def tags(store: Path, threshold: float, tokenizer: Path, out: Path) -> None:
     """Write the names of detected objects as token ids, as the release's COCO captioning reads them.
 
     \b
     Example: python -m data_prep regions tags data/coco/regions --threshold 0.35 --tokenizer models/unimo-base \\
-                 --out data/coco/coco_object_0.35_tot.ids
+                 --output data/coco/coco_object_0.35_tot.ids
     """
     from data_prep.regions.tags import write_tags
 

@@ -20,7 +20,7 @@ def retrieve() -> None:
 @click.option("--texts", type=PATH, help="Sentences to retrieve from, besides the training captions (texts.jsonl).")
 @click.option("--images", type=PATH, help="Pictures to retrieve from, besides the training ones (images.jsonl).")
 @click.option("--regions", type=PATH, help="Their feature store; without it no images are retrieved.")
-@click.option("--out", type=PATH, required=True, help="The folder to write the index into.")
+@click.option("--output", "--out", "out", type=PATH, required=True, help="The folder to write the index into.")
 @click.option("--min-words", type=click.IntRange(min=1), default=3, help="Shorter texts are left out.")
 @click.option("--object-score", type=SHARE, default=0.3, help="Regions count as objects from this score on.")
 @click.option("--object-weight", type=SHARE, default=0.5, help="Share of object overlap in the likeness of images.")
@@ -29,7 +29,7 @@ def fit(**settings: Any) -> None:
 
     \b
     Example: python -m data_prep retrieve fit --pairs data/demo/pairs.jsonl --texts data/demo/texts.jsonl \\
-        --images data/demo/images.jsonl --regions data/demo/regions --out data/demo/neighbours
+        --images data/demo/images.jsonl --regions data/demo/regions --output data/demo/neighbours
     """
     from data_prep.retrieve.build import fit
 
@@ -40,7 +40,7 @@ def fit(**settings: Any) -> None:
 @click.option("--index", type=PATH, required=True, help="What `retrieve fit` wrote.")
 @click.option("--pairs", type=PATH, required=True, help="The same pairs.jsonl as there.")
 @click.option("--rewrites", type=PATH, help="Fill the lists of these; without it, of records that hold nothing else.")
-@click.option("--out", type=PATH, required=True, help="The file to write (rewrites.jsonl).")
+@click.option("--output", "--out", "out", type=PATH, required=True, help="The file to write (rewrites.jsonl).")
 @click.option("--similar-texts", type=COUNT, default=20, help="Sentences a caption, at most.")
 @click.option("--similar-images", type=COUNT, default=20, help="Images a caption, at most.")
 @click.option("--text-threshold", type=SHARE, default=0.3, help="Least likeness of a sentence.")
@@ -51,7 +51,7 @@ def apply(**settings: Any) -> None:
 
     \b
     Example: python -m data_prep retrieve apply --index data/demo/neighbours --pairs data/demo/pairs.jsonl \\
-        --rewrites data/demo/rewrites.jsonl --out data/demo/augmented.jsonl
+        --rewrites data/demo/rewrites.jsonl --output data/demo/augmented.jsonl
     """
     from data_prep.retrieve.build import apply
 

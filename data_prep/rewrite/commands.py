@@ -17,7 +17,7 @@ def rewrite() -> None:
 
 @rewrite.command()
 @click.option("--pairs", type=PATH, required=True, help="Pictures with captions (pairs.jsonl).")
-@click.option("--out", type=PATH, required=True, help="The file to write (rewrites.jsonl).")
+@click.option("--output", "--out", "out", type=PATH, required=True, help="The file to write (rewrites.jsonl).")
 @click.option("--paraphrases", type=COUNT, default=3, help="Back-translations a caption, at most.")
 @click.option("--negatives", type=COUNT, default=8, help="Swaps of each kind a caption, at most.")
 @click.option("--tfidf", type=COUNT, default=8, help="Similar captions of other images a caption, at most.")
@@ -38,7 +38,7 @@ def build(paraphrases: int, negatives: int, tfidf: int, **settings: Any) -> None
 
     \b
     Example: python -m data_prep rewrite build --pairs data/demo/pairs.jsonl --regions data/demo/regions \\
-                 --out data/demo/rewrites.jsonl
+                 --output data/demo/rewrites.jsonl
     """
     from data_prep.rewrite.build import Amounts, build
 
@@ -47,14 +47,14 @@ def build(paraphrases: int, negatives: int, tfidf: int, **settings: Any) -> None
 
 @rewrite.command()
 @click.argument("rewrites", type=PATH)
-@click.option("--out", type=PATH, required=True, help="The sample; the sheet for people lies beside it.")
+@click.option("--output", "--out", "out", type=PATH, required=True, help="The sample; beside it, the sheet for people.")
 @click.option("--captions", type=click.IntRange(min=1), default=200, help="Captions whose rewrites are judged.")
 @click.option("--seed", type=int, default=0)
 def sample(**settings: Any) -> None:
     """Draw rewrites for two people to judge, and write a sheet that does not tell what each is meant to be.
 
     \b
-    Example: python -m data_prep rewrite sample data/demo/rewrites.jsonl --out sample.jsonl
+    Example: python -m data_prep rewrite sample data/demo/rewrites.jsonl --output sample.jsonl
     """
     from data_prep.rewrite.quality import draw
 

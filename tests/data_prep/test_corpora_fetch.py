@@ -177,7 +177,7 @@ def test_killed_it_goes_on_and_ends_as_if_nothing_had_been(site, tmp_path):
 def test_sigterm_stops_at_once_though_servers_hang(site, tmp_path):
     source = write_list(tmp_path, site, ["/ok/0", "/hang/1", "/drip/2"])
     command = [sys.executable, "-m", "data_prep", "corpora", "pairs", "conceptual-captions", source]
-    command += ["--out", tmp_path / "out", "--allow-private"]
+    command += ["--output", tmp_path / "out", "--allow-private"]
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True)
     while len(site.asked) < 3:
         time.sleep(0.02)

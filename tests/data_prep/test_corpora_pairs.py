@@ -301,7 +301,7 @@ def test_an_array_read_piece_by_piece_is_the_array(tmp_path_factory, records):
 def test_the_command_line_makes_the_same(tmp_path, pictures, stage):
     folder = pictures(*(f"COCO_{i}.jpg" for i in range(1, 6)))
     build("coco", coco(tmp_path), tmp_path / "whole", folder)
-    done = stage("corpora", "pairs", "coco", *coco(tmp_path), "--images", folder, "--out", tmp_path / "out")
+    done = stage("corpora", "pairs", "coco", *coco(tmp_path), "--images", folder, "--output", tmp_path / "out")
     assert done.returncode == 0 and "4 images, 8 captions" in done.stdout
     assert (tmp_path / "out" / "pairs.jsonl").read_bytes() == (tmp_path / "whole" / "pairs.jsonl").read_bytes()
     alone = stage("corpora", "pairs", "coco", karpathy(tmp_path), "--out", tmp_path / "none")

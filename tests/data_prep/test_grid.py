@@ -87,7 +87,7 @@ def test_a_stop_signal_ends_a_run_of_paddle_as_any_other(folders, write_pairs, s
     """Paddle's import replaces the stage's handler of signals by one that aborts."""
     pairs = write_pairs(tmp_path / "in", shipped)
     command = [sys.executable, "-u", "-m", "data_prep", "regions", "extract", "--extractor", "grid"]
-    command += ["--model-dir", folders / "oner", "--pairs", pairs, "--out", tmp_path / "out"]
+    command += ["--model-dir", folders / "oner", "--pairs", pairs, "--output", tmp_path / "out"]
     with open(tmp_path / "progress", "w+") as progress:
         run = subprocess.Popen(command, cwd=ROOT, stderr=progress, stdout=subprocess.DEVNULL)
         while run.poll() is None and not re.search(r" [1-9]\d*/", (tmp_path / "progress").read_text()):

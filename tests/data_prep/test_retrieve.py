@@ -109,7 +109,7 @@ def test_neighbours_tell_scores_and_sources(world, tmp_path):
 def test_parts_joined_are_what_one_run_writes(world, tmp_path, stage):
     run(world, tmp_path / "whole.jsonl")
     for part in ("1/3", "2/3", "3/3"):
-        options = ["--text-threshold", 0.1, "--image-threshold", 0, "--shard", part, "--out", tmp_path / "out.jsonl"]
+        options = ["--text-threshold", 0.1, "--image-threshold", 0, "--shard", part, "--output", tmp_path / "out.jsonl"]
         done = stage("retrieve", "apply", "--index", world / "index", "--pairs", world / "pairs.jsonl", *options)
         assert done.returncode == 0, done.stderr
     merge(tmp_path / "out.jsonl")

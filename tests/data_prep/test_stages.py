@@ -21,10 +21,10 @@ def without(module: str, *arguments: object) -> subprocess.CompletedProcess:
     )
 
 
-def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found = []
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
+    found = {}
     for name, command in group.commands.items():
-        found += commands(command, (*path, name)) if isinstance(command, click.Group) else [(*path, name)]
+        found |= commands(command, (*path, name)) if isinstance(command, click.Group) else {(*path, name): command}
     return found
 
 
@@ -37,6 +37,11 @@ def test_help_shows_an_example(path):
     assert shown.exit_code == 0 and f"Example: python -m data_prep {' '.join(path)}" in shown.output
 
 
+def test_output_has_its_older_spelling_too():
+    spelled = [p.opts for command in COMMANDS.values() for p in command.params if {"--out", "--output"} & {*p.opts}]
+    assert spelled and all(opts == ["--output", "--out"] for opts in spelled), spelled
+
+
 def test_every_stage_has_its_commands():
     assert {path[0] for path in COMMANDS} >= {"demo", "regions", "rewrite", "merge", "minilm"}
 
@@ -44,7 +49,7 @@ def test_every_stage_has_its_commands():
 @pytest.mark.parametrize("module, name", [("scipy", "demo"), ("sng_parser", "rewrite"), ("sklearn", "rewrite")])
 def test_a_missing_package_is_named_with_its_cure(module, name, write_pairs, shipped, tmp_path):
     pairs = write_pairs(tmp_path, shipped[:2])
-    arguments = [tmp_path / "out"] if name == "demo" else ["build", "--pairs", pairs, "--out", tmp_path / "r.jsonl"]
+    arguments = [tmp_path / "out"] if name == "demo" else ["build", "--pairs", pairs, "--output", tmp_path / "r.jsonl"]
     done = without(module, name, *arguments)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert module in done.stderr and "pip install -e '.[data]'" in done.stderr
@@ -59,5 +64,5 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(stage, write_pairs, shi
 
 
 def test_a_missing_list_of_pictures_is_one_clear_error(stage, tmp_path):
-    done = stage("rewrite", "build", "--pairs", tmp_path / "none.jsonl", "--out", tmp_path / "rewrites.jsonl")
+    done = stage("rewrite", "build", "--pairs", tmp_path / "none.jsonl", "--output", tmp_path / "rewrites.jsonl")
     assert done.returncode == 2 and "cannot read" in done.stderr and "Traceback" not in done.stderr

@@ -66,7 +66,7 @@ def test_a_store_of_background_is_an_error(tmp_path):
 
 def test_the_command(stage, tmp_path):
     store = make_store(tmp_path / "store", {"a": [(1, 0.9)]})
-    done = stage("regions", "tags", store, "--tokenizer", BPE, "--out", tmp_path / "x.ids")
+    done = stage("regions", "tags", store, "--tokenizer", BPE, "--output", tmp_path / "x.ids")
     assert done.returncode == 0 and (tmp_path / "x.ids").read_text().startswith("a;"), done.stderr
     done = stage("regions", "tags", store, "--tokenizer", tmp_path, "--out", tmp_path / "y.ids")
     assert done.returncode == 2 and "no tokenizer" in done.stderr and not (tmp_path / "y.ids").exists()
