@@ -17,6 +17,7 @@ from data_prep.stage import beside
 from unimo.atomic import atomic_write
 from unimo.errors import DataError
 from unimo.readers.annotations import Image, NonEmpty, Pair, Record, Rewrite, read_records, read_rewrites
+from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore
 from unimo.report.pictures import thumbnail
 
@@ -72,7 +73,8 @@ def write_page(
     made = read_rewrites(rewrites, known)
     if not made:
         raise DataError(f"{rewrites} has no record of any caption of {pairs}; it was made from other pairs")
-    captions = [(key, p, text) for p in known if split in ("all", p.split) for key, text in p.captions_by_id().items()]
+    found = Captions.of([pair for pair in known if split in ("all", pair.split)])
+    captions = list(zip(found.ids, found.pairs, found.texts))
     if not captions:
         raise DataError(f"{pairs} has no caption of split {split!r}; it has {sorted({p.split for p in known})}")
     shown = random.Random(seed).sample(captions, min(count, len(captions)))

@@ -10,6 +10,7 @@ from typing import Any
 from data_prep.page.marks import read_graph
 from data_prep.stage import beside
 from unimo.readers.annotations import Pair, Rewrite
+from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore
 
 KINDS = ("object", "attribute", "relation", "tfidf")  # of negatives; what else a file holds comes after them
@@ -34,7 +35,7 @@ def count(
     groups = {split: [p for p in pairs if p.split == split] for split in dict.fromkeys(p.split for p in pairs)}
     if len(groups) > 1:
         groups["all"] = list(pairs)
-    captions = {split: [key for pair in group for key in pair.captions_by_id()] for split, group in groups.items()}
+    captions = {split: Captions.of(group).ids for split, group in groups.items()}
     regions = dict(zip(store.ids, store.counts(store.ids).tolist())) if store else {}
     missing = {pair.image_id for pair in pairs if not files[pair.image_id].is_file()}
     sizes = {

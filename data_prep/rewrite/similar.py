@@ -20,7 +20,7 @@ Content = list[tuple[str, str]]  # (part of speech in WordNet, lemma) of a capti
 
 
 @dataclass(frozen=True)
-class Captions:
+class Candidates:
     """All captions of one split with their TF-IDF rows and what they name."""
 
     caption_ids: list[str]
@@ -52,7 +52,7 @@ def covers(one: Content, other: Content, wordnet: WordNet) -> bool:
 
 
 def similar(
-    captions: Captions, numbers: Sequence[int], most: int, seeds: Sequence[int], wordnet: WordNet
+    captions: Candidates, numbers: Sequence[int], most: int, seeds: Sequence[int], wordnet: WordNet
 ) -> Iterator[list[dict]]:
     """For each caption `numbers[i]` the `most` similar ones of other images, best first, no text twice.
 
@@ -86,7 +86,7 @@ def similar(
 
 
 def _best(
-    captions: Captions, keys: list[str], ranked, most: int, number: int, own: list[int], wordnet: WordNet
+    captions: Candidates, keys: list[str], ranked, most: int, number: int, own: list[int], wordnet: WordNet
 ) -> list[dict]:
     named = [entry for i in own for entry in captions.contents[i]]
     words = {word for i in own for word in keys[i].split()}

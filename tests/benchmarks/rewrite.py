@@ -29,7 +29,7 @@ from data_prep.demo.sources import SHIPPED, short_sentences
 from data_prep.packages import fetch
 from data_prep.rewrite.graphs import MODEL, Graph, Parser
 from data_prep.rewrite.paraphrases import keeps_meaning, words
-from data_prep.rewrite.similar import Captions, content, similar, vectorizer
+from data_prep.rewrite.similar import Candidates, content, similar, vectorizer
 from data_prep.rewrite.swaps import Scene, Swapper, count
 from data_prep.rewrite.translate import ENGINES
 from data_prep.rewrite.wordnet import WordNet
@@ -80,7 +80,7 @@ def similar_rate(texts: list[str], graphs: dict[str, Graph], wordnet: WordNet, a
     """Captions a CPU second for which 8 similar ones are found among `texts`."""
     names = [str(i) for i in range(len(texts))]
     rows = vectorizer(texts).transform(texts)
-    pool = Captions(names, names, texts, [content(graphs[text]) for text in texts], rows)
+    pool = Candidates(names, names, texts, [content(graphs[text]) for text in texts], rows)
     start = seconds()
     for _ in similar(pool, range(asked), 8, range(asked), wordnet):
         pass
