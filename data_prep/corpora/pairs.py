@@ -20,7 +20,7 @@ from data_prep.corpora.text_files import whole
 from data_prep.stage import WHOLE, Shard, Work, beside
 from unimo.atomic import atomic_write
 from unimo.cache import sha256
-from unimo.readers.annotations import Image, Pair, read_records, write_jsonl
+from unimo.readers.annotations import Image, Pair, read_pairs, write_jsonl
 
 DISTRIBUTIONS = ("pillow", "numpy")
 _NUMBERED = ("conceptual-captions", "sbu")  # their ids are ours and cannot repeat
@@ -128,7 +128,7 @@ def _judge(row: Row | Bad, captioned: bool, held_out: frozenset[str]) -> Row | B
 
 
 def _held_out(pairs: Path) -> frozenset[str]:
-    return frozenset(pair.image_id for pair in read_records(pairs, Pair, "image_id") if pair.split != "train")
+    return frozenset(pair.image_id for pair in read_pairs(pairs) if pair.split != "train")
 
 
 def _without_repeats(every: Iterator[Row | Bad]) -> Iterator[Row | Bad]:

@@ -9,7 +9,7 @@ from data_prep.captions import NearIndex, words
 from data_prep.corpora.text_files import Position, Record, read, source_files
 from data_prep.stage import WHOLE, Shard, Work, beside
 from unimo.cache import sha256
-from unimo.readers.annotations import Pair, read_records
+from unimo.readers.annotations import read_pairs
 from unimo.readers.token_shards import TokenShardWriter
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 
@@ -57,9 +57,8 @@ def build(
 
 
 def held_out(pairs: Path) -> NearIndex:
-    """The captions of dev and test; the pictures need not be there."""
-    records = read_records(pairs, Pair, "image_id")
-    return NearIndex(words(caption) for pair in records if pair.split != "train" for caption in pair.captions)
+    """The captions of dev and test."""
+    return NearIndex(words(caption) for pair in read_pairs(pairs) if pair.split != "train" for caption in pair.captions)
 
 
 def _fill(

@@ -16,7 +16,16 @@ from data_prep.regions.drawing import SIDE, drawing, templates
 from data_prep.stage import beside
 from unimo.atomic import atomic_write
 from unimo.errors import DataError
-from unimo.readers.annotations import Image, NonEmpty, Pair, Record, Rewrite, read_records, read_rewrites
+from unimo.readers.annotations import (
+    NonEmpty,
+    Pair,
+    Record,
+    Rewrite,
+    read_images,
+    read_pairs,
+    read_records,
+    read_rewrites,
+)
 from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore
 from unimo.report.pictures import thumbnail
@@ -69,7 +78,7 @@ def write_page(
     Raises:
         DataError: malformed lists, no caption of the split, or no record of rewrites for any caption.
     """
-    known = read_records(pairs, Pair, "image_id")  # `read_pairs` refuses missing pictures, which the page shows
+    known = read_pairs(pairs)
     made = read_rewrites(rewrites, known)
     if not made:
         raise DataError(f"{rewrites} has no record of any caption of {pairs}; it was made from other pairs")
@@ -78,7 +87,7 @@ def write_page(
     if not captions:
         raise DataError(f"{pairs} has no caption of split {split!r}; it has {sorted({p.split for p in known})}")
     shown = random.Random(seed).sample(captions, min(count, len(captions)))
-    files = {i.image_id: images.parent / i.image for i in (read_records(images, Image, "image_id") if images else [])}
+    files = {i.image_id: images.parent / i.image for i in (read_images(images) if images else [])}
     files |= {pair.image_id: pairs.parent / pair.image for pair in known}
     options = {"pairs": pairs, "rewrites": rewrites, "regions": regions, "images": images, "neighbours": neighbours}
     options |= {"split": split, "output": out, "count": count, "seed": seed}

@@ -35,7 +35,7 @@ def build(
         ConfigError: no list of pictures, or options that the extractor does not have.
         DataError: no weights, no usable picture, or a store that was written with other settings.
     """
-    files = dict(shard.of(list(picture_files(pairs, images).items())))
+    files = dict(shard.of(list(picture_files(pairs, images, pictures=True).items())))
     extract = make(extractor, options)
     out = shard.place(out)
     inputs = [path for path in (pairs, images) if path]
@@ -53,12 +53,14 @@ def build(
     return work.finish({"images": len(store)}, "images", len(todo) - len(work.rejects))
 
 
-def picture_files(pairs: Path | None, images: Path | None) -> dict[str, Path]:
-    """Image id -> file, of both lists."""
+def picture_files(pairs: Path | None, images: Path | None, *, pictures: bool = False) -> dict[str, Path]:
+    """Image id -> file, of both lists; with `pictures` all files must be there."""
     if pairs is None and images is None:
         raise ConfigError("give --pairs, --images or both")
-    files = {pair.image_id: pairs.parent / pair.image for pair in (read_pairs(pairs) if pairs else [])}
-    for image in read_images(images) if images else []:
+    files = {
+        pair.image_id: pairs.parent / pair.image for pair in (read_pairs(pairs, pictures=pictures) if pairs else [])
+    }
+    for image in read_images(images, pictures=pictures) if images else []:
         file = images.parent / image.image
         if files.setdefault(image.image_id, file) != file:
             raise DataError(

@@ -46,14 +46,14 @@ def fit(
         object_score, object_weight: see `images`.
 
     Raises:
-        DataError: malformed input, or nothing left to retrieve.
+        DataError: malformed input, with `regions` a picture whose file is missing, or nothing left to retrieve.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "manifest.json").unlink(missing_ok=True)  # written last: an index without it is unfinished
     settings = {"min_words": min_words, "object_score": object_score, "object_weight": object_weight}
     inputs = [path for path in (pairs, texts, images, regions) if path]
     work = Work("retrieve fit", out, settings, inputs, distributions=DISTRIBUTIONS)
-    records = read_pairs(pairs)
+    records = read_pairs(pairs, pictures=regions is not None)
     kept = _texts(records, texts, min_words, work)
     TextIndex.fit(kept).save(out)
     found = _images(records, pairs, images, regions, settings, work)
@@ -93,7 +93,7 @@ def _images(
     store = FeatureStore(regions)
     training = {p.image_id: pairs.parent / p.image for p in records if p.split == "train"}
     held_out = {p.image_id: pairs.parent / p.image for p in records if p.split != "train"}
-    others = {i.image_id: images.parent / i.image for i in (read_images(images) if images else [])}
+    others = {i.image_id: images.parent / i.image for i in (read_images(images, pictures=True) if images else [])}
     files = {}
     for image_id, file in (others | training).items():
         if image_id in held_out:

@@ -61,6 +61,15 @@ def test_without_pictures_the_canvas_is_empty(stage, store):
     assert html.count("<svg") == html.count("(no picture)") == 2 and "<image" not in html and len(boxes_of(html)) == 4
 
 
+def test_a_missing_picture_leaves_its_canvas_empty(store, write_pairs, tmp_path):
+    store, records = store
+    pairs = write_pairs(tmp_path / "in", records)
+    (tmp_path / "in" / records[0]["image"]).unlink()
+    inspect(store.path, pairs, None, tmp_path / "page.html", count=24, seed=0)
+    html = (tmp_path / "page.html").read_text()
+    assert html.count("<svg") == 3 and html.count("<image") == 2 and html.count("(no picture)") == 1
+
+
 def test_the_seed_decides_which_images_are_drawn(store, tmp_path):
     def drawn(seed: int) -> list[str]:
         inspect(store[0].path, None, None, tmp_path / "page.html", count=1, seed=seed)

@@ -121,6 +121,15 @@ def test_only_broken_pictures_are_an_error(write_pairs, shipped, detector_weight
         build(pairs, None, tmp_path / "out")
 
 
+def test_a_missing_picture_is_refused_before_any_is_read(write_pairs, shipped, tmp_path):
+    pairs = write_pairs(tmp_path / "in", shipped[:2])
+    (tmp_path / "in" / shipped[1]["image"]).unlink()
+    for lists in ((pairs, None), (None, pairs)):
+        with pytest.raises(DataError, match=f"line 2: image file '{shipped[1]['image']}' .*does not exist"):
+            build(*lists, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_weights_and_network_one_error_says_what_to_fetch_and_where_to_put_it(stage, offline, pairs, tmp_path):
     done = stage("regions", "extract", "--pairs", pairs, "--out", tmp_path, **offline)
     assert done.returncode == 2

@@ -92,6 +92,21 @@ def test_held_out_records_are_left_out_and_listed(world):
     assert {reasons[f"t{i}"] for i in range(len(held_out))} == {"near-duplicate of a caption in dev or test"}
 
 
+def test_pictures_must_be_there_only_where_images_are_compared(write_pairs, shipped, tmp_path):
+    pairs = write_pairs(tmp_path, shipped[:6], ("train", "dev"))
+    store = write_store(tmp_path / "regions", [r["image_id"] for r in shipped[:6]])
+    picture = tmp_path / shipped[1]["image"]  # of dev: what looks like it could not be told
+    picture.rename(tmp_path / "away")
+    with pytest.raises(DataError, match="line 2: image file .*does not exist"):
+        fit(pairs, None, None, store, tmp_path / "index")
+    fit(pairs, None, None, None, tmp_path / "texts")
+    (tmp_path / "away").rename(picture)
+    fit(pairs, None, None, store, tmp_path / "index")
+    picture.unlink()
+    apply(tmp_path / "index", pairs, None, tmp_path / "out.jsonl")
+    assert any(record["similar_images"] for record in lines(tmp_path / "out.jsonl"))
+
+
 def test_neighbours_tell_scores_and_sources(world, tmp_path):
     out = run(world, tmp_path / "out.jsonl", similar_texts=3, similar_images=2)
     found = read_rewrites(out, read_pairs(world / "pairs.jsonl"))

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,6 @@ def test_pairs_of_one_split(folder: Path):
             PAIR | {"image_id": "b", "split": "val"},
             "line 2: split: Input should be 'train', 'dev' or 'test', got 'val'",
         ),
-        (PAIR | {"image_id": "b", "image": "no.png"}, "line 2: image file 'no.png' of 'b' does not exist"),
         (PAIR, "line 2: image_id 'cat' was already on line 1"),
         ('{"image_id": "b", ', "line 2: Invalid JSON"),
         ("[]", "line 2: Input should be an object"),
@@ -72,6 +72,16 @@ def test_a_bad_pair_is_named_with_its_line(folder: Path, record: dict | str, mes
     with pytest.raises(DataError) as error:
         read_pairs(lines(folder / "pairs.jsonl", PAIR, record))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("read", [read_pairs, read_images])
+def test_a_missing_picture_is_named_with_its_line_where_pixels_are_read(folder: Path, read: Callable):
+    path = lines(folder / "list.jsonl", PAIR, PAIR | {"image_id": "b", "image": "no.png"})
+    assert [record.image_id for record in read(path)] == ["cat", "b"]
+    with pytest.raises(DataError, match="1 bad record.*\n.*line 2: image file 'no.png' of 'b' does not exist in"):
+        read(path, pictures=True)
+    (folder / "no.png").touch()
+    assert read(path, pictures=True) == read(path)
 
 
 def test_all_bad_lines_are_counted_and_the_first_ten_shown(folder: Path):

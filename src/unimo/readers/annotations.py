@@ -91,27 +91,30 @@ class Rewrite(Record):
 R = TypeVar("R", bound=Record)
 
 
-def read_pairs(path: str | Path, split: Split | None = None) -> list[Pair]:
-    """All pairs, or those of one split, in file order; every image file must be there.
+def read_pairs(path: str | Path, split: Split | None = None, *, pictures: bool = False) -> list[Pair]:
+    """All pairs, or those of one split, in file order.
+
+    Args:
+        pictures: every image file must be there; for stages that read pixels, which region features make needless.
 
     Raises:
-        DataError: with line numbers, for records that are malformed, repeated, without caption or without image file.
+        DataError: with line numbers, for records that are malformed, repeated or without caption, or files missing.
     """
     path = Path(path)
     lines = _read(path, Pair, "image_id")
     problems = [f"line {n}: image {p.image_id!r} has no caption" for n, p in lines.items() if not p.captions]
-    _report(path, problems + _missing_files(path, lines))
+    _report(path, problems + (_missing_files(path, lines) if pictures else []))
     pairs = [p for p in lines.values() if split in (None, p.split)]
     if not pairs:
         raise DataError(f"{path} has no pair of split {split!r}; it has {sorted({p.split for p in lines.values()})}")
     return pairs
 
 
-def read_images(path: str | Path) -> list[Image]:
-    """The image stream. Raises DataError as `read_pairs` does."""
+def read_images(path: str | Path, *, pictures: bool = False) -> list[Image]:
+    """The image stream. Takes `pictures` and raises DataError as `read_pairs` does."""
     path = Path(path)
     lines = _read(path, Image, "image_id")
-    _report(path, _missing_files(path, lines))
+    _report(path, _missing_files(path, lines) if pictures else [])
     return list(lines.values())
 
 
