@@ -8,11 +8,21 @@ from typing import Any
 from pydantic import Field
 
 from unimo.cache import cache_folder
-from unimo.config import Config, find, load
+from unimo.config import Config, Mode, find, load
 from unimo.errors import ConfigError
+from unimo.paper import Number, rows
 
 HASHES = "hashes.json"  # in the zoo's cache folder, by address
 PORT_RECORD = "port.json"  # beside a ported model: where it came from, and what started at random
+
+
+class Row(Config):
+    """A row of a paper's table, or the part of it with these datasets and this mode."""
+
+    table: str
+    row: str
+    datasets: list[str] = []
+    mode: Mode | None = None
 
 
 class Entry(Config):
@@ -30,7 +40,7 @@ class Entry(Config):
     variables: int | None = None  # files that make the parameters of these heads; None: not known
     parameters: int | None = None  # numbers in them
     presumed: list[str] = []  # keys above that nobody stated
-    scores: dict[str, dict[str, float]]  # task -> metric -> what the papers print
+    rows: list[Row]  # where the papers print its scores
     not_known: list[str] = []
 
     @property
@@ -118,13 +128,28 @@ def card(entry: Entry, cache: Path | None = None) -> list[str]:
     }
     lines = [entry.name, *(f"  {key:<13} {value}" for key, value in facts.items())]
     lines += ["  scores of the papers, fine-tuned unless it says so:"]
-    width = max(map(len, entry.scores))
-    for task, scores in entry.scores.items():
-        lines.append(f"    {task:<{width}}  " + ", ".join(f"{metric} {value:g}" for metric, value in scores.items()))
+    found = scores(entry)
+    width = max(map(len, found), default=0)
+    lines += [f"    {task:<{width}}  {', '.join(values)}" for task, values in found.items()]
     lines += ["  not known:", *(f"    {line}" for line in entry.not_known)]
     if ported:
         lines += ["  when it was ported:", *(f"    {line}" for line in ported["lines"])]
     return lines
+
+
+def scores(entry: Entry) -> dict[str, list[str]]:
+    """Task -> what the papers print for it, each as metric, value and, where there are several, the split."""
+    tasks: dict[str, list[Number]] = {}
+    for number in (n for part in entry.rows for n in rows(part.table, part.row, part.datasets, part.mode)):
+        mode = "" if number.mode == "finetuned" else f", {number.mode.replace('_', '-')}"
+        tasks.setdefault(f"{number.dataset} {number.task.replace('_', ' ')}{mode}", []).append(number)
+    return {
+        task: [
+            f"{n.metric} {n.value:g}" + (f" ({n.split})" if len({other.split for other in found}) > 1 else "")
+            for n in found
+        ]
+        for task, found in tasks.items()
+    }
 
 
 def _number(value: int | None) -> str:

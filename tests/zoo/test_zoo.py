@@ -68,7 +68,7 @@ def tiny(sizes: Path):
 
     def make(url: str, **changes) -> Entry:
         values = {"name": "tiny-en", "about": "small", "system": "unimo", "model": str(sizes), "url": url}
-        values |= {"folder": "tiny_en", "heads": HEADS, "labels": 3, "scores": {"none": {"none": 0.0}}}
+        values |= {"folder": "tiny_en", "heads": HEADS, "labels": 3, "rows": []}
         return Entry(**values | {"variables": VARIABLES, "parameters": PARAMETERS} | changes)
 
     return make

@@ -14,6 +14,7 @@ import paddle
 from paddle import Tensor, nn
 from pydantic import Field
 
+from unimo import paper
 from unimo.config import Config, Paper, dump, find
 from unimo.engine import checkpoint
 from unimo.engine.distributed import World
@@ -129,7 +130,7 @@ def finetune_retrieval(recipe: RetrievalRecipe, start: Path, run_dir: Path, even
     data = Mixer({source.name: stream}, {source.name: 1}, recipe.engine.seed, recipe.engine.accumulate)
     if world.rank == 0:
         if recipe.paper:
-            print(recipe.paper)
+            print(paper.describe(recipe.paper))
         print(f"start: {start}; {len(source.ids)} captions, {1 + 2 * recipe.negatives} pairs each", flush=True)
         if random_heads:
             print(f"warning: {', '.join(random_heads)} not in the checkpoint, starting at random", flush=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import paddle
 
+from unimo import paper
 from unimo.config import dump, find
 from unimo.engine.distributed import World
 from unimo.engine.events import ConfigFile, Evaluation
@@ -59,7 +60,7 @@ def pretrain(recipe: PretrainRecipe, run_dir: Path, events: Sequence[Any] = ()) 
 
     if world.rank == 0:
         if recipe.paper:
-            print(recipe.paper)
+            print(paper.describe(recipe.paper))
         for name, source in sources.items():
             print(f"stream {name}: {len(source.lengths)} samples, ratio {recipe.streams[name]:g}", flush=True)
     events = [ConfigFile(dump(recipe)), *events, *evaluation(recipe, model, tokenizer)]

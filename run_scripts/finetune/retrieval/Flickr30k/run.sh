@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Flickr30k retrieval, UNIMO-base, Table 1: image R@1 74.66, text R@1 89.70.
+# Flickr30k retrieval, UNIMO-base, Table 1; the run prints the paper's numbers.
 #   NPROC=8 bash run_scripts/finetune/retrieval/Flickr30k/run.sh [KEY=VALUE]...
 # MODEL is what to start from, a name of `unimo zoo list` or a model folder of this toolkit; default unimo-base-en.
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Flickr30k retrieval, UNIMO-large, Table 1: image R@1 78.04, text R@1 89.40.
+# Flickr30k retrieval, UNIMO-large, Table 1; the run prints the paper's numbers.
 #   NPROC=8 bash run_scripts/finetune/retrieval/Flickr30k_large/run.sh [KEY=VALUE]...
 # MODEL is what to start from, a name of `unimo zoo list` or a model folder of this toolkit; default unimo-large-en.
 set -euo pipefail

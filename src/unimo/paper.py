@@ -1,0 +1,124 @@
+"""The numbers that the papers print, from model_configs/paper_tables.yaml, and how a result of ours finds its own.
+
+A number is found by table, row, dataset, mode, split and metric. Metrics are named as in our metrics.json: R@1 of image
+retrieval is `image_recall@1`; every other name is the printed one in lower case, with underscores for spaces.
+"""
+
+from collections.abc import Collection
+from functools import cache
+from typing import Any, Literal
+
+from unimo.config import Config, Mode, Paper, find, load
+
+Certainty = Literal["known", "general_knowledge_verify"]
+JOIN = ("table", "row", "dataset", "mode")  # what metrics.json says of a `Paper`
+_SAME_SPLIT = {"val": "dev"}
+
+
+class Number(Config):
+    """One printed number; the YAML's head says what each key means."""
+
+    system: str
+    size: str | None
+    task: str
+    dataset: str
+    split: str
+    split_basis: str
+    mode: Mode
+    metric: str
+    value: float
+    row: str
+    role: Literal["this_system", "ablation", "control", "baseline"]
+    certainty: Certainty | None = None  # None: the table's
+
+    @property
+    def key(self) -> str:
+        """The metric as metrics.json names it."""
+        if self.metric.startswith("R@"):
+            return f"{self.task.removesuffix('_retrieval')}_recall@{self.metric.removeprefix('R@')}"
+        return self.metric.lower().replace(" ", "_")
+
+
+class Table(Config):
+    """One published table."""
+
+    paper: str
+    label: str | None  # "Table 1"
+    title: str
+    source: str
+    certainty: Certainty
+    entries: list[Number]
+
+
+class Tables(Config):
+    """The content of paper_tables.yaml. Ablations and costs are for readers of the file; nothing here uses them."""
+
+    format_version: Literal[1]
+    tables: dict[str, Table]
+    ablations: list[dict[str, Any]]
+    training_cost: dict[str, Any]
+
+
+@cache
+def tables() -> dict[str, Table]:
+    """All tables by id."""
+    return load(Tables, find("model_configs/paper_tables.yaml")).tables
+
+
+def rows(table: str | None, row: str | None, datasets: Collection[str] = (), mode: Mode | None = None) -> list[Number]:
+    """The numbers of a row, in the file's order; without `datasets` or `mode`, of all.
+
+    Numbers from general knowledge are left out: nobody saw them in the authors' own words. So is what the file does not
+    know: a table or row that is not there has no numbers.
+    """
+    known = tables().get(table or "")
+    return [
+        number
+        for number in (known.entries if known else ())
+        if number.row == row
+        and (number.certainty or known.certainty) == "known"
+        and (not datasets or number.dataset in datasets)
+        and mode in (None, number.mode)
+    ]
+
+
+def numbers(paper: Paper, split: str | None = None) -> dict[str, float]:
+    """Metric -> the paper's number, in the paper's unit, of a dataset in a mode; empty where no dataset is named.
+
+    Args:
+        split: a split of our own; val and dev are one. None: of all splits, but for metrics that several splits have.
+    """
+    if paper.dataset is None:
+        return {}
+    found: dict[str, list[float]] = {}
+    for number in rows(paper.table, paper.row, [paper.dataset], paper.mode):
+        if split is None or _split(number.split) == _split(split):
+            found.setdefault(number.key, []).append(number.value)
+    return {key: values[0] for key, values in found.items() if len(values) == 1}
+
+
+def _split(name: str) -> str:
+    return _SAME_SPLIT.get(name, name)
+
+
+def join(paper: Paper) -> dict[str, str | None]:
+    """What a result says of the paper, so that a report finds the numbers."""
+    return {key: getattr(paper, key) for key in JOIN}
+
+
+def label(paper: Paper) -> str:
+    """The table as the paper numbers it; what the recipe says where the file does not know it."""
+    known = tables().get(paper.table or "")
+    return (known and (known.label or known.title)) or str(paper.table)
+
+
+def describe(paper: Paper) -> str:
+    """Where a recipe comes from and what the paper reports for it, for people."""
+    expected = paper.expected or numbers(paper)
+    if not expected and paper.dataset:  # several splits have the metric
+        own = rows(paper.table, paper.row, [paper.dataset], paper.mode)
+        expected = {f"{number.split} {number.key}": number.value for number in own}
+    text = ", ".join(f"{name} {value:g}" for name, value in expected.items()) or "no number of its own"
+    cost = [paper.hardware, None if paper.hours is None else f"{paper.hours:g} h"]
+    parts = [f"{label(paper)}, {paper.row}", text, ", ".join(filter(None, cost))]
+    return "paper: " + "; ".join(filter(None, parts))
