@@ -95,6 +95,7 @@ def finetune_retrieval(
     from unimo.engine.model_folder import read_model
     from unimo.evaluate.gallery import evaluate_retrieval
     from unimo.finetune.retrieval import RetrievalRecipe, finetune_retrieval
+    from unimo.paper import join
     from unimo.zoo import locate
 
     settings = load(RetrievalRecipe, recipe, overrides)
@@ -107,6 +108,8 @@ def finetune_retrieval(
     limits = {"max_tokens": settings.max_tokens, "max_regions": settings.max_regions}
     facts = {"label": label, "model": str(folder), "start": str(start), "seed": settings.engine.seed}
     facts["compat"] = settings.engine.compat.model_dump()
+    if settings.paper:
+        facts["paper"] = join(settings.paper)
     for line in evaluate_retrieval(
         trained, tokenizer, settings.pairs, settings.regions, split, output, facts, **limits
     ):
@@ -127,6 +130,12 @@ def evaluate() -> None:
 @click.option("--max-tokens", default=512, type=click.IntRange(min=3))
 @click.option("--max-regions", default=100, type=click.IntRange(min=1))
 @click.option("--label", default="zero-shot", help="Name of this row in reports.")
+@click.option(
+    "--against",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Folder of an earlier result on the same split to compare with; may be repeated.",
+)
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Run folder for the results.")
 def retrieval(model: Path, pairs: str, regions: str, rewrites: str | None, output: Path, **options: Any) -> None:
     """Recall@1/5/10 both ways of MODEL (run, model folder or name) over a split's full caption x image matrix."""
@@ -189,7 +198,7 @@ def report_run(runs: tuple[Path, ...], output: Path | None) -> None:
 @report.command("table")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 def report_table(runs: tuple[Path, ...]) -> None:
-    """Print the recalls of RUN folders with 95 % intervals and chance."""
+    """Print the metrics of RUN folders with 95 % intervals, chance, the paper's numbers and differences."""
     from unimo.report.results import as_text
     from unimo.report.run_folder import open_runs
 

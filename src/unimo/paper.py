@@ -106,10 +106,11 @@ def join(paper: Paper) -> dict[str, str | None]:
     return {key: getattr(paper, key) for key in JOIN}
 
 
-def label(paper: Paper) -> str:
-    """The table as the paper numbers it; what the recipe says where the file does not know it."""
-    known = tables().get(paper.table or "")
-    return (known and (known.label or known.title)) or str(paper.table)
+def row_name(paper: Paper) -> str:
+    """A row of a known table beside results of ours: row, dataset, mode where it is not fine-tuned, and table."""
+    table = tables()[str(paper.table)]
+    mode = None if paper.mode == "finetuned" else paper.mode.replace("_", "-")
+    return ", ".join(filter(None, [paper.row, paper.dataset, mode, f"{table.label or table.title} of {table.paper}"]))
 
 
 def describe(paper: Paper) -> str:
@@ -120,5 +121,7 @@ def describe(paper: Paper) -> str:
         expected = {f"{number.split} {number.key}": number.value for number in own}
     text = ", ".join(f"{name} {value:g}" for name, value in expected.items()) or "no number of its own"
     cost = [paper.hardware, None if paper.hours is None else f"{paper.hours:g} h"]
-    parts = [f"{label(paper)}, {paper.row}", text, ", ".join(filter(None, cost))]
+    known = tables().get(paper.table or "")
+    table = (known.label or known.title) if known else paper.table
+    parts = [f"{table}, {paper.row}", text, ", ".join(filter(None, cost))]
     return "paper: " + "; ".join(filter(None, parts))

@@ -76,4 +76,4 @@ def test_training_is_learnt_and_writes_what_reports_read(small_world, small_reci
     shown = json.loads((tmp_path / "again" / "gallery.json").read_text())
     assert shown["candidates"].keys() == {"original", "paraphrase", "object", "tfidf"}
     first = np.mean([row["top"][0]["hit"] for row in shown["captions"]])
-    assert first == pytest.approx(again["metrics"]["image_recall@1"]["value"])
+    assert 100 * first == pytest.approx(again["metrics"]["image_recall@1"]["value"])

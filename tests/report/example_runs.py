@@ -1,12 +1,14 @@
 """Writes small run folders as the engine and the evaluation write them: drawn pictures, invented numbers."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from unimo.evaluate.results import Metric, Sample, measure, write_result
 from unimo.evaluate.retrieval import KS
 
 COLOURS = {"red": (40, 40, 220), "green": (60, 160, 40), "blue": (200, 90, 30), "yellow": (0, 210, 240)}  # BGR
@@ -76,15 +78,20 @@ def pretraining(run: Path, steps: int = 300) -> Path:
     return run
 
 
-def metrics(label: str, quality: float, captions: int = 12, images: int = 12, **more: Any) -> dict[str, Any]:
-    """metrics.json; `quality` 0 is chance."""
+def metrics(
+    label: str, quality: float, captions: int = 12, images: int = 12, old: bool = False, **more: Any
+) -> dict[str, Any]:
+    """metrics.json; `quality` 0 is chance. `old`: as before metrics had units, recalls as fractions of 1."""
     recalls = {}
     for name, share in (("image_recall", quality), ("text_recall", quality / 2)):
         for k in KS:
             chance = min(1.0, k / images)
             value = chance + share * (1 - chance)
             low, high = max(0.0, value - 0.08), min(1.0, value + 0.08)
-            recalls[f"{name}@{k}"] = {"value": value, "low": low, "high": high, "chance": chance}
+            recall = {"value": value, "low": low, "high": high, "chance": chance}
+            n = captions if name == "image_recall" else images
+            percent = {key: 100 * part for key, part in recall.items()} | {"unit": "%", "n": n}
+            recalls[f"{name}@{k}"] = recall if old else percent
     provenance = {
         "command": "unimo evaluate retrieval runs/pretrain --pairs data/pairs.jsonl --regions data/regions",
         "commit": "0123456789abcdef0123456789abcdef01234567",
@@ -95,6 +102,19 @@ def metrics(label: str, quality: float, captions: int = 12, images: int = 12, **
     }
     written = {"task": "retrieval", "label": label, "model": "runs/pretrain", "split": "test", "captions": captions}
     return written | {"images": images, "metrics": recalls, "provenance": provenance, **more}
+
+
+def classification(run: Path, label: str, right: Sequence[int], **more: Any) -> list[str]:
+    """A result of an invented task, written as evaluations do: accuracy with its sample, and a metric of another unit.
+
+    `more`: further arguments of write_result, and facts.
+    """
+    sample = Sample(np.array(right), np.ones(len(right)))
+    found = {"accuracy": measure(sample, chance=1 / 2), "perplexity": Metric(12.5, "points")}
+    rest = {name: more.pop(name) for name in ("against", "units") if name in more}
+    units = rest.pop("units", [f"sentence {n}" for n in range(len(right))])
+    facts = {"label": label, "split": "dev", "items": f"{len(right)} sentences", "data": {"file_sha256": "0f"}} | more
+    return write_result(run, "classify", found, facts, {"accuracy": sample}, units, **rest)
 
 
 def gallery(run: Path) -> dict[str, Any]:

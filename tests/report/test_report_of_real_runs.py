@@ -33,6 +33,13 @@ def test_pretrain_evaluate_report(small_world: Path, small_recipe: dict, tmp_pat
     assert all(f"<td>{kind}</td>" in html for kind in ("original", "paraphrase", "object", "tfidf"))
     assert "% of 12</td>" in html, "test split: 6 pictures with two captions, each with a negative of the kind"
 
-    value = json.loads((evaluated / "metrics.json").read_text())["metrics"]["image_recall@1"]["value"]
+    recall = json.loads((evaluated / "metrics.json").read_text())["metrics"]["image_recall@1"]
+    assert (recall["unit"], recall["n"]) == ("%", 12)
     table = unimo("report", "table", evaluated)
-    assert f"{100 * value:.1f} [" in table and "without metrics.json" not in table
+    assert f"{recall['value']:.1f} [" in table and "without metrics.json" not in table
+
+    again = tmp_path / "again"
+    against = ["--label", "again", "--against", evaluated]
+    printed = unimo("evaluate", "retrieval", trained, *files, "--max-regions", 5, *against, "--output", again)
+    assert "again minus zero-shot: image_recall@1 +0.0 [0.0, 0.0]" in printed
+    assert "again minus zero-shot: text_recall@10 +0.0 [0.0, 0.0]" in unimo("report", "table", evaluated, again)

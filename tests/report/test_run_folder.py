@@ -1,10 +1,11 @@
 """Reading run folders: what may be missing, and one clear error for what is broken."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from example_runs import evaluation, finetuning, metrics, pretraining, update, write
+from example_runs import classification, evaluation, finetuning, metrics, pretraining, update, write
 
 from unimo.errors import DataError
 from unimo.report.run_folder import open_runs
@@ -19,6 +20,21 @@ def test_any_file_may_be_missing(tmp_path: Path):
     assert evaluated.log == [] and evaluated.config is None and evaluated.state is None
     assert tuned.state.status == "done" and tuned.metrics.label == "fine-tuned" and tuned.config
     assert [run.name for run in (pretrained, evaluated, tuned)] == ["pretrain", "zero_shot", "finetune"]
+
+
+@pytest.mark.parametrize("quality", [0.0, 0.123, 1 / 3, 0.977])
+def test_fractions_of_older_files_are_read_as_percent(tmp_path: Path, quality: float):
+    write(tmp_path / "old" / "metrics.json", metrics("x", quality, old=True))
+    write(tmp_path / "new" / "metrics.json", metrics("x", quality))
+    old, new = (run.metrics.metrics for run in open_runs([tmp_path / "old", tmp_path / "new"]))
+    assert {name: replace(m, n=None) for name, m in new.items()} == old and old["image_recall@1"].unit == "%"
+
+
+def test_any_task_is_read(tmp_path: Path):
+    classification(tmp_path / "run", "ours", [1, 0, 1, 1])
+    (run,) = open_runs([tmp_path / "run"])
+    assert run.metrics.task == "classify" and run.metrics.title == "dev split, 4 sentences"
+    assert run.metrics.metrics["accuracy"].value == 75 and run.metrics.metrics["perplexity"].low is None
 
 
 def test_runs_of_the_same_name_are_told_apart(tmp_path: Path):
@@ -63,9 +79,16 @@ def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path):
 
 
 def test_broken_results_are_named_with_their_key(tmp_path: Path):
-    write(tmp_path / "metrics.json", metrics("x", 0.1) | {"task": "captioning", "images": "12"})
-    with pytest.raises(DataError, match=r"(?s)metrics.json: 2 problem.*- task: .*'captioning'.*- images: .*integer"):
+    write(tmp_path / "metrics.json", metrics("x", 0.1) | {"task": 7, "images": "12"})
+    with pytest.raises(DataError, match=r"(?s)metrics.json: 2 problem.*- task: .*string.*- images: .*integer"):
         open_runs([tmp_path])
+    broken = {"accuracy": {"value": "high", "unit": "%"}, "f1": {"unit": "%"}, "em": 3}
+    write(tmp_path / "metrics.json", metrics("x", 0.1) | {"metrics": broken, "paper": {"tabel": "unimo_table1"}})
+    with pytest.raises(DataError) as error:
+        open_runs([tmp_path])
+    said = str(error.value)
+    assert "4 problem(s)" in said and "metrics.accuracy.value: Input should be a valid number" in said
+    assert "key 'metrics.f1.value' is missing" in said and "metrics.em: " in said and "paper.tabel: " in said
     (tmp_path / "metrics.json").unlink()
     (tmp_path / "gallery.json").write_text('{"captions": [')
     with pytest.raises(DataError, match="gallery.json: 1 problem.*\n.*Invalid JSON"):

@@ -1,9 +1,7 @@
 """Retrieval over a split: every caption scored with every image, its recalls, and what a person wants to look at."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +9,12 @@ import numpy as np
 import paddle
 from tqdm import tqdm
 
-from unimo.atomic import atomic_write
 from unimo.config import find
 from unimo.errors import ConfigError
-from unimo.evaluate.retrieval import recalls
+from unimo.evaluate.results import earlier_results, measure, write_result
+from unimo.evaluate.retrieval import recall_chances, recall_samples, recalls
 from unimo.evaluate.scoring import cost, plan_blocks, score_matrix
 from unimo.models.unimo import Unimo, UnimoConfig
-from unimo.provenance import provenance
 from unimo.readers.annotations import Pair, Rewrite, read_pairs, read_rewrites
 from unimo.readers.captions import FIRST_POSITION, caption_ids, collate_text
 from unimo.readers.feature_store import FeatureStore
@@ -121,37 +118,33 @@ def evaluate_retrieval(
     rewrites: str | None = None,
     max_tokens: int = 512,
     max_regions: int = 100,
+    against: Sequence[Path] = (),
 ) -> list[str]:
-    """Score a split, write `metrics.json` and `gallery.json` into `output`, and return the recalls as lines of text.
+    """Score a split, write `metrics.json`, `items.json` and `gallery.json` into `output`, and return lines of text.
 
     Args:
         facts: what else metrics.json is to say: label, model, seed.
         max_tokens: of a caption; never more than the model has positions for.
         rewrites: rewrites.jsonl whose X+ and X- of the split's captions are scored as well.
+        against: folders of earlier results on the split to compare with.
     """
     found, store = find(pairs_file), open_store(regions, model.config)
     pairs = read_pairs(found, split)
     max_tokens = min(max_tokens, model.config.max_position_embeddings - FIRST_POSITION)
     gallery = Gallery(pairs, store, tokenizer, max_tokens, max_regions)
     rewritten = read_rewrites(find(rewrites), pairs) if rewrites else {}
+    data = {"pairs_sha256": hashlib.sha256(found.read_bytes()).hexdigest(), "regions": store.fingerprint}
+    counts = {"captions": len(gallery.captions), "images": len(gallery.images)}
+    facts, units = {**facts, "split": split, **counts, "data": data}, [p.image_id for p in pairs]
+    earlier_results(against, "retrieval", facts, units)  # before hours of scoring
     print(gallery.plan(), flush=True)
     scores = gallery.scores(model)
-    measured = recalls(scores, gallery.image_of_caption)
-    counts = {"captions": len(gallery.captions), "images": len(gallery.images)}
-    metrics = {name: asdict(recall) for name, recall in measured.items()}
+    samples = recall_samples(scores, gallery.image_of_caption)
+    chances = recall_chances(gallery.image_of_caption)
+    metrics = {name: measure(sample, chance=chances[name]) for name, sample in samples.items()}
     shown = {
         "captions": gallery.top(scores, found.parent),
         "candidates": gallery.candidate_scores(model, rewritten) if rewritten else {},
         "rewrites": [r.model_dump() for r in rewritten.values()],
     }
-    data = {"pairs_sha256": hashlib.sha256(found.read_bytes()).hexdigest(), "regions": store.fingerprint}
-    written = {"task": "retrieval", **facts, "split": split, **counts, "metrics": metrics, "data": data}
-    written["provenance"] = provenance()
-    output.mkdir(parents=True, exist_ok=True)
-    for name, content in (("gallery.json", shown), ("metrics.json", written)):
-        with atomic_write(output / name) as file:
-            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
-    return [
-        f"{name:<16} {r.value:6.1%}  95 % interval {r.low:6.1%} to {r.high:6.1%}  chance {r.chance:6.1%}"
-        for name, r in measured.items()
-    ]
+    return write_result(output, "retrieval", metrics, facts, samples, units, {"gallery.json": shown}, against)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unimo.errors import DataError, NonFiniteError
+from unimo.evaluate.results import Sample, measure
 
 KS = (1, 5, 10)
 
@@ -41,15 +42,12 @@ def hit_probability(scores: np.ndarray, positive: np.ndarray, k: int) -> np.ndar
     return 1.0 - miss
 
 
-def recalls(
-    scores: np.ndarray, image_of_caption: np.ndarray, bootstrap: int = 1000, seed: int = 0
-) -> dict[str, Recall]:
-    """All recalls of a caption x image score matrix.
+def recall_samples(scores: np.ndarray, image_of_caption: np.ndarray) -> dict[str, Sample]:
+    """All recalls of a caption x image score matrix, by image: what a draw of images with their captions resamples.
 
     Args:
         scores: [captions, images].
         image_of_caption: [captions] int, column of each caption's image; every image has at least one caption.
-        bootstrap: resamples of the images (with their captions) behind the interval.
 
     Raises:
         DataError: an image without caption, or a caption without image. NonFiniteError: scores hold inf or nan.
@@ -57,29 +55,45 @@ def recalls(
     Returns:
         `image_recall@k` (caption -> image) and `text_recall@k` (image -> any of its captions) for k in KS.
     """
-    captions, images = scores.shape
+    images = scores.shape[1]
     positive = image_of_caption[:, None] == np.arange(images)[None]
     per_image = positive.sum(axis=0)
     if (per_image == 0).any() or not positive.any(axis=1).all():
         raise DataError("every image needs a caption and every caption an image of the gallery")
     if not np.isfinite(scores).all():
         raise NonFiniteError("match scores hold inf or nan: the model has diverged; use an earlier checkpoint")
-    draws = np.random.default_rng(seed).integers(images, size=(bootstrap, images))
     found = {}
     for k in KS:
         caption_hits = hit_probability(scores, positive, k)
         by_image = np.bincount(image_of_caption, weights=caption_hits, minlength=images)  # summed over its captions
-        found[f"image_recall@{k}"] = Recall(
-            caption_hits.mean(),
-            *_interval(by_image[draws].sum(1) / per_image[draws].sum(1)),
-            chance=min(1.0, k / images),
-        )
-        image_hits = hit_probability(scores.T, positive.T, k)
-        chance = hit_probability(np.zeros_like(scores.T), positive.T, k).mean()
-        found[f"text_recall@{k}"] = Recall(image_hits.mean(), *_interval(image_hits[draws].mean(1)), chance=chance)
+        found[f"image_recall@{k}"] = Sample(by_image, per_image)
+        found[f"text_recall@{k}"] = Sample(hit_probability(scores.T, positive.T, k), np.ones(images))
     return found
 
 
-def _interval(resampled: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return float(low), float(high)
+def recall_chances(image_of_caption: np.ndarray) -> dict[str, float]:
+    """The recalls of a scorer that says the same for everything, under the names of `recall_samples`."""
+    captions, per_image = len(image_of_caption), np.bincount(image_of_caption)
+    counts, image_rows = np.unique(per_image, return_inverse=True)
+    positive = np.arange(captions) < counts[:, None]  # which of the captions are an image's own does not matter
+    found = {}
+    for k in KS:
+        found[f"image_recall@{k}"] = min(1.0, k / len(per_image))
+        by_count = hit_probability(np.zeros(positive.shape), positive, k)
+        found[f"text_recall@{k}"] = float(by_count[image_rows].mean())
+    return found
+
+
+def recalls(
+    scores: np.ndarray, image_of_caption: np.ndarray, bootstrap: int = 1000, seed: int = 0
+) -> dict[str, Recall]:
+    """All recalls as fractions of 1; arguments, errors and names are those of `recall_samples`.
+
+    Args:
+        bootstrap: resamples of the images (with their captions) behind the interval.
+    """
+    samples, found = recall_samples(scores, image_of_caption), {}
+    for name, chance in recall_chances(image_of_caption).items():
+        m = measure(samples[name], "", 1.0, chance, bootstrap, seed)
+        found[name] = Recall(m.value, m.low, m.high, m.chance)
+    return found

@@ -10,6 +10,7 @@ import numpy as np
 
 from unimo.atomic import atomic_write
 from unimo.errors import MissingDependencyError
+from unimo.paper import join
 from unimo.report import pictures, results
 from unimo.report.run_folder import Gallery, Metrics, RankedCaption, RewrittenCaption, RunFolder
 from unimo.report.word_diff import word_diff
@@ -50,9 +51,7 @@ def write_page(runs: Sequence[RunFolder], output: Path) -> None:
     environment.filters["inline"] = lambda svg: Markup(figures.with_prefix(svg, f"figure{next(numbers)}-"))
     html = environment.get_template("page.html.jinja").render(
         tables=results.tables(runs),
-        legend=results.LEGEND,
-        ks=results.KS,
-        directions=results.DIRECTIONS.values(),
+        differences=results.DIFFERENCES,
         runs=[_section(run) for run in runs],
         points=figures.POINTS,
         longest=pictures.LONGEST,
@@ -92,7 +91,7 @@ def _spread(items: Sequence[Any], most: int) -> list[Any]:
 
 def provenance_rows(metrics: Metrics) -> list[tuple[str, str]]:
     """Where the metrics come from: name and text of everything that the file says besides the metrics."""
-    facts = (metrics.model_extra or {}) | metrics.provenance
+    facts = (metrics.model_extra or {}) | ({"paper": join(metrics.paper)} if metrics.paper else {}) | metrics.provenance
     if facts.pop("dirty", False):
         facts["commit"] = f"{facts.get('commit')} with uncommitted changes"
     return [(key, _plain(value)) for key, value in facts.items()]

@@ -1,61 +1,116 @@
-"""The results table: runs by label, recalls both ways with interval and chance."""
+"""The results tables: runs by label, their metrics with intervals, the paper's numbers, chance, paired differences."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from unimo.errors import DataError
-from unimo.evaluate.retrieval import KS, Recall
-from unimo.report.run_folder import RunFolder
+from unimo.evaluate.results import Metric
+from unimo.paper import numbers, row_name
+from unimo.report.columns import Layout, layout_of
+from unimo.report.run_folder import Metrics, RunFolder
 
-DIRECTIONS = {"image_recall": "caption -> image", "text_recall": "image -> caption"}
-COLUMNS = [f"{direction}@{k}" for direction in DIRECTIONS for k in KS]
-LEGEND = "recall in %, 95 % bootstrap interval over images, * = lower bound above chance"
+DIFFERENCES = "differences with 95 % paired bootstrap interval, * = excludes 0"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A recall of one run; all values are fractions of 1."""
+    """A metric of one run."""
 
-    recall: Recall
+    metric: Metric
 
     @property
     def value(self) -> str:
-        return f"{100 * self.recall.value:.1f}"
+        return f"{self.metric.value:.1f}"
 
     @property
     def interval(self) -> str:
-        return f"[{100 * self.recall.low:.1f}, {100 * self.recall.high:.1f}]"
+        low, high = self.metric.low, self.metric.high
+        return "" if low is None or high is None else f"[{low:.1f}, {high:.1f}]"
 
     @property
     def above_chance(self) -> bool:
-        return self.recall.low > self.recall.chance
+        low, chance = self.metric.low, self.metric.chance
+        return low is not None and chance is not None and low > chance
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [self.value, self.interval, "*" if self.above_chance else ""]))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some columns of a table, with all of its rows."""
+
+    title: str
+    headings: list[str]
+    rows: list[tuple[str, str, list[Cell | None]]]  # label, run name, a cell for each of the headings
+    paper: list[tuple[str, list[str]]]  # row of a paper's table, its numbers or "-"
+    chance: list[str] | None  # None: no metric of the table has a chance level
+
+    def grid(self) -> list[list[str]]:
+        """All cells as text, headings first."""
+        grid = [[self.title, "", *self.headings]]
+        grid += [[label, name, *(str(cell) if cell else "-" for cell in cells)] for label, name, cells in self.rows]
+        grid += [["paper", name, *cells] for name, cells in self.paper]
+        return grid + ([["chance", "", *self.chance]] if self.chance else [])
 
 
 @dataclass(frozen=True)
 class Table:
-    """The runs that were evaluated on the same captions and images."""
+    """The runs that were evaluated on the same task and data."""
 
     title: str
-    rows: list[tuple[str, str, list[Cell | None]]]  # label, run name, a cell for each of COLUMNS
-    chance: list[str]
+    layout: Layout
+    blocks: list[Block]
+    differences: list[str]
 
 
 def tables(runs: Iterable[RunFolder]) -> list[Table]:
-    """One table for each split and set of chance levels among the runs that were evaluated, in the order given."""
-    found: dict[tuple, Table] = {}
+    """One table for each task, split, data and set of chance levels among the evaluated runs, in the order given."""
+    groups: dict[tuple, list[tuple[str, Metrics]]] = {}
     for run in runs:
-        if run.metrics is None:
-            continue
-        recalls = [run.metrics.metrics.get(column) for column in COLUMNS]
-        chance = [f"{100 * recall.chance:.1f}" if recall else "-" for recall in recalls]
-        title = f"{run.metrics.split} split, {run.metrics.captions} captions of {run.metrics.images} images"
-        table = found.setdefault((title, *chance), Table(title, [], chance))
-        table.rows.append((run.metrics.label, run.name, [recall and Cell(recall) for recall in recalls]))
-    return list(found.values())
+        if run.metrics:
+            metrics = run.metrics.metrics
+            columns = [name for block in layout_of(run.metrics.task, metrics).blocks.values() for name in block]
+            chance = tuple(_chance(metrics.get(name)) for name in columns)
+            key = (run.metrics.task, run.metrics.title, tuple(columns), chance)
+            groups.setdefault(key, []).append((run.name, run.metrics))
+    return [_table(found) for found in groups.values()]
+
+
+def _table(runs: list[tuple[str, Metrics]]) -> Table:
+    first = runs[0][1]
+    layout = layout_of(first.task, first.metrics)
+    columns = {column for block in layout.blocks.values() for column in block}
+    claims = {
+        row_name(run.paper): found
+        for _, run in runs
+        if run.paper and (found := numbers(run.paper, run.split)).keys() & columns
+    }
+    blocks = []
+    for title, columns in layout.blocks.items():
+        rows = [(run.label, name, [_cell(run.metrics.get(column)) for column in columns]) for name, run in runs]
+        paper = [(row, [_number(found.get(c)) for c in columns]) for row, found in claims.items()]
+        chance = [_chance(first.metrics.get(column)) for column in columns]
+        has_chance = any(metric.chance is not None for metric in first.metrics.values())
+        blocks.append(Block(title, list(columns.values()), rows, paper, chance if has_chance else None))
+    differences = [f"{run.label} minus {found.to}: {found}" for _, run in runs for found in run.differences]
+    return Table(first.title, layout, blocks, differences)
+
+
+def _cell(metric: Metric | None) -> Cell | None:
+    return metric and Cell(metric)
+
+
+def _chance(metric: Metric | None) -> str:
+    return "-" if metric is None or metric.chance is None else f"{metric.chance:.1f}"
+
+
+def _number(printed: float | None) -> str:
+    return "-" if printed is None else f"{printed:g}"
 
 
 def as_text(runs: Sequence[RunFolder]) -> str:
-    """The tables for a terminal, one block a direction.
+    """The tables for a terminal, one block of columns below the other, each task's legend above its first table.
 
     Raises:
         DataError: no run was evaluated.
@@ -63,22 +118,19 @@ def as_text(runs: Sequence[RunFolder]) -> str:
     found = tables(runs)
     if not found:
         looked = ", ".join(str(run.path / "metrics.json") for run in runs)
-        raise DataError(f"no run was evaluated yet; looked for {looked}. `unimo evaluate retrieval` writes it")
-    lines = [LEGEND]
+        raise DataError(f"no run was evaluated yet; looked for {looked}. `unimo evaluate` writes it")
+    lines, legend = [], None
     for table in found:
+        if table.layout.legend != legend:
+            legend = table.layout.legend
+            lines += [""] * bool(lines) + [legend]
         lines += ["", table.title]
-        for number, direction in enumerate(DIRECTIONS.values()):
-            own = slice(number * len(KS), (number + 1) * len(KS))
-            grid = [[direction, "", *(f"R@{k}" for k in KS)]]
-            grid += [[label, name, *map(_cell, cells[own])] for label, name, cells in table.rows]
-            grid += [["chance", "", *table.chance[own]]]
-            lines += ["", *aligned(grid)]
+        for block in table.blocks:
+            lines += ["", *aligned(block.grid())]
+        if table.differences:
+            lines += ["", DIFFERENCES, *table.differences]
     missing = [run.name for run in runs if run.metrics is None]
     return "\n".join(lines + ([f"\nwithout metrics.json: {', '.join(missing)}"] if missing else []))
-
-
-def _cell(cell: Cell | None) -> str:
-    return f"{cell.value} {cell.interval}{' *' if cell.above_chance else ''}" if cell else "-"
 
 
 def aligned(grid: list[list[str]]) -> list[str]:

@@ -4,12 +4,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import ConfigDict, FiniteFloat, ValidationError
+from pydantic import ConfigDict, FiniteFloat, ValidationError, field_validator
 
+from unimo.config import Paper
 from unimo.errors import DataError
-from unimo.evaluate.retrieval import Recall
+from unimo.evaluate.results import Difference, Metric
 from unimo.readers.annotations import SHOWN, Negative, Positive, Record, problem
 
 FILES = ("config.yaml", "log.jsonl", "state.json", "metrics.json", "gallery.json")
@@ -37,16 +38,38 @@ class State(Record):
 
 
 class Metrics(Record):
-    """metrics.json: the recalls of one split; further keys (model, seed) are shown as provenance."""
+    """metrics.json: a task's metrics on one split; further keys (model, seed) are shown as provenance."""
 
     model_config = ConfigDict(extra="allow")
-    task: Literal["retrieval"]
+    task: str
     label: str
     split: str
-    captions: int
-    images: int
-    metrics: dict[str, Recall]
+    captions: int | None = None
+    images: int | None = None
+    items: str | None = None  # what was evaluated, as "872 sentences"
+    metrics: dict[str, Metric]
+    differences: list[Difference] = []
+    paper: Paper | None = None  # where the paper's numbers are
     provenance: dict[str, Any] = {}
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _in_percent(cls, found: Any) -> Any:
+        """Files of before metrics had units hold recalls as fractions of 1."""
+        if not isinstance(found, dict):
+            return found
+        return {name: _percent(m) if isinstance(m, dict) and "unit" not in m else m for name, m in found.items()}
+
+    @property
+    def title(self) -> str:
+        """What was evaluated, for people."""
+        pictures = f"{self.captions} captions of {self.images} images" if self.captions and self.images else None
+        return ", ".join(filter(None, [f"{self.split} split", self.items or pictures]))
+
+
+def _percent(fractions: dict[str, Any]) -> dict[str, Any]:
+    numbers = {key: 100 * v for key, v in fractions.items() if isinstance(v, float | int) and key != "n"}
+    return fractions | numbers | {"unit": "%"}
 
 
 class RankedImage(Record):

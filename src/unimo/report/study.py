@@ -9,7 +9,9 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from unimo.errors import DataError, MissingDependencyError
-from unimo.report.results import DIRECTIONS, aligned
+from unimo.evaluate.results import Metric
+from unimo.report.columns import layout_of
+from unimo.report.results import aligned
 from unimo.report.run_folder import RunFolder, open_runs
 
 try:
@@ -17,10 +19,17 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError(f"intervals over seeds need scipy ({error}): pip install -e .[report]") from error
 
-RECALLS = {f"{direction}@{k}": f"{shown} R@{k}" for direction, shown in DIRECTIONS.items() for k in (1, 10)}
 SWAP = "beats "  # + kind of negative: share of the captions' negatives that score below the caption itself
 CONFIDENCE = 0.95
-Arms = dict[str, dict[str, Mapping[str, float]]]  # arm -> seed -> measure -> value in percent
+Arms = dict[str, dict[str, Mapping[str, float]]]  # arm -> seed -> measure -> value in its unit
+
+
+@dataclass(frozen=True)
+class Study:
+    """The measures of all runs."""
+
+    arms: Arms
+    units: Mapping[str, str]  # of the measures
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean(values), float(quantile * stdev(values) / n**0.5))
 
 
-def read_study(folder: Path) -> Arms:
+def read_study(folder: Path) -> Study:
     """The measures of all runs of a study.
 
     Raises:
@@ -56,24 +65,26 @@ def read_study(folder: Path) -> Arms:
     lacking = [str(path) for path, run in runs.items() if run.metrics is None]
     if lacking:
         raise DataError(f"not evaluated yet (no metrics.json): {', '.join(lacking)}")
-    shown = {(r.metrics.split, r.metrics.captions, r.metrics.images) for r in runs.values() if r.metrics}
+    shown = {(r.metrics.task, r.metrics.title) for r in runs.values() if r.metrics}
     if len(shown) > 1:
         raise DataError(f"the runs of {folder} were evaluated on different data: {sorted(shown)}")
     arms: Arms = {}
+    units: dict[str, str] = {}
     for path, run in runs.items():
         arms.setdefault(path.parent.name, {})[path.name] = measures(run)
+        units |= _units(run)
     seeds = {arm: sorted(found) for arm, found in arms.items()}
     if len(set(map(tuple, seeds.values()))) > 1:
         raise DataError(f"every arm needs the same seeds, there are {seeds}; run those that are missing")
-    return arms
+    return Study(arms, units)
 
 
 def measures(run: RunFolder) -> dict[str, float]:
-    """Recalls of an evaluated run, and how often a caption scores above its rewritten copies, in percent.
+    """The task's metrics of an evaluated run, and how often a caption scores above its rewritten copies, in percent.
 
     A tie counts half: a model that cannot tell them apart is at 50.
     """
-    found = {shown: 100 * run.metrics.metrics[name].value for name, shown in RECALLS.items()}
+    found = {shown: metric.value for shown, metric in _compared(run).items()}
     candidates = run.gallery.candidates if run.gallery else {}
     for kind, scores in candidates.items():
         if kind not in ("original", "paraphrase"):
@@ -87,12 +98,23 @@ def measures(run: RunFolder) -> dict[str, float]:
     return found
 
 
-def as_text(arms: Arms, baseline: str) -> str:
+def _compared(run: RunFolder) -> dict[str, Metric]:
+    metrics = run.metrics.metrics
+    columns = layout_of(run.metrics.task, metrics).compared
+    return {shown: metrics[name] for name, shown in columns.items() if name in metrics}
+
+
+def _units(run: RunFolder) -> dict[str, str]:
+    return {shown: metric.unit for shown, metric in _compared(run).items()}
+
+
+def as_text(study: Study, baseline: str) -> str:
     """Means by arm, then differences to the baseline: the mean of the differences seed by seed.
 
     Raises:
         DataError: no arm of that name.
     """
+    arms = study.arms
     if baseline not in arms:
         raise DataError(f"no arm {baseline!r}; there are {', '.join(arms)}")
     names = [
@@ -101,13 +123,22 @@ def as_text(arms: Arms, baseline: str) -> str:
         if all(name in m for a in arms.values() for m in a.values())
     ]
     seeds = sorted(arms[baseline])
-    means, differences = [["arm", *names]], [[f"minus {baseline}", *names]]
+    units = [study.units.get(name, "%") for name in names]  # swaps are in percent
+    unit = units[0] if len(set(units)) == 1 else None
+    headings = names if unit is not None else [f"{name} ({of})" for name, of in zip(names, units)]
+    means, differences = [["arm", *headings]], [[f"minus {baseline}", *headings]]
     for arm, found in arms.items():
         means.append([arm, *(str(estimate([found[s][name] for s in seeds])) for name in names)])
         if arm != baseline:
             paired = [estimate([found[s][name] - arms[baseline][s][name] for s in seeds]) for name in names]
             differences.append([arm, *(f"{e}{' *' * clear(e)}" for e in paired)])
-    head = f"{len(seeds)} seeds ({', '.join(seeds)}), percent, mean ± 95 % interval by Student's t; * = excludes 0"
+    shown_unit = {"%": "percent", None: "each in its unit"}.get(unit, unit)
+    about = [
+        f"{len(seeds)} seeds ({', '.join(seeds)})",
+        shown_unit,
+        "mean ± 95 % interval by Student's t; * = excludes 0",
+    ]
+    head = ", ".join(filter(None, about))
     return "\n".join([head, "", *aligned(means), "", *aligned(differences)])
 
 
