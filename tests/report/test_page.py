@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from example_runs import evaluation, finetuning, metrics, pretraining, write
+from example_runs import classification, evaluation, finetuning, metrics, pretraining, write
 
 from unimo.cli import main
 from unimo.errors import DataError
@@ -165,6 +165,19 @@ def test_provenance_names_everything_besides_the_metrics():
     rows = dict(provenance_rows(Metrics.model_validate_json(json.dumps(written))))
     assert rows["seed"] == "7" and rows["commit"] == "none" and "dirty" not in rows
     assert rows["versions"] == "paddlepaddle 3.3.1, numpy 2.3.5"
+
+
+def test_another_task_its_paper_and_differences(tmp_path: Path):
+    entailment = {"table": "unimo_table1", "row": "UNIMO-base", "dataset": "SNLI-VE", "mode": "finetuned"}
+    classification(tmp_path / "start", "start", [0, 1] * 20)
+    classification(tmp_path / "ours", HOSTILE, [1, 1] * 20, against=[tmp_path / "start"], paper=entailment)
+    page = page_of(tmp_path / "start", tmp_path / "ours")
+    assert "classify on the dev split, 40 sentences: 95 % bootstrap interval" in page.text
+    assert "accuracy (%)" in page.text and "perplexity (points)" in page.text
+    assert page.count("tr", **{"class": "paper"}) == 1 and "UNIMO-base, SNLI-VE, Table 1 of UNIMO80-" in page.text
+    assert f"{HOSTILE} minus start: accuracy +50.0 [" in page.text and page.count("script") == 0
+    assert "Differences with 95 % paired bootstrap interval, * = excludes 0:" in page.text
+    assert "table unimo_table1, row UNIMO-base, dataset SNLI-VE, mode finetuned" in page.text, "among the provenance"
 
 
 def test_default_output(tmp_path: Path):

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from example_runs import metrics, pretraining, write
+from example_runs import classification, metrics, pretraining, write
 
 from unimo.errors import DataError
+from unimo.evaluate.results import Metric, write_result
 from unimo.report.results import as_text
 from unimo.report.run_folder import open_runs
 
@@ -54,3 +55,75 @@ def test_a_lower_bound_at_chance_gets_no_mark(tmp_path: Path):
 def test_without_any_result_it_says_what_was_looked_for(tmp_path: Path):
     with pytest.raises(DataError, match="no run was evaluated yet; looked for .*pretrain/metrics.json"):
         as_text(open_runs([pretraining(tmp_path / "pretrain", 100)]))
+
+
+def test_fractions_and_percent_give_the_same_table(tmp_path: Path):
+    old = runs(tmp_path / "old", a=metrics("zero-shot", 0.3, old=True), b=metrics("tuned", 0.617, old=True))
+    new = runs(tmp_path / "new", a=metrics("zero-shot", 0.3), b=metrics("tuned", 0.617))
+    mixed = runs(tmp_path / "mixed", a=metrics("zero-shot", 0.3), b=metrics("tuned", 0.617, old=True))
+    texts = {as_text(open_runs(paths)) for paths in (old, new, mixed)}
+    assert len(texts) == 1 and texts.pop().startswith("recall in %, 95 % bootstrap interval over images, * = lower")
+
+
+FLICKR = {"table": "unimo_table1", "row": "UNIMO-base", "dataset": "Flickr30k", "mode": "finetuned"}
+
+
+def test_the_papers_row_stands_under_ours(tmp_path: Path):
+    ours = metrics("fine-tuned", 0.6, paper=FLICKR)
+    lines = as_text(open_runs(runs(tmp_path, ours=ours, other=metrics("zero-shot", 0.3)))).splitlines()
+    rows = [number for number, line in enumerate(lines) if line.startswith("paper")]
+    assert len(rows) == 2 and all(lines[n - 1].startswith("zero-shot") for n in rows), "under ours, in both blocks"
+    assert all(lines[n + 1].startswith("chance") for n in rows)
+    assert lines[rows[0]].split()[1:] == "UNIMO-base, Flickr30k, Table 1 of UNIMO 74.66 93.4 96.08".split()
+    assert lines[rows[1]].split()[-3:] == ["89.7", "98.4", "99.1"]
+    assert lines[rows[0]].index("74.66") == lines[rows[0] - 1].index("35.8"), "in our columns"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"paper": FLICKR | {"dataset": "COCO"}},  # has no recalls
+        {"paper": FLICKR | {"table": "Table 1"}},
+        {"paper": FLICKR | {"row": "no such row"}},
+        {"paper": FLICKR, "split": "dev"},
+        {"paper": {"table": "oner_survey", "row": "OneR", "dataset": "ImageNet-1k", "mode": "zero_shot"}},
+    ],
+    ids=str,
+)
+def test_what_does_not_join_adds_nothing(tmp_path: Path, change: dict):
+    joined = as_text(open_runs(runs(tmp_path / "a", run=metrics("x", 0.3) | change)))
+    split = {"split": change.get("split", "test")}
+    assert joined == as_text(open_runs(runs(tmp_path / "b", run=metrics("x", 0.3) | split)))
+
+
+def test_a_number_of_general_knowledge_is_never_shown(tmp_path: Path):
+    claim = {"table": "oner_survey", "row": "OneR", "dataset": "ImageNet-1k", "mode": "zero_shot"}
+    for split in ("unknown", "val", "test"):
+        classification(tmp_path / split, "ours", [1, 0, 1], paper=claim, split=split)
+        assert "paper" not in as_text(open_runs([tmp_path / split]))
+
+
+def test_another_task_has_its_metrics_as_columns(tmp_path: Path):
+    entailment = {"table": "unimo_table1", "row": "UNIMO-base", "dataset": "SNLI-VE", "mode": "finetuned"}
+    classification(tmp_path / "start", "start", [0, 1] * 20)
+    classification(tmp_path / "ours", "tuned", [1, 1] * 20, against=[tmp_path / "start"], paper=entailment)
+    paths = [tmp_path / "start", tmp_path / "ours", *runs(tmp_path, retrieval=metrics("zero-shot", 0.3))]
+    text = as_text(open_runs(paths))
+    assert "dev split, 40 sentences" in text and text.count("legend") == 0
+    blocks = [block.splitlines() for block in text.split("\n\n")]
+    table = next(block for block in blocks if block[0].startswith("classify"))
+    assert table[0].split() == ["classify", "accuracy", "(%)", "perplexity", "(points)"]
+    assert table[1].split()[:3] == ["start", "start", "50.0"] and table[1].split()[-1] == "12.5"
+    assert table[2].split() == ["tuned", "ours", "100.0", "[100.0,", "100.0]", "*", "12.5"]
+    assert table[3].split() == "paper UNIMO-base, SNLI-VE, Table 1 of UNIMO 80 -".split()
+    assert table[4].split() == ["chance", "50.0", "-"]
+    paired = next(block for block in blocks if block[0].startswith("differences"))
+    assert paired[0].endswith("* = excludes 0")
+    assert paired[1].startswith("tuned minus start: accuracy +50.0 [") and paired[1].endswith("] *")
+    assert blocks[0] == ["95 % bootstrap interval, * = lower bound above chance"]
+    assert ["recall in %, 95 % bootstrap interval over images, * = lower bound above chance"] in blocks
+
+
+def test_without_chance_there_is_no_row_for_it(tmp_path: Path):
+    write_result(tmp_path / "run", "generate", {"cider": Metric(124.4, "points")}, {"label": "x", "split": "test"})
+    assert as_text(open_runs([tmp_path / "run"])).splitlines()[-1].split() == ["x", "run", "124.4"]

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from example_runs import evaluation, metrics, write
+from example_runs import classification, evaluation, metrics, write
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from unimo.cli import main
 from unimo.errors import DataError
+from unimo.evaluate.results import Metric, write_result
 from unimo.report.run_folder import open_runs
 from unimo.report.study import as_text, estimate, measures, read_study
 
@@ -77,3 +78,29 @@ def test_what_is_no_study_is_refused(tmp_path: Path):
         read_study(folder)
     with pytest.raises(DataError, match="no arm 'none'"):
         as_text(read_study(study(tmp_path / "other", plain=[0.1])), "none")
+
+
+def test_a_study_of_another_task(tmp_path: Path):
+    for arm, right in (("plain", 5), ("full", 8)):
+        for seed in (1, 2):
+            hits = [int(i < right + seed) for i in range(20)]
+            classification(tmp_path / arm / str(seed), arm, hits)
+    text = as_text(read_study(tmp_path), "plain")
+    lines = [line.split() for line in text.splitlines() if line]
+    assert text.startswith("2 seeds (1, 2), each in its unit, mean ± 95 % interval by Student's t; * = excludes 0")
+    assert lines[1] == ["arm", "accuracy", "(%)", "perplexity", "(points)"]
+    assert lines[2][:2] == ["full", "47.5"] and lines[3][:2] == ["plain", "32.5"]
+    assert lines[5][:4] == ["full", "15.0", "±", "0.0"]
+    classification(tmp_path / "full" / "2", "full", [1] * 20, items="20 pictures")
+    with pytest.raises(DataError, match="evaluated on different data"):
+        read_study(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("unit", "head"), [("%", "(1), percent, mean"), ("points", "(1), points, mean"), ("", "(1), mean")]
+)
+def test_one_unit_stands_in_the_head(tmp_path: Path, unit: str, head: str):
+    facts = {"label": "x", "split": "test"}
+    write_result(tmp_path / "plain" / "1", "generate", {"cider": Metric(124.4, unit)}, facts)
+    text = as_text(read_study(tmp_path), "plain")
+    assert head in text and text.splitlines()[2].split() == ["arm", "cider"]
