@@ -13,6 +13,7 @@ from unimo.errors import ConfigError
 from unimo.paper import Number, rows
 
 HASHES = "hashes.json"  # in the zoo's cache folder, by address
+SHARING = ("image_retrieval", "text_retrieval", "captioning")  # tasks that have a dataset in common with others
 PORT_RECORD = "port.json"  # beside a ported model: where it came from, and what started at random
 
 
@@ -141,8 +142,9 @@ def scores(entry: Entry) -> dict[str, list[str]]:
     """Task -> what the papers print for it, each as metric, value and, where there are several, the split."""
     tasks: dict[str, list[Number]] = {}
     for number in (n for part in entry.rows for n in rows(part.table, part.row, part.datasets, part.mode)):
+        task = f" {number.task.replace('_', ' ')}" if number.task in SHARING else ""
         mode = "" if number.mode == "finetuned" else f", {number.mode.replace('_', '-')}"
-        tasks.setdefault(f"{number.dataset} {number.task.replace('_', ' ')}{mode}", []).append(number)
+        tasks.setdefault(f"{number.dataset}{task}{mode}", []).append(number)
     return {
         task: [
             f"{n.metric} {n.value:g}" + (f" ({n.split})" if len({other.split for other in found}) > 1 else "")
