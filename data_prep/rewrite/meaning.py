@@ -6,11 +6,10 @@ import numpy as np
 import paddle
 
 from data_prep.weights import minilm
-from unimo.models.unimo import Text, Unimo
-from unimo.port.bert import init_from_bert, read
-from unimo.port.checkpoint import Options
+from unimo.models.unimo import Text
+from unimo.port.checkpoint import build
 from unimo.readers.captions import caption_ids, collate_text
-from unimo.readers.tokenizer import load_tokenizer
+from unimo.zoo import read_any
 
 MAX_TOKENS = 128  # as all-MiniLM-L6-v2 was trained; a longer sentence loses its end
 
@@ -20,11 +19,10 @@ class SentenceEncoder:
 
     def __init__(self, cache: Path | None = None):
         folder, self.package = minilm(cache)
+        checkpoint, _ = read_any(folder)
         with paddle.utils.unique_name.guard():
-            self.model = Unimo(read(folder, Options(system="unimo")).config)
-        init_from_bert(self.model, folder)
-        self.model.eval()
-        self.tokenizer = load_tokenizer(folder)
+            self.model, _ = build(checkpoint)
+        self.tokenizer = checkpoint.tokenizer
 
     @paddle.no_grad()
     def __call__(self, sentence: str) -> np.ndarray:

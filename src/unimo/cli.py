@@ -358,8 +358,8 @@ def verify(checkpoint_dir: Path, config_file: Path, golden: Path, system: str, t
     """
     from unimo.port.verify import SYSTEMS
 
-    report, comparisons = SYSTEMS[system](checkpoint_dir, config_file, golden)
-    for line in report.lines():
+    lines, comparisons = SYSTEMS[system](checkpoint_dir, config_file, golden)
+    for line in lines:
         click.echo(line, err=True)
     for compared in comparisons:
         verdict = "ok" if compared.within(tolerance) else "DIFFERS"

@@ -1,6 +1,7 @@
 """Models by name: fetched, unpacked, ported and cached on first use; read from any folder that holds one.
 
     model = unimo.zoo.from_pretrained("unimo-base-en", heads=["pool", "match"])
+    lines = unimo.zoo.start(another_model, "unimo-base-en")
 
 The cache, $UNIMO_CACHE/zoo or ~/.cache/unimo/zoo:
 
@@ -14,7 +15,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -33,10 +33,11 @@ from unimo.download import download
 from unimo.engine import model_folder
 from unimo.engine.checkpoint import torn
 from unimo.errors import CheckpointError, ConfigError, DataError, UnimoError
-from unimo.models.systems import SYSTEMS, skeleton
-from unimo.port.checkpoint import Checkpoint, Options
+from unimo.models.systems import SYSTEMS, skeleton, system_of
+from unimo.port.checkpoint import Checkpoint, Options, build
+from unimo.port.convert import fitting
 from unimo.port.formats import FORMATS, detect
-from unimo.port.ours import read_folder, write_folder
+from unimo.port.ours import parts_without, read_folder, write_folder
 from unimo.port.release import MARKS, NAMES, read_release
 from unimo.port.weights import fill, finite, shapes_of
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
@@ -63,23 +64,63 @@ def from_pretrained(name_or_path: str | Path, heads: Iterable[str] | None = None
             f"{_convert_command(path, form)}",
             stacklevel=2,
         )
-        checkpoint, random = FORMATS[form].read(path, Options()), []
-    else:
-        folder = locate(name_or_path)
-        checkpoint = read_folder(folder, Options())
-        random = read_json(folder / PORT_RECORD).get("random", [])
-    model = skeleton(checkpoint.system, checkpoint.config, checkpoint.heads if heads is None else heads)
-    parameters = dict(model.named_parameters())
-    fill(model, finite({name: tensor for name, tensor in checkpoint.tensors.items() if name in parameters}))
-    lacking = [name for name in parameters if name not in checkpoint.tensors]
-    for name in lacking:
-        parameters[name].initialize()
-    random = sorted({*random, *_parts(lacking)} & {*_parts(parameters)})
+    checkpoint, random = read_any(name_or_path)
+    model, lacking = build(checkpoint, heads)
+    random = sorted({*random, *_parts(lacking)} & {*_parts(shapes_of(model))})
     if random:
         warnings.warn(f"{name_or_path} does not hold {', '.join(random)}, which start at random", stacklevel=2)
-    model.eval()
     model.tokenizer = checkpoint.tokenizer
     return model
+
+
+def read_any(name_or_path: str | Path, options: Options | None = None) -> tuple[Checkpoint, list[str]]:
+    """What lies at a name of the zoo (fetched if need be) or a path, of any format that tells itself.
+
+    Returns:
+        The checkpoint, and the parts of it that were at random when it was ported.
+
+    Raises:
+        ConfigError: neither a path nor a name, or options that do not go with what is there.
+        CheckpointError, DataError: nothing usable there, or it could not be fetched.
+    """
+    path, options = Path(name_or_path), options or Options()
+    form = _format_of(path) if path.exists() else "unimo"
+    if form != "unimo":
+        return FORMATS[form].read(path, options), []
+    folder = locate(name_or_path)
+    return read_folder(folder, options), read_json(folder / PORT_RECORD).get("random", [])
+
+
+def start(model: nn.Layer, name_or_path: str | Path) -> list[str]:
+    """Set all parameters of a model that a checkpoint holds; the others keep their values.
+
+    An encoder of another library, which starts a part of the model, is read by the model's sizes: of more layers or
+    positions than the model has it gives the first ones. So is a release, whose variables must have these sizes.
+
+    Args:
+        name_or_path: as of `from_pretrained`.
+
+    Returns:
+        What a person should know, one fact a line.
+
+    Raises:
+        ConfigError: neither a path nor a name, or a checkpoint of another system.
+        CheckpointError: damaged, a value that is not finite, or all that does not fit the model.
+        DataError: it could not be fetched.
+    """
+    system, shapes, source = system_of(model), shapes_of(model), str(name_or_path)
+    checkpoint, random = read_any(name_or_path, Options(system=system, config=model.config))
+    carried, notes = fitting(checkpoint, system, model.config, shapes, source)
+    try:
+        fill(model, finite(carried))
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    lines = [f"loaded {len(carried)} of {len(shapes)} parameters from {source}"]
+    random = sorted({*parts_without(carried, shapes), *({*random} & {*_parts(shapes)})})
+    if random:
+        lines.append(f"not in the checkpoint, starting at random: {', '.join(random)}")
+    unused = (*checkpoint.unused, *(name for name in checkpoint.tensors if name not in carried))
+    return lines + replace(checkpoint, unused=unused, notes=(*checkpoint.notes, *notes)).facts()
 
 
 def save_pretrained(model: nn.Layer, path: str | Path, tokenizer: Tokenizer | None = None) -> None:
@@ -235,17 +276,10 @@ def _variables_in(entry: Entry, root: Path) -> Path:
 
 def _convert(entry: Entry, variables: Path, home: Path) -> tuple[list[str], list[str]]:
     """Write `home`/ported. Returns what people should know, and the parts that start at random."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as sizes:
-        sizes.write(config_of(entry).model_dump_json())
-        sizes.flush()
-        checkpoint = read_release(variables, Options(config=Path(sizes.name)))
-    if checkpoint.system != entry.system:
-        raise CheckpointError(f"{variables} holds a model of system {checkpoint.system}, expected {entry.system}")
+    checkpoint = read_release(variables, Options(system=entry.system, config=config_of(entry)))
     if entry.tokenizer:
         checkpoint = replace(checkpoint, tokenizer=load_tokenizer(find(entry.tokenizer)))
-    lines = [*_compare(entry, checkpoint), *checkpoint.notes]
-    if checkpoint.unused:
-        lines.append(f"not used ({len(checkpoint.unused)}): {', '.join(checkpoint.unused)}")
+    lines = [*_compare(entry, checkpoint), *checkpoint.facts()]
     lines += write_folder(home / "ported", replace(checkpoint, tensors=finite(checkpoint.tensors)))
     shapes = shapes_of(skeleton(checkpoint.system, checkpoint.config, checkpoint.heads))
     return lines, _parts(name for name in shapes if name not in checkpoint.tensors)
@@ -283,10 +317,16 @@ def _is_release(path: Path) -> bool:
 
 
 def _format_of(path: Path) -> str:
-    """The format of what is there; what cannot be told is left to `model_folder.locate`, which says what it lacks."""
+    """The format of what is there; a folder that tells none is left to `model_folder.locate`, which says what it lacks.
+
+    Raises:
+        CheckpointError: a file that is damaged or tells none.
+    """
     try:
         return detect(path)
     except CheckpointError:
+        if path.is_file():
+            raise
         return "unimo"
 
 

@@ -175,7 +175,7 @@ def test_options_that_a_source_cannot_follow(models, tmp_path):
         (("--base", models["unimo"], "--optimizer"), "do not go together"),
         (("--optimizer",), "holds no optimizer.safetensors"),
         (("--system", "unimo-2"), "is of unimo, not of unimo-2"),
-        (("--base", models["unimo-2"]), "cannot be laid over a base model of unimo-2"),
+        (("--base", models["unimo-2"]), "is of unimo; it cannot be laid over a model of unimo-2"),
     ):
         assert message in run("port", "convert", models["unimo"], tmp_path / "x", *arguments, code=2)
 
@@ -267,7 +267,7 @@ def test_bad_requests_have_one_clear_error(models, tmp_path):
     assert "unknown format onnx" in run("port", "inspect", models["unimo"], "--from", "onnx", code=2)
     assert "does not exist" in run("port", "convert", tmp_path / "none", tmp_path / "x", code=2)
     (tmp_path / "odd").write_bytes(b"what is this")
-    assert "name it by --from" in run("port", "inspect", tmp_path / "odd", code=2)
+    assert "name it by --from of" in run("port", "inspect", tmp_path / "odd", code=2)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("mine")
     output = run("port", "convert", models["unimo"], tmp_path / "taken", code=2)

@@ -18,9 +18,10 @@ from unimo.port import bert, paddlenlp, roberta, text_encoders
 from unimo.port.bert import BERT
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.paddlenlp import PADDLENLP
-from unimo.port.roberta import ROBERTA, init_from_roberta
+from unimo.port.roberta import ROBERTA
 from unimo.port.text_names import Library
 from unimo.port.weights import shapes_of, values_of
+from unimo.zoo import start
 
 LIBRARIES = pytest.mark.parametrize("library", [BERT, ROBERTA, PADDLENLP], ids=lambda library: library.model_type)
 TYPES = {"BERT": 2, "RoBERTa": 1, "PaddleNLP's UNIMO": 4}
@@ -50,7 +51,7 @@ def ours(library: Library, system: str = "unimo", **sizes) -> tuple[paddle.nn.La
 def test_a_table_names_every_parameter_of_the_text_side(library: Library):
     """Nothing of ours but the image tables, and nothing of theirs, is without a partner; no tensor is used twice."""
     config = UnimoConfig(num_hidden_layers=LAYERS, hidden_size=HIDDEN, num_attention_heads=4, type_vocab_size=2)
-    table = library.name_table("unimo", range(LAYERS), lm=True)
+    table = library.name_table("unimo", LAYERS, lm=True)
     rest = shapes_of(skeleton("unimo", config, ["lm"])).keys() - table.keys()
     image = {
         f"{part}.{kind}" for part in ("image_embedding", "box_embedding", "image_norm") for kind in ("weight", "bias")
@@ -58,7 +59,7 @@ def test_a_table_names_every_parameter_of_the_text_side(library: Library):
     assert rest == image | {"position_embedding.weight", "type_embedding.weight"}
     names = [name for group in table.values() for name in group]
     assert len(names) == len(set(names)) == 16 * LAYERS + 3 + 5
-    second = library.name_table("unimo-2", range(1), lm=True)
+    second = library.name_table("unimo-2", 1, lm=True)
     sizes = Unimo2Config(hidden_size=HIDDEN, **{f"{p}num_attention_heads": 4 for p in ("", "vit_", "text_")})
     assert second.keys() <= shapes_of(skeleton("unimo-2", sizes, ["lm"])).keys()
 
@@ -282,18 +283,22 @@ def test_hostile_weights_run_nothing(tmp_path: Path):
     assert not (tmp_path / "touched").exists()
 
 
-def test_init_from_roberta(tmp_path: Path):
-    """As `initialise_from` uses it: layers, tables and the masked LM of a model of our own sizes."""
+def test_a_model_of_our_own_sizes_takes_what_fits(tmp_path: Path):
+    """As `initialise_from` uses it: layers, tables and the masked LM of a smaller model."""
     folder, tensors = make(ROBERTA, tmp_path, layer_norm_eps=1e-5)
     sizes = dict(hidden_size=HIDDEN, num_attention_heads=4, num_hidden_layers=2, vocab_size=VOCABULARY)
     model = Unimo(UnimoConfig(**sizes, max_position_embeddings=12, image_embedding_size=8), ["lm", "match"])
-    report = init_from_roberta(model, folder)
-    assert report.missing_heads == ("image_embedding", "box_embedding", "image_norm", "match")
-    assert report.notes == ()
+    assert start(model, folder) == [
+        f"loaded 33 of 41 parameters from {folder}",
+        "not in the checkpoint, starting at random: box_embedding, image_embedding, image_norm, match",
+        "not used (16): " + ", ".join(sorted(n.removeprefix("roberta.") for n in tensors if ".layer.2." in n)),
+        "only the first 2 of 3 layers were taken",
+        "only the first 12 of 20 positions were taken",
+        f"{folder} holds no vocabulary; `port convert` takes one by --tokenizer",
+    ]
     found = dict(model.named_parameters())
     assert np.array_equal(found["position_embedding.weight"].numpy(), tensors["roberta." + ROBERTA.positions][:12])
     assert np.array_equal(found["lm.transform.weight"].numpy(), tensors["lm_head.dense.weight"].T)
     key = "roberta.encoder.layer.1.attention.self.{}.weight"
     joined = np.concatenate([tensors[key.format(kind)].T for kind in ("query", "key", "value")], axis=1)
     assert np.array_equal(found["layers.1.attention.qkv.weight"].numpy(), joined)
-    assert all(name.startswith("encoder.layer.2.") for name in report.unused)

@@ -1,6 +1,7 @@
 """The release's names <-> ours: complete, one to one, and strict about what a folder lacks."""
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import paddle
 import pytest
 import yaml
 
-from unimo.errors import CheckpointError, ConfigError
+from unimo.errors import CheckpointError
 from unimo.models.unimo import HEADS, Unimo, UnimoConfig
-from unimo.port.unimo_names import CORE, NOT_OURS, heads_in, load_release, name_table, to_release
+from unimo.port.checkpoint import Checkpoint, Options, build
+from unimo.port.release import loaded, read_release, shapes_in, write_release
+from unimo.port.unimo_names import CORE, NOT_OURS, heads_of, name_table
 from unimo.port.variables import list_variables, open_variable, write_folder
+from unimo.port.weights import values_of
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "tests" / "fixtures" / "parity" / "unimo" / "checkpoint"
@@ -65,31 +69,32 @@ def test_every_parameter_has_a_release_name_or_is_a_head_of_ours():
     assert not set(NOT_OURS) & {name for group in name_table(CONFIG).values() for name in group}
 
 
+def read(folder: Path, parts: Collection[str] | None = None) -> Checkpoint:
+    return read_release(folder, Options(config=CONFIG), parts)
+
+
 def test_round_trip_is_bit_equal(tmp_path):
     heads = [h for h in HEADS if not h.startswith("region_")]
-    model, other = Unimo(CONFIG, heads), Unimo(CONFIG, heads)
-    written = to_release(model)
-    write_folder(tmp_path / "checkpoint", written)
-    assert set(written) == set(list_variables(CHECKPOINT)[0])
-    report = load_release(tmp_path / "checkpoint", other, required=[*CORE, *heads])
-    assert (report.unused, report.missing_heads, report.notes) == ((), (), ())
+    model = Unimo(CONFIG, heads)
+    write_release(tmp_path / "checkpoint", Checkpoint("unimo", CONFIG, model.heads, values_of(model)))
+    assert set(list_variables(tmp_path / "checkpoint")[0]) == set(list_variables(CHECKPOINT)[0])
+    found = read(tmp_path / "checkpoint")
+    other, random = build(found)
+    assert (found.unused, random, found.heads) == ((), [], model.heads)
     for (name, ours), (_, theirs) in zip(model.named_parameters(), other.named_parameters(), strict=True):
         assert np.array_equal(ours.numpy(), theirs.numpy()), name
 
 
 def test_query_key_and_value_are_joined_in_that_order():
-    model = Unimo(CONFIG)
-    load_release(CHECKPOINT, model)
-    parts = np.split(model.layers[1].attention.qkv.weight.numpy(), 3, axis=1)
-    written = to_release(model)
+    parts = np.split(read(CHECKPOINT).tensors["layers.1.attention.qkv.weight"].read(), 3, axis=1)
     for part, kind in zip(parts, ("query", "key", "value"), strict=True):
-        assert np.array_equal(part, written[f"encoder_layer_1_multi_head_att_{kind}_fc.w_0"].read())
+        theirs = open_variable(CHECKPOINT / f"encoder_layer_1_multi_head_att_{kind}_fc.w_0").read()
+        assert np.array_equal(part, theirs)
 
 
 def test_loaded_weights_are_the_models_own(folder):
     before = (folder / "word_embedding").read_bytes()
-    model = Unimo(CONFIG)
-    load_release(folder, model)
+    model, _ = build(read(folder))
     with paddle.no_grad():
         model.word_embedding.weight.add_(paddle.ones([1]))  # a mapped file would not take it
     loaded = open_variable(folder / "word_embedding").read()
@@ -98,22 +103,28 @@ def test_loaded_weights_are_the_models_own(folder):
 
 
 def test_heads_are_read_from_the_folder(tmp_path):
-    assert heads_in(CHECKPOINT) == (("pool", "lm", "match", "classify"), (3,))
+    assert heads_of(shapes_in(CHECKPOINT)) == (("pool", "lm", "match", "classify"), (3,))
     text = {"word_embedding": np.ones(1), "pooled_fc_text.w_0": np.ones(1)}
     write_folder(tmp_path, text | {f"cls_out_{n}_w": np.ones(1) for n in (12, 2)} | {"cls_out_w_0": np.ones(1)})
-    assert heads_in(tmp_path) == (("pool", "classify"), (2, 12))
+    assert heads_of(shapes_in(tmp_path)) == (("pool", "classify"), (2, 12))
 
 
-def test_everything_missing_is_listed_and_nothing_is_set(folder):
+@pytest.mark.parametrize(("labels", "taken"), [(3, 3), (5, 5), (4, 2)])
+def test_of_several_classification_heads_the_one_of_the_given_sizes_is_taken(labels, taken, folder):
+    for n in (2, 5):
+        write_folder(folder, {f"cls_out_{n}_w": np.ones((32, n), np.float32), f"cls_out_{n}_b": np.ones(n, np.float32)})
+    found = read_release(folder, Options(config=CONFIG.model_copy(update={"num_labels": labels})))
+    assert found.config.num_labels == taken and found.tensors["classify.affine.bias"].shape == (taken,)
+    assert f"of the classification heads for (2, 3, 5) labels only that for {taken} is taken" in found.notes
+
+
+def test_everything_missing_is_listed(folder):
     gone = ["word_embedding", "encoder_layer_2_ffn_fc_1.b_0", "image_loc.w_0", "mask_lm_out_fc.b_0"]
     for name in gone:
         (folder / name).unlink()
-    model = Unimo(CONFIG, heads=("pool", "lm"))
-    before = model.position_embedding.weight.numpy()
     with pytest.raises(CheckpointError, match="4 problem") as caught:
-        load_release(folder, model)
+        read(folder)
     assert all(f"{name}: missing, expected [" in str(caught.value) for name in gone)
-    assert np.array_equal(before, model.position_embedding.weight.numpy())
 
 
 def test_shapes_damage_and_types_are_listed_at_once(folder):
@@ -122,45 +133,49 @@ def test_shapes_damage_and_types_are_listed_at_once(folder):
     torn = folder / "encoder_layer_1_ffn_fc_0.w_0"
     torn.write_bytes(torn.read_bytes()[:-4])
     with pytest.raises(CheckpointError, match="4 problem") as caught:
-        load_release(folder, Unimo(CONFIG))
+        read(folder)
     assert "pos_embedding: shape [41, 32], expected [40, 32]" in str(caught.value)
     assert "encoder_layer_0_multi_head_att_key_fc.w_0: shape [32, 96], expected [32, 32]" in str(caught.value)
     assert "image_emb.b_0: data type int64" in str(caught.value)
     assert "encoder_layer_1_ffn_fc_0.w_0: 16407 bytes, expected exactly 16411" in str(caught.value)
 
 
-def test_unused_variables_and_random_heads_are_reported(folder):
+def test_what_is_not_used_is_reported(folder):
     write_folder(folder, {"role_embedding": np.ones((3, 32), np.float32), "learning_rate_0": np.ones(1, np.float32)})
     (folder / "notes.txt").write_text("from 2021")
     for path in folder.glob("mask_lm*"):
         path.unlink()
-    report = load_release(folder, Unimo(CONFIG, heads=("pool", "lm", "match", "region_class")))
-    assert report.unused == ("cls_out_3_b", "cls_out_3_w", "learning_rate_0", "role_embedding (CoQA dialogue)")
-    assert report.missing_heads == ("lm", "region_class")
-    text = "\n".join(report.lines())
-    assert "learning_rate_0" in text and "random: lm, region_class" in text and "notes.txt" in text
+    found = read(folder)
+    assert found.unused == ("role_embedding (CoQA dialogue)",) and found.heads == ("pool", "match", "classify")
+    facts = "\n".join(found.facts())
+    for part in ("not used (1): role_embedding", "1 variables of the optimiser are left", "left alone: notes.txt"):
+        assert part in facts
+    assert loaded(found)[0] == "loaded 66 tensors into 54 parameters"
 
 
-def test_required_heads_must_be_there_and_built(folder):
+def test_parts_that_are_asked_for_must_be_there_and_others_may_be_damaged(folder):
     for path in folder.glob("match_fc*"):
         path.unlink()
     with pytest.raises(CheckpointError, match=r"match_fc.w_0: missing, expected \[32, 1\]"):
-        load_release(folder, Unimo(CONFIG, heads=("pool", "match")), required=[*CORE, "match"])
-    with pytest.raises(ConfigError, match="built without"):
-        load_release(folder, Unimo(CONFIG), required=[*CORE, "lm"])
+        read(folder, [*CORE, "match"])
+    (folder / "mask_lm_out_fc.b_0").write_bytes(b"torn")
+    found = read(folder, [*CORE, "pool_text"])
+    assert found.heads == ("pool",) and "pool_image.affine.weight" not in found.tensors and found.unused == ()
+
+
+def test_labels_are_those_given_for_parts_that_are_asked_for(folder):
+    with pytest.raises(CheckpointError, match=r"cls_out_2_w: missing, expected \[32, 2\]"):
+        read_release(folder, Options(config=CONFIG.model_copy(update={"num_labels": 2})), [*CORE, "classify"])
 
 
 def test_half_a_head_is_an_error(folder):
     (folder / "match_fc.b_0").unlink()
     with pytest.raises(CheckpointError, match=r"match_fc.b_0: missing, expected \[1\]"):
-        load_release(folder, Unimo(CONFIG, heads=("pool", "match")))
+        read(folder)
 
 
 def test_half_precision_is_widened(folder):
-    whole = Unimo(CONFIG)
-    load_release(folder, whole)
-    halved = to_release(whole)["image_emb.w_0"].read().astype(np.float16)
+    halved = open_variable(folder / "image_emb.w_0").read().astype(np.float16)
     write_folder(folder, {"image_emb.w_0": halved})
-    model = Unimo(CONFIG)
-    load_release(folder, model)
+    model, _ = build(read(folder))
     assert np.array_equal(model.image_embedding.weight.numpy(), halved.astype(np.float32))

@@ -9,17 +9,20 @@ import paddle
 import pytest
 import yaml
 from click.testing import CliRunner
+from safetensors.numpy import load_file, save_file
 
 from unimo.cli import main
 from unimo.config import ROOT, load
 from unimo.engine import checkpoint
-from unimo.engine.model_folder import locate, read_model, write_model
+from unimo.engine.model_folder import locate, read_model
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.port import text_encoders
 from unimo.port.bert import BERT
 from unimo.port.checkpoint import Checkpoint
+from unimo.port.release import write_release
 from unimo.port.roberta import ROBERTA
 from unimo.port.weights import values_of
+from unimo.pretrain.objectives import HEADS
 from unimo.pretrain.recipe import PretrainRecipe
 from unimo.pretrain.run import build_model
 from unimo.readers.annotations import read_texts
@@ -145,7 +148,7 @@ def test_what_does_not_fit_is_one_clear_error(small_recipe, tmp_path, override, 
 
 @pytest.mark.parametrize("library", [BERT, ROBERTA], ids=lambda library: library.model_type)
 def test_a_run_starts_from_the_encoder_that_the_recipe_names(library, small_recipe, tmp_path):
-    """A BERT or a RoBERTa, told apart by its config.json; another model or a missing one is refused."""
+    """A BERT or a RoBERTa, told apart by its config.json; what is neither a path nor a name of the zoo is refused."""
     config = UnimoConfig(**small_recipe["model"])
     paddle.seed(8)
     source = Unimo(config, ["lm"])
@@ -158,11 +161,69 @@ def test_a_run_starts_from_the_encoder_that_the_recipe_names(library, small_reci
         assert np.array_equal(ours[name].numpy(), theirs[name].numpy()), name
     small_recipe["initialise_from"] = str(tmp_path / "nowhere")
     code, output = run(small_recipe, tmp_path / "b")
-    assert code == 2 and "nowhere does not exist" in output
-    write_model(tmp_path / "whole", source, load_tokenizer(recipe.tokenizer))
-    small_recipe["initialise_from"] = str(tmp_path / "whole")
-    code, output = run(small_recipe, tmp_path / "c")
-    assert code == 2 and "whole is unimo, expected one of bert, roberta" in output
+    assert code == 2 and "nowhere does not exist, and the zoo has no model" in output
+
+
+def test_a_start_from_a_file_of_bert_has_the_bits_of_the_seed_and_of_the_file(small_recipe, tmp_path):
+    """As the quickstart starts from MiniLM: the random model of the seed, and over it what the file holds, by hand."""
+    config = UnimoConfig(**small_recipe["model"])
+    paddle.seed(8)
+    source = Unimo(config.model_copy(update={"num_hidden_layers": 3}))
+    text_encoders.write(BERT, tmp_path / "minilm", Checkpoint("unimo", source.config, (), values_of(source)))
+    file = tmp_path / "minilm" / "model.safetensors"
+    theirs = load_file(file)
+    theirs["embeddings.token_type_embeddings.weight"] += np.random.default_rng(3).random((2, 32), np.float32)
+    save_file(theirs, file)
+    small_recipe["initialise_from"] = str(file)
+    recipe = load_recipe(small_recipe, tmp_path)
+    got = dict(build_model(recipe, load_tokenizer(recipe.tokenizer)).named_parameters())
+
+    paddle.seed(recipe.engine.seed)
+    wanted = {name: p.numpy().copy() for name, p in Unimo(config, HEADS).named_parameters()}
+    wanted["word_embedding.weight"] = theirs["embeddings.word_embeddings.weight"]
+    rows = theirs["embeddings.position_embeddings.weight"] + theirs["embeddings.token_type_embeddings.weight"][0]
+    wanted["position_embedding.weight"] = np.concatenate([np.zeros((2, 32), np.float32), rows])
+    norms = {"text_norm": "embeddings.LayerNorm"}
+    for i in range(2):
+        layer = f"encoder.layer.{i}"
+        qkv = [f"{layer}.attention.self.{kind}" for kind in ("query", "key", "value")]
+        wanted[f"layers.{i}.attention.qkv.weight"] = np.concatenate([theirs[f"{n}.weight"].T for n in qkv], 1)
+        wanted[f"layers.{i}.attention.qkv.bias"] = np.concatenate([theirs[f"{n}.bias"] for n in qkv])
+        for ours, other in (
+            ("attention.out", "attention.output.dense"),
+            ("feed_forward.inner", "intermediate.dense"),
+            ("feed_forward.outer", "output.dense"),
+        ):
+            wanted[f"layers.{i}.{ours}.weight"] = theirs[f"{layer}.{other}.weight"].T
+            wanted[f"layers.{i}.{ours}.bias"] = theirs[f"{layer}.{other}.bias"]
+        norms |= {f"layers.{i}.attention_norm": f"{layer}.attention.output.LayerNorm"}
+        norms |= {f"layers.{i}.feed_forward_norm": f"{layer}.output.LayerNorm"}
+    wanted |= {f"{o}.{kind}": theirs[f"{t}.{kind}"] for o, t in norms.items() for kind in ("weight", "bias")}
+    assert got.keys() == wanted.keys()
+    for name, array in wanted.items():
+        assert np.array_equal(got[name].numpy(), array), name
+
+
+def test_a_released_unimo_is_trained_on_and_so_is_its_run(small_recipe, tmp_path):
+    config = UnimoConfig(**small_recipe["model"])
+    paddle.seed(8)
+    source = Unimo(config, ["pool", "lm", "match"])
+    write_release(tmp_path / "release", Checkpoint("unimo", config, source.heads, values_of(source)))
+    small_recipe["initialise_from"] = str(tmp_path / "release")
+    recipe = load_recipe(small_recipe, tmp_path)
+    ours = dict(build_model(recipe, load_tokenizer(recipe.tokenizer)).named_parameters())
+    for name, parameter in source.named_parameters():
+        assert np.array_equal(ours[name].numpy(), parameter.numpy()), name
+    code, output = run(small_recipe, tmp_path / "a", "engine.steps=2", "engine.save_every=2")
+    assert code == 0, output
+    assert f"loaded {len(list(source.parameters()))} of {len(ours)} parameters from {tmp_path / 'release'}" in output
+    assert "not in the checkpoint, starting at random: region_class, region_feature" in output
+    small_recipe["initialise_from"] = str(tmp_path / "a" / "run")
+    trained, _ = read_model(locate(tmp_path / "a" / "run"))
+    model = build_model(load_recipe(small_recipe, tmp_path), load_tokenizer(recipe.tokenizer))
+    for (name, before), after in zip(trained.named_parameters(), model.parameters(), strict=True):
+        assert np.array_equal(before.numpy(), after.numpy()), name
+    assert run(small_recipe, tmp_path / "b", "engine.steps=1")[0] == 0
 
 
 def load_recipe(values: dict, folder: Path) -> PretrainRecipe:

@@ -1,7 +1,6 @@
 """The model zoo from end to end: a web server, archives of a small release, processes that are killed."""
 
 import io
-import json
 import os
 import re
 import shutil
@@ -17,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-import yaml
 from file_server import File, serving
+from small_release import FIXTURE, HEADS, PARAMETERS, VARIABLES, pack, reference, same
 
 from unimo import zoo
 from unimo.catalogue import Entry, card, entries, entry_of, table
-from unimo.config import ROOT, dump
+from unimo.config import dump
 from unimo.engine.checkpoint import torn
 from unimo.errors import CheckpointError, ConfigError, DataError
 from unimo.models.systems import SYSTEMS, skeleton
@@ -30,53 +29,8 @@ from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.port.checkpoint import Checkpoint
 from unimo.port.convert import convert
 from unimo.port.release import write_release
-from unimo.port.unimo_names import load_release, to_release
-from unimo.port.variables import write_folder
 from unimo.port.weights import shapes_of, values_of
 from unimo.readers.tokenizer import load_tokenizer
-
-FIXTURE = ROOT / "tests" / "fixtures" / "parity" / "unimo"
-HEADS = ["pool", "lm", "match", "classify"]
-VARIABLES, PARAMETERS = 71, 47_836
-
-
-@pytest.fixture(scope="session")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The small release as a .tar.gz with one folder inside."""
-    return pack(FIXTURE / "checkpoint", "tiny_en")
-
-
-def pack(folder: Path, inside: str) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        tar.add(folder, inside)
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def sizes(tmp_path: Path) -> Path:
-    values = json.loads((FIXTURE / "config.json").read_text())
-    (tmp_path / "tiny.yaml").write_text(
-        yaml.safe_dump({k: v for k, v in values.items() if k in UnimoConfig.model_fields})
-    )
-    return tmp_path / "tiny.yaml"
-
-
-@pytest.fixture
-def tiny(sizes: Path):
-    """An entry of the small release at an address."""
-
-    def make(url: str, **changes) -> Entry:
-        values = {"name": "tiny-en", "about": "small", "system": "unimo", "model": str(sizes), "url": url}
-        values |= {"folder": "tiny_en", "heads": HEADS, "labels": 3, "rows": []}
-        return Entry(**values | {"variables": VARIABLES, "parameters": PARAMETERS} | changes)
-
-    return make
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
 
 
 def fetch(entry: Entry, cache: Path, source: Path | None = None, **options) -> tuple[Path, str]:
@@ -84,18 +38,6 @@ def fetch(entry: Entry, cache: Path, source: Path | None = None, **options) -> t
     said: list[str] = []
     folder = zoo.fetch(entry, source, cache, log=said.append, **{"wait": 0, "attempts": 3, "timeout": 5} | options)
     return folder, "\n".join(said)
-
-
-def reference() -> Unimo:
-    config = UnimoConfig.from_release(json.loads((FIXTURE / "config.json").read_text()) | {"num_labels": 3}, "fixture")
-    model = Unimo(config, HEADS)
-    load_release(FIXTURE / "checkpoint", model)
-    return model
-
-
-def same(model: paddle.nn.Layer, other: paddle.nn.Layer) -> bool:
-    ours, theirs = (dict(m.named_parameters()) for m in (model, other))
-    return ours.keys() == theirs.keys() and all(np.array_equal(ours[n].numpy(), theirs[n].numpy()) for n in ours)
 
 
 # What ships
@@ -363,7 +305,7 @@ def test_a_release_folder_is_ported_on_the_fly(tmp_path):
     sizes = {"num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 9, "max_position_embeddings": 9}
     config = UnimoConfig(hidden_size=64, **sizes)
     model = Unimo(config, ["pool"])
-    write_folder(tmp_path / "release", to_release(model))
+    write_release(tmp_path / "release", Checkpoint("unimo", config, model.heads, values_of(model)))
     with pytest.warns(UserWarning, match="format release, ported on the fly.* unimo port convert .*release FOLDER"):
         assert same(zoo.from_pretrained(tmp_path / "release"), model)
     with pytest.raises(CheckpointError, match="convert it: unimo port convert"):

@@ -6,12 +6,10 @@ the config that `read` makes.
 
 from pathlib import Path
 
-from unimo.models.unimo import Unimo
 from unimo.port import text_encoders
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.library_folder import write_vocabulary
-from unimo.port.text_names import Layers, Library, both
-from unimo.port.weights import Report
+from unimo.port.text_names import Library, both
 
 EMBEDDINGS = {
     "word_embedding.weight": ("embeddings.word_embeddings.weight",),
@@ -82,8 +80,3 @@ def read(path: Path, options: Options) -> Checkpoint:
 def write(folder: Path, checkpoint: Checkpoint) -> list[str]:
     """The text side of UNIMO or UNIMO-2 as a BERT."""
     return text_encoders.write(BERT, folder, checkpoint)
-
-
-def init_from_bert(model: Unimo, path: str | Path, layers: Layers = "first") -> Report:
-    """Start a UNIMO from a BERT, see `text_encoders.start`."""
-    return text_encoders.start(BERT, model, path, layers)

@@ -1,15 +1,17 @@
 """`unimo port convert`: read one format, write another; nothing is written before everything was checked."""
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from unimo.engine.model_folder import CONFIG, locate
+from unimo.config import Config
 from unimo.errors import ConfigError
 from unimo.models.systems import skeleton
 from unimo.port import ours
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.formats import FORMATS, check_names, check_options, detect
-from unimo.port.weights import finite, problems, refuse, shapes_of
+from unimo.port.weights import Stored, finite, problems, refuse, shapes_of
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 
 OWN = ("unimo", "safetensors", "pdparams")  # formats that name their sizes as we do
@@ -22,6 +24,7 @@ UNSEEN = {
     "grounded.layers.": ("num_attention_heads",),
     "tower.": ("num_attention_heads",),
 }
+TASK_SIZES = {"classify.": "num_labels", "region_class.": "image_class_size"}  # heads that a task or detector sizes
 
 
 def convert(
@@ -54,7 +57,7 @@ def convert(
         _check_optimizer((source_format, target_format), base)
     asked, below = options.system, base and ours.read_folder(base, Options())
     if below:
-        sizes = None if source_format in OWN else locate(base) / CONFIG
+        sizes = None if source_format in OWN else below.config
         options = replace(options, system=asked or below.system, config=options.config or sizes)
     checkpoint = FORMATS[source_format].read(source, options)
     if asked and checkpoint.system != asked:
@@ -65,9 +68,7 @@ def convert(
         checkpoint = replace(checkpoint, tokenizer=_fitting_tokenizer(tokenizer, checkpoint))
     checkpoint = replace(checkpoint, tensors=finite(checkpoint.tensors))
     lines = [f"{source}: {source_format}, {checkpoint.system}, {len(checkpoint.tensors)} parameters"]
-    if checkpoint.unused:
-        lines.append(f"not used ({len(checkpoint.unused)}): {', '.join(checkpoint.unused)}")
-    lines += checkpoint.notes
+    lines += checkpoint.facts()
     if checkpoint.tokenizer is not None and not FORMATS[target_format].tokenizer:
         lines.append(f"the vocabulary is not carried, {target_format} has no place for it")
     if target_format == "unimo":
@@ -99,21 +100,13 @@ def overlay(checkpoint: Checkpoint, base: Checkpoint, source: str) -> Checkpoint
     """The base model with the parameters of `checkpoint` in place of its own; sizes and heads are the base's.
 
     Raises:
-        CheckpointError: the parameters do not fit; all problems are listed.
+        ConfigError, CheckpointError: as of `fitting`.
     """
-    if checkpoint.system != base.system:
-        raise ConfigError(f"a checkpoint of {checkpoint.system} cannot be laid over a base model of {base.system}")
     shapes = shapes_of(skeleton(base.system, base.config, base.heads))
-    carried = {name: tensor for name, tensor in checkpoint.tensors.items() if name in shapes}
-    wrong = problems({name: (name,) for name in carried}, carried, shapes)
-    for stack, keys in UNSEEN.items():
-        for key in keys if any(name.startswith(stack) for name in carried) else ():
-            theirs, there = getattr(checkpoint.config, key), getattr(base.config, key)
-            wrong += [f"{key}: {theirs}, expected {there}"] * (theirs != there)
-    refuse(source, wrong)
+    carried, notes = fitting(checkpoint, base.system, base.config, shapes, source)
     kept = {name.split(".")[0] for name in shapes if name not in carried}
     left = {name.split(".")[0] for name in checkpoint.tensors if name not in carried}
-    notes = [f"from the base model: {', '.join(sorted(kept))}"] * bool(kept)
+    notes += [f"from the base model: {', '.join(sorted(kept))}"] * bool(kept)
     notes += [f"the base model has no place for: {', '.join(sorted(left))}"] * bool(left)
     return replace(
         checkpoint,
@@ -123,3 +116,51 @@ def overlay(checkpoint: Checkpoint, base: Checkpoint, source: str) -> Checkpoint
         tokenizer=checkpoint.tokenizer or base.tokenizer,
         notes=(*checkpoint.notes, *notes),
     )
+
+
+def fitting(
+    checkpoint: Checkpoint, system: str, config: Config, shapes: Mapping[str, tuple[int, ...]], source: str
+) -> tuple[dict[str, Stored], list[str]]:
+    """What of a checkpoint has a place in a model: its parameters by name, and notes for people.
+
+    Heads that a task sizes otherwise are left out, and a note names them. Stacks of more layers give their first ones.
+
+    Args:
+        shapes: of all parameters of the model, which is of `system` and has these sizes.
+
+    Raises:
+        ConfigError: the checkpoint is of another system.
+        CheckpointError: the parameters do not fit, or are of a model that computes otherwise; all problems are listed.
+    """
+    if checkpoint.system != system:
+        raise ConfigError(f"{source} is of {checkpoint.system}; it cannot be laid over a model of {system}")
+    theirs, notes = checkpoint.config, []
+    carried = {name: tensor for name, tensor in checkpoint.tensors.items() if name in shapes}
+    for head, key in TASK_SIZES.items():
+        held = [name for name in carried if name.startswith(head)]
+        if held and getattr(theirs, key) != getattr(config, key):
+            notes.append(
+                f"{head[:-1]} is not taken: {key} is {getattr(theirs, key)} there, {getattr(config, key)} here"
+            )
+            carried = {name: tensor for name, tensor in carried.items() if name not in held}
+    wrong = problems({name: (name,) for name in carried}, carried, shapes)
+    for start, keys in UNSEEN.items():
+        for key in keys if any(name.startswith(start) for name in carried) else ():
+            there, here = getattr(theirs, key), getattr(config, key)
+            wrong += [f"{key}: {there}, expected {here}"] * (there != here)
+    found, wanted = _depths(carried), _depths(shapes)
+    wrong += [
+        f"{stack}: {n} layers, expected {wanted[stack]} or more" for stack, n in found.items() if n < wanted[stack]
+    ]
+    refuse(source, wrong)
+    for key in (key for key in type(config).model_fields if key.endswith("layer_norm_eps")):
+        there, here = getattr(theirs, key), getattr(config, key)
+        notes += [f"{key} is {here} here, {there} in {source}"] * (there != here)
+    return carried, notes
+
+
+def _depths(names: Iterable[str]) -> dict[str, int]:
+    """How many layers the stacks of blocks have that parameters of these names belong to."""
+    layers = {match[0] for match in (re.match(r"(?:\w+\.)?layers\.\d+\.", name) for name in names) if match}
+    stacks = [layer.rstrip(".").rpartition(".")[0] for layer in layers]
+    return {stack: stacks.count(stack) for stack in sorted({*stacks})}

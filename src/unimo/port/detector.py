@@ -31,7 +31,7 @@ def read(path: Path, options: Options) -> Checkpoint:
         ConfigError: `options` for another system, or values of the config.yaml that no network can have.
     """
     if options.system not in (None, SYSTEM):
-        raise ConfigError(f"a Faster R-CNN is of system {SYSTEM}, not {options.system}")
+        raise ConfigError(f"{path}: a Faster R-CNN is of system {SYSTEM}, not {options.system}")
     stored = open_tensors(path)
     config, notes = _config(path, options)
     model, table = skeleton(SYSTEM, config, ()), name_table(config)
@@ -66,7 +66,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> list[str]:
 def _config(path: Path, options: Options) -> tuple[FasterRCNNConfig, list[str]]:
     """The sizes that the user gave, else those of config.yaml, else the published detector's; and notes."""
     if options.config:
-        return given_config(options.config, SYSTEM), []
+        return given_config(options.config, SYSTEM, path), []
     file = (path if path.is_dir() else path.parent) / SIZES
     if not file.is_file():
         return FasterRCNNConfig(), [f"no {SIZES} beside the weights: the published detector's constants were taken"]

@@ -87,7 +87,7 @@ def detect(path: Path) -> str:
     found = _of_folder(path) if path.is_dir() else _of_file(path)
     if found is None:
         raise CheckpointError(
-            f"{path} is none of the formats that can be told from their contents; name it by --from: "
+            f"{path} is none of the formats that can be told from their contents; name it by --from of `unimo port`: "
             + ", ".join(FORMATS)
         )
     return found

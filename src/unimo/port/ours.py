@@ -88,9 +88,11 @@ def _float32(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, list
 
 
 def read_file(path: Path, options: Options) -> Checkpoint:
-    """One file of our parameter names; sizes are in `--config`, or in NAME.config.json or config.json beside it."""
+    """One file of our parameter names; the sizes are in the file `--config`, or in NAME.config.json or config.json
+    beside it. A config that is no file names no heads and is not used."""
     beside = [path.with_name(f"{path.stem}.{CONFIG}"), path.with_name(CONFIG)]
-    description = options.config or next((p for p in beside if p.is_file()), None)
+    given = options.config if isinstance(options.config, Path) else None
+    description = given or next((p for p in beside if p.is_file()), None)
     if description is None:
         raise ConfigError(
             f"{path.name} holds weights alone and neither {beside[0].name} nor {CONFIG} is beside it; name the "

@@ -4,12 +4,12 @@ Both releases (Paddle 1.8 and 2.1) write the same bytes. A training checkpoint h
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from unimo.atomic import new_folder
-from unimo.config import validate
+from unimo.config import Config, validate
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.port import unimo2_names, unimo_names
@@ -27,8 +27,29 @@ MARKS = ("word_embedding", "vq_emb")  # the file that every folder of UNIMO and 
 RELEASED_LABELS = (1, 2, 3)  # STS-B; SST-2 and CoLA; MNLI
 
 
-def read_release(path: Path, options: Options) -> Checkpoint:
-    """A folder of one file per variable."""
+def read_release(path: Path, options: Options, parts: Collection[str] | None = None) -> Checkpoint:
+    """A folder of one file per variable.
+
+    Args:
+        parts: of the model (keys of PARTS), to be read and no others, for heads of the label count that is given;
+            default: those of which anything is there.
+
+    Raises:
+        CheckpointError: listing all variables of the parts that are missing, damaged or of another shape.
+        ConfigError: sizes that are of another system, or that no release has.
+    """
+    stored, others = _open(path)
+    notes = (f"not variable files, left alone: {', '.join(others)}",) if others else ()
+    return _read(path, stored, options, notes, parts)
+
+
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every variable in a folder; () of a damaged one."""
+    return _shapes(_open(path)[0])
+
+
+def _open(path: Path) -> tuple[dict[str, Stored | CheckpointError], list[str]]:
+    """The variables in a folder, a damaged one as the error that says so, and the names of other files."""
     files, others = list_variables(path)
     stored: dict[str, Stored | CheckpointError] = {}
     for name, file in files.items():
@@ -36,8 +57,18 @@ def read_release(path: Path, options: Options) -> Checkpoint:
             stored[name] = open_variable(file)
         except CheckpointError as error:  # reported with all other problems, if the variable is needed
             stored[name] = error
-    notes = (f"not variable files, left alone: {', '.join(others)}",) if others else ()
-    return _read(path, stored, options, notes)
+    return stored, others
+
+
+def _shapes(stored: Mapping[str, Stored | CheckpointError]) -> dict[str, tuple[int, ...]]:
+    return {name: () if isinstance(tensor, CheckpointError) else tensor.shape for name, tensor in stored.items()}
+
+
+def loaded(checkpoint: Checkpoint) -> list[str]:
+    """What was read of a release, one fact a line."""
+    table = NAMES[checkpoint.system].name_table(checkpoint.config)
+    variables = sum(len(table[name]) for name in checkpoint.tensors)
+    return [f"loaded {variables} tensors into {len(checkpoint.tensors)} parameters", *checkpoint.facts()]
 
 
 def read_combined(path: Path, options: Options) -> Checkpoint:
@@ -85,31 +116,43 @@ def write_release_combined(path: Path, checkpoint: Checkpoint) -> list[str]:
 
 
 def _read(
-    path: Path, stored: Mapping[str, Stored | CheckpointError], options: Options, notes: tuple[str, ...] = ()
+    path: Path,
+    stored: Mapping[str, Stored | CheckpointError],
+    options: Options,
+    notes: tuple[str, ...] = (),
+    parts: Collection[str] | None = None,
 ) -> Checkpoint:
     system = "unimo-2" if any(name.startswith(("text.", "vit.", "grounded.")) for name in stored) else "unimo"
     names, model_names = NAMES[system], {n for n in stored if not is_optimizer_variable(n)}
+    if options.system not in (None, system):
+        raise ConfigError(f"{path} is of {system}, not of {options.system}")
     if options.config:
-        config = given_config(options.config, system)
+        config = given_config(options.config, system, path)
+        notes += _compare(path, system, config)
     else:
         config = _config_of_shapes(path, stored, system)
         notes += (f"no --config: sizes are those of the variables, with attention heads of width {HEAD_WIDTH}",)
-    there = {n: () if isinstance(s, CheckpointError) else s.shape for n, s in stored.items()}
+    there = _shapes(stored)
     heads, labels = names.heads_of(there)
-    if labels:
-        config = config.model_copy(update={"num_labels": labels[0]})
-    if labels[1:]:
-        notes += (f"of the classification heads for {labels} labels only that for {labels[0]} is taken",)
-    tables = {part: names.name_table(config, [part]) for part in names.parts_of(heads)}
-    kept = [table for part, table in tables.items() if part in REQUIRED[system] or holds(there, table)]
-    table = {ours: group for part in kept for ours, group in part.items()}
+    if parts is not None:
+        heads = tuple(head for head, of in names.HEAD_PARTS.items() if {*of} & {*parts})
+    elif labels:
+        taken = config.num_labels if config.num_labels in labels else labels[0]
+        config = config.model_copy(update={"num_labels": taken})
+        if labels[1:]:
+            notes += (f"of the classification heads for {labels} labels only that for {taken} is taken",)
+    if parts is None:
+        tables = {part: names.name_table(config, [part]) for part in names.parts_of(heads)}
+        parts = [part for part, table in tables.items() if part in REQUIRED[system] or holds(there, table)]
+    table = names.name_table(config, parts)
     shapes = shapes_of(skeleton(system, config, heads))
     refuse(path, problems(table, stored, shapes))
-    used = {name for group in table.values() for name in group}
+    used = {name for group in names.name_table(config).values() for name in group}
     unused = tuple(f"{n} ({names.NOT_OURS[n]})" if n in names.NOT_OURS else n for n in sorted(model_names - used))
     state, step = read_moments(path, table, stored, shapes) if options.optimizer else (None, 0)
     if not options.optimizer and len(stored) > len(model_names):
-        notes += (f"{len(stored) - len(model_names)} variables of the optimiser are left; --optimizer takes them",)
+        left = len(stored) - len(model_names)
+        notes += (f"{left} variables of the optimiser are left; `port convert --optimizer` takes them",)
     return Checkpoint(system, config, heads, gather(table, stored, shapes), None, unused, notes, state, step)
 
 
@@ -134,25 +177,37 @@ def _release_variables(checkpoint: Checkpoint) -> tuple[dict[str, Stored], list[
     if checkpoint.system not in NAMES:
         raise ConfigError(f"no release of {checkpoint.system} exists; expected {' or '.join(NAMES)}")
     names, config = NAMES[checkpoint.system], checkpoint.config
-    SYSTEMS[checkpoint.system].config.from_release(config.model_dump(), source=f"a release's {checkpoint.system}")
+    notes = _compare(f"a release's {checkpoint.system}", checkpoint.system, config)
     table = names.name_table(config, names.parts_of(checkpoint.heads))
     table = {ours: theirs for ours, theirs in table.items() if ours in checkpoint.tensors}
     variables = scatter(table, checkpoint.tensors)
     if checkpoint.optimizer is not None:
         variables |= write_moments(table, checkpoint.optimizer, checkpoint.step)
     left = sorted({name.split(".")[0] for name in checkpoint.tensors if name not in table})
-    notes = [f"not carried, the release has no variables for: {', '.join(left)}"] * bool(left)
+    return variables, [*[f"not carried, the release has no variables for: {', '.join(left)}"] * bool(left), *notes]
+
+
+def _compare(source: object, system: str, config: Any) -> tuple[str, ...]:
+    """What of our sizes no variable shows and every release has otherwise.
+
+    Raises:
+        ConfigError: sizes that make another function of its variables.
+    """
+    SYSTEMS[system].config.from_release(config.model_dump(), source=f"the config for {source}")
+    widths = {config.hidden_size // getattr(config, k) for k in config.model_fields if k.endswith("attention_heads")}
+    others = ", ".join(map(str, sorted(widths - {HEAD_WIDTH})))
+    notes = [f"attention heads are {others} wide in this model, {HEAD_WIDTH} in every released one"] * bool(others)
     if config.layer_norm_eps != EPSILON:
         notes.append(f"layer_norm_eps is {config.layer_norm_eps} in this model, always {EPSILON} in the release's code")
-    return variables, notes
+    return tuple(notes)
 
 
-def _guess_names(path: Path, records: list[Stored], config_file: Path) -> list[str]:
+def _guess_names(path: Path, records: list[Stored], given: Path | Config) -> list[str]:
     """The sorted names of a combined file: those of a set of heads whose shapes, in order, are the file's."""
     shapes, found = [record.shape for record in records], []
     for system, names in NAMES.items():
         try:
-            config = given_config(config_file, system)
+            config = given_config(given, system, path)
         except ConfigError:  # the json of the other release
             continue
         for count in range(len(names.HEAD_PARTS) + 1):
@@ -167,7 +222,7 @@ def _guess_names(path: Path, records: list[Stored], config_file: Path) -> list[s
                         found.append(sorted(expected))
     if len(found) != 1:
         raise ConfigError(
-            f"{path}: {len(found)} sets of variable names fit its {len(records)} shapes and {config_file}; give the "
+            f"{path}: {len(found)} sets of variable names fit its {len(records)} shapes and the sizes given; give the "
             "names, one a line, by --names"
         )
     return found[0]

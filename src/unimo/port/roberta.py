@@ -7,12 +7,10 @@ row, of zeros in the published models, goes into the position table.
 
 from pathlib import Path
 
-from unimo.models.unimo import Unimo
 from unimo.port import text_encoders
 from unimo.port.bert import BERT, DEFAULTS, FIXED
 from unimo.port.checkpoint import Checkpoint, Options
-from unimo.port.text_names import Layers, Library, both
-from unimo.port.weights import Report
+from unimo.port.text_names import Library, both
 
 ROBERTA = Library(
     name="RoBERTa",
@@ -54,8 +52,3 @@ def read(path: Path, options: Options) -> Checkpoint:
 def write(folder: Path, checkpoint: Checkpoint) -> list[str]:
     """The text side of UNIMO or UNIMO-2 as a RoBERTa."""
     return text_encoders.write(ROBERTA, folder, checkpoint)
-
-
-def init_from_roberta(model: Unimo, path: str | Path, layers: Layers = "first") -> Report:
-    """Start a UNIMO from a RoBERTa, see `text_encoders.start`."""
-    return text_encoders.start(ROBERTA, model, path, layers)

@@ -16,10 +16,12 @@ _STACK = ("num_hidden_layers", "num_attention_heads", "hidden_dropout_prob", "at
 _TABLES = ("vocab_size", "max_position_embeddings")
 
 
-def check_system(library: Library, system: str) -> None:
-    """Raise a CheckpointError if a system of ours has no text encoder that stands alone."""
+def check_system(library: Library, system: str, source: object) -> None:
+    """Raise a CheckpointError about `source` if a system of ours has no text encoder that stands alone."""
     if system not in ("unimo", "unimo-2"):
-        raise CheckpointError(f"{library.name} has a place in UNIMO and UNIMO-2 (unimo, unimo-2), not in {system}")
+        raise CheckpointError(
+            f"{source}: {library.name} has a place in UNIMO and UNIMO-2 (unimo, unimo-2), not in {system}"
+        )
 
 
 def text_sizes(system: str, config: Any) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from paddle import nn
 
 from unimo.errors import CheckpointError
 from unimo.models.systems import skeleton
-from unimo.models.unimo import Unimo
 from unimo.port.checkpoint import Checkpoint, Options, given_config
 from unimo.port.library_folder import read_config, read_vocabulary, write_folder
 from unimo.port.tensors import open_tensors
@@ -30,75 +29,49 @@ from unimo.port.text_configs import (
     text_sizes,
     their_config,
 )
-from unimo.port.text_names import POSITIONS, TYPES, Layers, Library, choose_layers, our_name
-from unimo.port.weights import (
-    Lazy,
-    Report,
-    Stored,
-    Table,
-    fill,
-    gather,
-    linear_weights,
-    problems,
-    refuse,
-    scatter,
-    shapes_of,
-)
+from unimo.port.text_names import POSITIONS, TYPES, Library, our_name
+from unimo.port.weights import Lazy, Stored, Table, gather, linear_weights, problems, refuse, scatter, shapes_of
 from unimo.readers.captions import FIRST_POSITION
 
 
 def read(library: Library, path: Path, options: Options) -> Checkpoint:
-    """A folder of the library, or the file of weights in one.
+    """A folder of the library, or the file of weights in one; a model of fewer layers takes the first ones.
 
     Raises:
-        CheckpointError: damaged files, another library's, or all that our text side cannot be or that does not fit.
+        CheckpointError: damaged files, another library's, no config.json where no sizes are given, or all that our
+            text side cannot be or that does not fit.
     """
-    system, folder = options.system or "unimo", _folder(path)
-    check_system(library, system)
+    system, folder = options.system or "unimo", path if path.is_dir() else path.parent
+    check_system(library, system, path)
     stored = _open(library, path)
-    theirs = read_config(folder, library.defaults)
-    if theirs is None:
+    described, tokenizer = read_config(folder, library.defaults), read_vocabulary(folder)
+    if described is None and options.config is None:
         raise CheckpointError(f"{folder} has no config.json beside the weights; it gives the number of attention heads")
-    wrong, tokenizer = misfits(library, theirs), read_vocabulary(folder)
-    refuse(path, wrong)
+    theirs = library.defaults if described is None else described
+    refuse(path, misfits(library, theirs))
     first = library.first_position(theirs)
-    config = given_config(options.config, system) if options.config else our_config(system, theirs, first, str(folder))
-    wrong += differences(system, config, theirs) + _config_problems(library, theirs, stored)
-    if tokenizer and tokenizer.vocab_size > theirs["vocab_size"]:
-        wrong.append(f"the vocabulary has {tokenizer.vocab_size} tokens, the word table {theirs['vocab_size']} rows")
-    heads = ("lm",) if library.holds_head(stored) else ()
-    tensors, table = _take(path, library, stored, system, skeleton(system, config, heads), first, "first", wrong)
-    rows = tensors[our_name(system, POSITIONS)].shape[0] - (FIRST_POSITION - first)
-    notes = epsilon_note(library, config, theirs) + _cuts(library, stored, config, system, rows)
-    if our_name(system, TYPES) not in tensors and theirs["type_vocab_size"] > 1:
-        notes.append(f"{library.types}: row 0 went into the position table, other types are not carried")
-    if tokenizer is None:
-        notes.append(f"{folder} holds no vocabulary; give one by --tokenizer")
-    return Checkpoint(system, config, heads, tensors, tokenizer, _unused(library, stored, table), tuple(notes))
-
-
-def start(library: Library, model: Unimo, path: str | Path, layers: Layers = "first") -> Report:
-    """Start a UNIMO of an encoder's width and vocabulary from its embeddings, layers and masked LM.
-
-    Args:
-        path: its folder, or the file of weights in it; a `config.json` there is compared too.
-        layers: which of the encoder's layers a model of fewer takes: its `first` ones, or every k-th (`spread`).
-
-    Raises:
-        CheckpointError: no such file, damaged, of another library, or listing all that does not fit the model.
-    """
-    path = Path(path)
-    stored, theirs = _open(library, path), read_config(_folder(path), library.defaults)
-    if theirs is None:
-        theirs, wrong = library.defaults, []
+    if options.config:
+        config = given_config(options.config, system, path)
+    else:
+        config = our_config(system, theirs, first, str(folder))
+    if described is None:
+        wrong = []
         notes = [f"no config.json beside the weights: head count and activation of {library.name} were not compared"]
     else:
-        notes = epsilon_note(library, model.config, theirs)
-        wrong = misfits(library, theirs) + differences("unimo", model.config, theirs)
-    tensors, table = _take(path, library, stored, "unimo", model, library.first_position(theirs), layers, wrong)
-    fill(model, tensors)
-    random = dict.fromkeys(name.split(".")[0] for name, _ in model.named_parameters() if name not in tensors)
-    return Report(table, _unused(library, stored, table), tuple(random), tuple(notes))
+        wrong = differences(system, config, theirs) + _config_problems(library, theirs, stored)
+        notes = epsilon_note(library, config, theirs)
+    words = text_sizes(system, config)["vocab_size"]
+    if tokenizer and tokenizer.vocab_size > words:
+        wrong.append(f"the vocabulary has {tokenizer.vocab_size} tokens, the word table {words} rows")
+    heads = ("lm",) if library.holds_head(stored) else ()
+    tensors, table = _take(path, library, stored, system, skeleton(system, config, heads), first, wrong)
+    rows = tensors[our_name(system, POSITIONS)].shape[0] - (FIRST_POSITION - first)
+    notes += _cuts(library, stored, config, system, rows)
+    if our_name(system, TYPES) not in tensors and stored[library.types].shape[0] > 1:
+        notes.append(f"{library.types}: row 0 went into the position table, other types are not carried")
+    if tokenizer is None:
+        notes.append(f"{folder} holds no vocabulary; `port convert` takes one by --tokenizer")
+    return Checkpoint(system, config, heads, tensors, tokenizer, _unused(library, stored, table), tuple(notes))
 
 
 def write(library: Library, folder: Path, checkpoint: Checkpoint) -> list[str]:
@@ -108,9 +81,9 @@ def write(library: Library, folder: Path, checkpoint: Checkpoint) -> list[str]:
         CheckpointError: the checkpoint has no text side that the library can be, or `folder` is not empty.
     """
     system, config, ours = checkpoint.system, checkpoint.config, checkpoint.tensors
-    check_system(library, system)
+    check_system(library, system, folder)
     lm, positions, types = "lm" in checkpoint.heads, our_name(system, POSITIONS), our_name(system, TYPES)
-    table = library.name_table(system, range(text_sizes(system, config)["num_hidden_layers"]), lm)
+    table = library.name_table(system, text_sizes(system, config)["num_hidden_layers"], lm)
     theirs = their_config(library, system, config, lm, checkpoint.tokenizer)
     missing = [f"{name}: not in the checkpoint" for name in (*table, positions) if name not in ours]
     refuse(f"{library.name}: the checkpoint", missing + misfits(library, theirs))
@@ -140,10 +113,6 @@ def write(library: Library, folder: Path, checkpoint: Checkpoint) -> list[str]:
     return notes
 
 
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
-
-
 def _open(library: Library, path: Path) -> dict[str, Stored]:
     """The tensors at `path`, by the library's names of today without its prefix."""
     stored = {library.modern(name).removeprefix(library.prefix): t for name, t in open_tensors(path).items()}
@@ -170,23 +139,24 @@ def _take(
     system: str,
     model: nn.Layer,
     first: int,
-    layers: Layers,
     wrong: list[str],
 ) -> tuple[dict[str, Stored], Table]:
     """Our parameters made of the library's tensors, and which it took for each.
 
     Args:
-        model: of the shapes wanted, with or without values.
+        model: of the shapes wanted; it needs no values.
         first: row of a text's first token in the library's position table.
         wrong: problems found so far.
 
     Raises:
-        CheckpointError: listing them, and all that is missing, misshapen, or not tied as ours is.
+        CheckpointError: too few layers; or listing `wrong`, and all that is missing, misshapen, or not tied as ours is.
     """
     shapes, transposed = shapes_of(model), linear_weights(model) if library.torch else set()
-    lm = "lm" in model.heads and library.holds_head(stored)
+    lm, count = "lm" in model.heads, library.count_layers(stored)
     wanted = text_sizes(system, model.config)["num_hidden_layers"]
-    table = library.name_table(system, choose_layers(library, layers, library.count_layers(stored), wanted), lm)
+    if wanted > count:
+        raise CheckpointError(f"{source}: a {library.name} of {count} layers cannot start a model of {wanted}")
+    table = library.name_table(system, wanted, lm)
     positions, types = our_name(system, POSITIONS), our_name(system, TYPES)
     (rows, width), shift = shapes[positions], FIRST_POSITION - first
     whole, added = [(library.positions, rows - shift)], [] if types in shapes else [(library.types, 1)]

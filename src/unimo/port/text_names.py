@@ -1,15 +1,13 @@
 """How other libraries keep a text encoder: names of its tensors, and where it differs from ours, as data."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from unimo.errors import CheckpointError
 from unimo.port.weights import Stored, Table
 from unimo.readers.tokenizer import Tokenizer
 
-Layers = Literal["first", "spread"]
 POSITIONS, TYPES = "position_embedding.weight", "type_embedding.weight"
 
 
@@ -50,11 +48,11 @@ class Library:
         """Whether a masked LM, or a part of one, is among the tensors."""
         return any(name in stored for group in self.head.values() for name in group)
 
-    def name_table(self, system: str, layers: Sequence[int], lm: bool) -> dict[str, tuple[str, ...]]:
-        """Our parameters, but for positions and types -> theirs; our layer i is their layers[i]."""
+    def name_table(self, system: str, layers: int, lm: bool) -> dict[str, tuple[str, ...]]:
+        """Our parameters, but for positions and types -> theirs, of the first `layers` layers."""
         table = {
-            ours.format(i=i): tuple(their.format(i=source) for their in theirs)
-            for i, source in enumerate(layers)
+            ours.format(i=i): tuple(their.format(i=i) for their in theirs)
+            for i in range(layers)
             for ours, theirs in self.layer.items()
         }
         table = {**self.embeddings, **table, **(self.head if lm else {})}
@@ -71,15 +69,3 @@ def our_name(system: str, name: str) -> str:
     if system == "unimo" or name.startswith("lm."):
         return name
     return "text." + name.replace("text_norm.", "norm.")
-
-
-def choose_layers(library: Library, layers: Layers, count: int, wanted: int) -> range:
-    """Which of `count` layers become our `wanted` ones: the `first`, or every k-th (`spread`).
-
-    Raises:
-        CheckpointError: there are too few, or k is no whole number.
-    """
-    if wanted > count or (layers == "spread" and count % wanted):
-        fitting = [n for n in range(1, count + 1) if layers == "first" or count % n == 0]
-        raise CheckpointError(f"a {library.name} of {count} layers gives {fitting} layers as {layers!r}, not {wanted}")
-    return range(wanted) if layers == "first" else range(0, count, count // wanted)

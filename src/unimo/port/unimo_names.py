@@ -5,13 +5,9 @@ Source of the names: the release's transformer_encoder.py, unimo_finetune.py and
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
-from unimo.errors import CheckpointError, ConfigError
-from unimo.models.unimo import Unimo, UnimoConfig
+from unimo.models.unimo import UnimoConfig
 from unimo.port.release_names import Rows, affine, block, holds, norm
-from unimo.port.variables import Variable, list_variables, open_variable
-from unimo.port.weights import Report, Stored, fill, gather, problems, refuse, scatter, shapes_of, values_of
 
 # Part of the model -> our parameter -> the release's variables that make it, joined along the last axis.
 # {i} counts layers, {n} is the number of labels.
@@ -39,7 +35,6 @@ PARTS: dict[str, Rows] = {
 }
 CORE = ("text", "encoder", "image")
 HEAD_PARTS = {"pool": ("pool_text", "pool_image"), "lm": ("lm",), "match": ("match",), "classify": ("classify",)}
-OWN_HEADS = ("region_feature", "region_class")  # pre-training heads; the release has no variables for them
 
 # Variables of the release that this model has no place for, and what they belong to.
 NOT_OURS = {
@@ -65,11 +60,6 @@ def name_table(config: UnimoConfig, parts: Iterable[str] = PARTS) -> dict[str, t
     return table
 
 
-def heads_in(folder: str | Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """`heads_of` a release's folder."""
-    return heads_of(list_variables(folder)[0])
-
-
 def heads_of(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Heads of Unimo that variables of these names are for, and the label counts of its `cls_out_{n}` heads."""
     names = set(names)
@@ -93,43 +83,3 @@ def sizes_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     if "image_emb.w_0" in shapes:
         sizes["image_embedding_size"] = shapes["image_emb.w_0"][0]
     return sizes
-
-
-def load_release(folder: str | Path, model: Unimo, required: Iterable[str] = CORE) -> Report:
-    """Load a folder of the release into `model`.
-
-    Args:
-        required: parts (keys of PARTS) and heads of the model that the folder must hold. Other parts may be wholly
-            absent and then start at random, which the report says; a part that is there in half is an error.
-
-    Raises:
-        CheckpointError: listing all damaged files, missing variables and wrong shapes.
-        ConfigError: a required part that the model was built without.
-    """
-    built = parts_of(model.heads)
-    needed = {part for name in required for part in HEAD_PARTS.get(name, (name,))}
-    if needed - set(built):
-        raise ConfigError(f"the model was built without {sorted(needed - set(built))}; it has {built}")
-    files, others = list_variables(folder)
-    tables = {part: name_table(model.config, [part]) for part in built}
-    absent = [part for part in built if part not in needed and not holds(files, tables[part])]
-    table = {ours: names for part in built if part not in absent for ours, names in tables[part].items()}
-    stored = {name: _open(files[name]) for names in table.values() for name in names if name in files}
-    shapes = shapes_of(model)
-    refuse(folder, problems(table, stored, shapes))
-    fill(model, gather(table, stored, shapes))
-    unused = tuple(f"{n} ({NOT_OURS[n]})" if n in NOT_OURS else n for n in files if n not in stored)
-    notes = (f"not variable files, left alone: {', '.join(others)}",) if others else ()
-    return Report(table, unused, (*absent, *(h for h in OWN_HEADS if h in model.heads)), notes)
-
-
-def to_release(model: Unimo) -> dict[str, Stored]:
-    """The model's parameters under the release's names, for `variables.write_folder`; our own heads are left out."""
-    return scatter(name_table(model.config, parts_of(model.heads)), values_of(model))
-
-
-def _open(path: Path) -> Variable | CheckpointError:
-    try:
-        return open_variable(path)
-    except CheckpointError as error:
-        return error

@@ -13,13 +13,14 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from unimo.errors import CheckpointError, DataError
+from unimo.errors import DataError
 from unimo.models.unimo2 import STREAMS, Encoded, Pixels, Text, Unimo2, Unimo2Config
+from unimo.port.checkpoint import Options
 from unimo.port.golden import Comparison, Golden, Sizes, check, compare, floats, ids, read_golden, read_json
+from unimo.port.release import loaded, read_release, shapes_in
 from unimo.port.release_names import holds
-from unimo.port.unimo2_names import CORE, HEAD_PARTS, NOT_OURS, PARTS, name_table, parts_of
-from unimo.port.variables import list_variables, open_variable
-from unimo.port.weights import Report, Stored, fill, gather, problems, refuse, shapes_of
+from unimo.port.unimo2_names import CORE, PARTS, Shapes, name_table, parts_of
+from unimo.port.weights import fill, finite
 
 # Inputs of a stream and their sizes: B images of W x W pixels with P patches, S text tokens in Q mask rows (1 or S).
 INPUTS: dict[str, dict[str, Sizes]] = {
@@ -58,47 +59,43 @@ OUTPUTS = {
 }
 
 
-def verify_unimo2(folder: Path, config_file: Path, golden_file: Path) -> tuple[Report, list[Comparison]]:
+def verify_unimo2(folder: Path, config_file: Path, golden_file: Path) -> tuple[list[str], list[Comparison]]:
     """Load what the recorded outputs need of a release's folder, run it on the golden inputs, compare every output.
+
+    Returns:
+        What a person should know of the folder, one fact a line, and the comparisons.
 
     Raises:
         ConfigError, CheckpointError, DataError: the config, folder or golden file is unusable.
     """
     golden = read_golden(golden_file, OUTPUTS)
     outputs = {name: OUTPUTS[name] for name in OUTPUTS if name in golden}
-    files, others = list_variables(folder)
-    streams, captioning = _pass_of(golden, outputs, files)
-    sizes = _sizes_of(golden, _open({"vq_emb", "cls_out_w"}, files))
+    shapes = shapes_in(folder)
+    streams, captioning = _pass_of(golden, outputs, shapes)
+    sizes = _sizes_of(golden, shapes)
     config = Unimo2Config.from_release(read_json(config_file) | sizes, source=str(config_file))
     parts = [part for part in PARTS if part in CORE or any(part in output.parts for output in outputs.values())]
     parts += [part for part in ("vit", "text") if part in parts_of((), streams)]
-    stored = _open({name for group in name_table(config, parts).values() for name in group}, files)
     used = [name for stream in streams for name in INPUTS[stream]]
     _check(golden_file, golden, outputs, streams, config, captioning)
-
-    heads = [head for head, of in HEAD_PARTS.items() if set(of) & set(parts)]
+    checkpoint = read_release(folder, Options(config=config), parts)
     with paddle.device.device_guard("cpu"), paddle.no_grad():  # a GPU may round products to TF32
         with paddle.LazyGuard():
-            model = Unimo2(config, heads, streams)
-        table, shapes = name_table(config, parts), shapes_of(model)
-        refuse(folder, problems(table, stored, shapes))
-        fill(model, gather(table, stored, shapes))
+            model = Unimo2(config, checkpoint.heads, streams)
+        fill(model, finite(checkpoint.tensors))
         model.eval()
         comparisons = _compare(model, golden, outputs, streams, captioning)
-    known = {name for group in name_table(config).values() for name in group}
-    unused = tuple(f"{n} ({NOT_OURS[n]})" if n in NOT_OURS else n for n in files if n not in known)
-    idle = [part for part in PARTS if part not in parts and holds(files, name_table(config, [part]))]
-    ignored = [name for name in golden if name.startswith("in_") and name not in used]
-    facts = {
-        "not variable files, left alone": others,
-        "not loaded, no recorded output needs them": idle,
-        "inputs that no recorded output needs": ignored,
+    lines = {
+        "not loaded, no recorded output needs them": [
+            part for part in PARTS if part not in parts and holds(shapes, name_table(config, [part]))
+        ],
+        "inputs that no recorded output needs": [n for n in golden if n.startswith("in_") and n not in used],
     }
-    notes = tuple(f"{fact}: {', '.join(names)}" for fact, names in facts.items() if names)
-    return Report(table, unused, (), notes), comparisons
+    facts = [f"{fact}: {', '.join(names)}" for fact, names in lines.items() if names]
+    return [*loaded(checkpoint), *facts], comparisons
 
 
-def _pass_of(golden: Golden, outputs: Mapping[str, Output], files: Mapping[str, Path]) -> tuple[tuple[str, ...], bool]:
+def _pass_of(golden: Golden, outputs: Mapping[str, Output], shapes: Shapes) -> tuple[tuple[str, ...], bool]:
     """Streams of the recorded pass, and whether it was captioning.
 
     Outputs that every pass has leave the streams open: then they are those that both folder and file have inputs for.
@@ -107,28 +104,17 @@ def _pass_of(golden: Golden, outputs: Mapping[str, Output], files: Mapping[str, 
     if mask is not None and mask.ndim == 3 and mask.shape[1] > 1:
         return STREAMS, True
     recorded = {stream for output in outputs.values() for stream in output.streams}
-    held = {"image": "vit.cls_token_embeddings" in files, "text": "text.word_embedding" in files}
+    held = {"image": "vit.cls_token_embeddings" in shapes, "text": "text.word_embedding" in shapes}
     given = recorded or {s for s in STREAMS if held[s] and all(name in golden for name in INPUTS[s])}
     return tuple(s for s in STREAMS if s in given) or STREAMS, False
 
 
-def _open(names: set[str], files: Mapping[str, Path]) -> dict[str, Stored | CheckpointError]:
-    """The variables of these names that have files; a damaged one as the error that says so."""
-    stored: dict[str, Stored | CheckpointError] = {}
-    for name in sorted(names & set(files)):
-        try:
-            stored[name] = open_variable(files[name])
-        except CheckpointError as error:
-            stored[name] = error
-    return stored
-
-
-def _sizes_of(golden: Golden, stored: Mapping[str, Stored | CheckpointError]) -> dict[str, int]:
+def _sizes_of(golden: Golden, shapes: Shapes) -> dict[str, int]:
     """Sizes that the release takes from its command line, by config key: codes, labels, chosen codes."""
     sizes = {}
     for key, name, axis in (("num_codebook", "vq_emb", 0), ("num_labels", "cls_out_w", 1)):
-        if len(getattr(stored.get(name), "shape", ())) == 2:
-            sizes[key] = stored[name].shape[axis]
+        if len(shapes.get(name, ())) == 2:
+            sizes[key] = shapes[name][axis]
     recorded = [golden[name].shape[1] for name in ("out_idx", "out_g") if name in golden and golden[name].ndim > 1]
     if recorded:
         sizes["topk_value"] = min(recorded[0], sizes.get("num_codebook", recorded[0]))

@@ -121,7 +121,7 @@ def _read(
     """
     system = options.system or "unimo-2"
     if system not in PREFIX:
-        raise ConfigError(f"a ViT starts {' or '.join(PREFIX)}, not {system}")
+        raise ConfigError(f"{path}: a ViT starts {' or '.join(PREFIX)}, not {system}")
     encoder, outside = _encoder(path, layout, stored)
     first = layout.layer["attention_norm.weight"][0]
     layers = next(i for i in range(len(encoder) + 1) if first.format(i=i) not in encoder)
@@ -198,7 +198,11 @@ def _config(path: Path, layout: Layout, system: str, sizes: dict[str, Any], opti
     """Our sizes: those that the user gave, else the encoder's; UNIMO-2's other stacks then are as deep as its ViT."""
     schema, notes = SYSTEMS[system].config, []
     if options.config:
-        return given_config(options.config, system), notes
+        config = given_config(options.config, system, path)
+        width = config.hidden_size // _own(system, config, "num_attention_heads")
+        if "num_attention_heads" not in sizes and width != HEAD_WIDTH:
+            notes.append(f"attention heads are {width} wide in the sizes given, {HEAD_WIDTH} in the published ViTs")
+        return config, notes
     if "num_attention_heads" not in sizes:
         heads, rest = divmod(sizes["hidden_size"], HEAD_WIDTH)
         if rest:

@@ -41,25 +41,6 @@ def of_array(array: np.ndarray) -> Lazy:
     return Lazy(array.shape, lambda: array, array.dtype)
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a foreign checkpoint gave to a model and what it did not."""
-
-    mapped: Table
-    unused: tuple[str, ...]  # tensors that the model has no place for
-    missing_heads: tuple[str, ...]  # parts of the model that the checkpoint does not hold; they start at random
-    notes: tuple[str, ...] = ()
-
-    def lines(self) -> list[str]:
-        """The report for people, one fact a line."""
-        lines = [f"loaded {sum(map(len, self.mapped.values()))} tensors into {len(self.mapped)} parameters"]
-        if self.unused:
-            lines.append(f"not used ({len(self.unused)}): {', '.join(self.unused)}")
-        if self.missing_heads:
-            lines.append(f"not in the checkpoint, starting at random: {', '.join(self.missing_heads)}")
-        return lines + list(self.notes)
-
-
 def shapes_of(model: nn.Layer) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter by name."""
     return {name: tuple(p.shape) for name, p in model.named_parameters()}

@@ -48,7 +48,7 @@ class PretrainRecipe(Config):
 
     model: UnimoConfig
     tokenizer: str  # folder with the vocabulary files
-    # folder or weights of a BERT or RoBERTa whose size fits; its layers are taken from the first
+    # a name of the zoo, a run, or a checkpoint of any format of docs/porting.md whose sizes fit the model's
     initialise_from: str | None = None
     data: DataFiles
     streams: dict[Literal["text", "image", "pair"], float]  # drawing ratios; the papers do not state theirs

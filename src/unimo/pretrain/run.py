@@ -13,13 +13,9 @@ from unimo.engine.distributed import World
 from unimo.engine.events import ConfigFile, Evaluation
 from unimo.engine.loop import train
 from unimo.engine.model_folder import write_description
-from unimo.errors import CheckpointError, ConfigError
+from unimo.errors import ConfigError
 from unimo.evaluate.gallery import Gallery, open_store
 from unimo.models.unimo import Unimo
-from unimo.port.bert import init_from_bert
-from unimo.port.formats import detect
-from unimo.port.roberta import init_from_roberta
-from unimo.port.weights import Report
 from unimo.pretrain.objectives import HEADS, Pretraining
 from unimo.pretrain.recipe import PretrainRecipe
 from unimo.pretrain.streams import ImageStream, PairStream, TextStream, TokenStream
@@ -28,6 +24,7 @@ from unimo.readers.batching import Source, Stream
 from unimo.readers.mixing import Mixer
 from unimo.readers.token_shards import TokenShards
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
+from unimo.zoo import start
 
 
 def pretrain(recipe: PretrainRecipe, run_dir: Path, events: Sequence[Any] = ()) -> dict[str, Any]:
@@ -68,7 +65,7 @@ def pretrain(recipe: PretrainRecipe, run_dir: Path, events: Sequence[Any] = ()) 
 
 
 def build_model(recipe: PretrainRecipe, tokenizer: Tokenizer) -> Unimo:
-    """The recipe's model with the pre-training heads, started from a BERT or RoBERTa where the recipe names one."""
+    """The recipe's model with the pre-training heads, started from the checkpoint that the recipe names, if any."""
     if tokenizer.vocab_size > recipe.model.vocab_size:
         raise ConfigError(
             f"the tokenizer {recipe.tokenizer} has {tokenizer.vocab_size} tokens, model.vocab_size is "
@@ -77,21 +74,13 @@ def build_model(recipe: PretrainRecipe, tokenizer: Tokenizer) -> Unimo:
     paddle.seed(recipe.engine.seed)
     model = Unimo(recipe.model, HEADS)
     if recipe.initialise_from:
-        for line in start(model, find(recipe.initialise_from)).lines():
+        try:
+            source = find(recipe.initialise_from)
+        except ConfigError:  # no path: `start` takes it for a name of the zoo
+            source = recipe.initialise_from
+        for line in start(model, source):
             print(textwrap.shorten(line, 300), flush=True)
     return model
-
-
-def start(model: Unimo, path: Path) -> Report:
-    """Start a model from the text encoder that lies at `path`.
-
-    Raises:
-        CheckpointError: it is damaged, of a library that UNIMO does not start from, or does not fit.
-    """
-    encoders, found = {"bert": init_from_bert, "roberta": init_from_roberta}, detect(path)
-    if found not in encoders:
-        raise CheckpointError(f"initialise_from: {path} is {found}, expected one of {', '.join(encoders)}")
-    return encoders[found](model, path)
 
 
 def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Source]:
