@@ -94,6 +94,7 @@ def read_any(name_or_path: str | Path, options: Options | None = None) -> tuple[
 def start(model: nn.Layer, name_or_path: str | Path) -> list[str]:
     """Set all parameters of a model that a checkpoint holds; the others keep their values.
 
+    What does not fit is found before any is set, a value that is not finite only when its turn comes.
     An encoder of another library, which starts a part of the model, is read by the model's sizes: of more layers or
     positions than the model has it gives the first ones. So is a release, whose variables must have these sizes.
 
