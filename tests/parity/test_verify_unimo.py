@@ -239,6 +239,31 @@ def test_checkpoint_of_a_text_task(tmp_path):
     assert "image_emb.w_0: missing, expected [24, 32]" in pair.stderr and "match_fc.w_0" in pair.stderr
 
 
+def test_parts_that_are_needed_are_listed_where_they_are_missing_half_or_damaged(tmp_path):
+    """One that no recorded output needs may be absent, but not half."""
+    folder = Path(shutil.copytree(FIXTURE / "checkpoint", tmp_path / "checkpoint"))
+    for path in folder.glob("match_fc*"):
+        path.unlink()
+    (folder / "cls_out_3_b").unlink()
+    torn = folder / "mask_lm_out_fc.b_0"
+    torn.write_bytes(torn.read_bytes()[:-1])
+    result = verify(folder)
+    assert result.exit_code == 2 and not result.stdout and "4 problem(s)" in result.stderr
+    for part in ("match_fc.w_0: missing", "match_fc.b_0: missing", "cls_out_3_b: missing", f"{torn}: "):
+        assert part in result.stderr
+    kept = {key: array for key, array in GOLDEN.items() if key.startswith("in_") or key == "out_l_seq"}
+    golden = write_golden(tmp_path, kept)
+    assert "2 problem(s)" in verify(folder, golden=golden).stderr  # half a classifier, half an LM head
+    for path in [*folder.glob("cls_out*"), *folder.glob("mask_lm*")]:
+        path.unlink()
+    assert verify(folder, golden=golden).exit_code == 0
+
+
+def test_the_other_systems_folder_is_refused_by_name():
+    result = verify(FIXTURE.parent / "unimo2" / "checkpoint_vl")
+    assert result.exit_code == 2 and "is of unimo-2, the sizes given are those of unimo" in result.stderr
+
+
 # ---- input that cannot be used: exit code 2 and a message that says what was got and what was expected
 
 BAD_GOLDEN = {

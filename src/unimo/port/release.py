@@ -136,12 +136,12 @@ def _read(
     heads, labels = names.heads_of(there)
     if parts is not None:
         heads = tuple(head for head, of in names.HEAD_PARTS.items() if {*of} & {*parts})
-    elif labels:
-        taken = config.num_labels if config.num_labels in labels else labels[0]
-        config = config.model_copy(update={"num_labels": taken})
+    else:
+        if labels:
+            taken = config.num_labels if config.num_labels in labels else labels[0]
+            config = config.model_copy(update={"num_labels": taken})
         if labels[1:]:
             notes += (f"of the classification heads for {labels} labels only that for {taken} is taken",)
-    if parts is None:
         tables = {part: names.name_table(config, [part]) for part in names.parts_of(heads)}
         parts = [part for part, table in tables.items() if part in REQUIRED[system] or holds(there, table)]
     table = names.name_table(config, parts)
