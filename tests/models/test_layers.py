@@ -64,6 +64,47 @@ def test_linear_of_an_input_without_gradient():
     np.testing.assert_allclose(weight.grad.numpy(), x.numpy().sum(0)[:, None].repeat(5, 1), **EXACT)
 
 
+@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize("asked", [["shift"], ["qkv"], ["shift", "qkv"], ["shift", "inner bias", "norm"]])
+def test_a_gradient_inside_of_a_pass_is_for_what_it_asks(asked, recomputed):
+    """`paddle.grad` in training, as adversarial perturbations need it: that of Paddle's own operators, and no other."""
+    paddle.seed(3)
+    block = PostNormBlock(8, 2, 0.0, 0.0, 1e-5)
+    x, shift = paddle.randn([2, 3, 8]), leaf(2, 3, 8, dtype="float32")
+    tensors = {"shift": shift, "qkv": block.attention.qkv.weight, "norm": block.feed_forward_norm.weight}
+    tensors["inner bias"] = block.feed_forward.inner.bias
+    bias, found = paddle.zeros([2, 1, 1, 3]), []
+
+    def run(x: paddle.Tensor) -> paddle.Tensor:
+        return block(x, bias)[0]
+
+    for trains in (True, False):
+        block.train() if trains else block.eval()
+        y = recompute(run, x + shift, use_reentrant=False) if recomputed and trains else run(x + shift)
+        found.append(paddle.grad((y * y * paddle.arange(8.0)).sum(), [tensors[name] for name in asked]))
+    for ours, plain in zip(*found):
+        np.testing.assert_allclose(ours.numpy(), plain.numpy(), rtol=1e-4, atol=1e-4)
+    assert all(p.grad is None for p in block.parameters()), "nothing is left behind"
+
+
+@pytest.mark.parametrize("frozen", [f for f in itertools.product([False, True], repeat=3) if not all(f)])
+@pytest.mark.parametrize("operator", ["linear", "layer_norm"])
+def test_frozen_inputs_get_no_gradient_and_the_others_the_same(operator, frozen):
+    paddle.seed(0)
+    shapes = {"linear": ([3, 4], [4, 5], [5]), "layer_norm": ([3, 4], [4], [4])}[operator]
+    values = [paddle.randn(shape) for shape in shapes]
+    wanted = []
+    for asked in (False, False, False), frozen:
+        inputs = [value.clone().detach() for value in values]
+        for tensor, stop in zip(inputs, asked):
+            tensor.stop_gradient = stop
+        y = cpu_training.linear(*inputs) if operator == "linear" else cpu_training.layer_norm(*inputs, 1e-5)
+        (y * y).sum().backward()
+        wanted.append([t.grad for t in inputs])
+    for stop, whole, got in zip(frozen, *wanted):
+        assert got is None if stop else np.array_equal(whole.numpy(), got.numpy())
+
+
 @sizes
 @given(st.integers(1, 50), st.sampled_from([1e-3, 1.0, 30.0, 1e3]))
 def test_gelu(n, scale):
@@ -71,9 +112,21 @@ def test_gelu(n, scale):
 
 
 def test_gelu_in_float32_over_its_whole_range():
-    x = paddle.to_tensor(np.concatenate([np.linspace(-12, 12, 100_001), [-1e4, 1e4, 0.0]]), "float32")
-    x.stop_gradient = False
-    assert_same(cpu_training.gelu, F.gelu, [x], {"rtol": 1e-6, "atol": 1e-6})
+    """Within 2 units in the last place of max(1, |x|) of the float64 value, and so within 4 of Paddle's: float32
+    kernels of erf are that good near 1 on every processor tried, and the product with x carries it on."""
+    x = np.concatenate([np.linspace(-12, 12, 100_001), [-1e4, 1e4, 0.0]]).astype("float32")
+    unit = np.finfo("float32").eps * np.maximum(1, np.abs(x))
+
+    def value_and_slope(gelu, dtype):
+        given = paddle.to_tensor(x.astype(dtype), stop_gradient=False)
+        value = gelu(given)
+        return value.numpy(), paddle.grad(value, given)[0].numpy()
+
+    ours, exact = (value_and_slope(cpu_training.gelu, dtype) for dtype in ("float32", "float64"))
+    paddles = value_and_slope(F.gelu, "float32")
+    for got, wanted, other in zip(ours, exact, paddles, strict=True):
+        assert (np.abs(got - wanted) <= 2 * unit).all()
+        assert (np.abs(got - other) <= 4 * unit).all()
 
 
 @sizes

@@ -6,16 +6,38 @@ are products with ones, broadcasts are rank-one products, permutations gather wh
 per element instead of a float, and GELU keeps its derivative.
 
 Everything is a `PyLayer` over Paddle's public operators. Tensors needed later go through `save_for_backward`, so that
-recompute can drop them; nothing saved and no incoming gradient is changed in place.
+recompute can drop them; nothing saved and no incoming gradient is changed in place. A frozen input gets no gradient,
+nor does a weight in a `paddle.grad` that is not for it: Paddle refuses one that nobody asked for.
 """
 
+import inspect
 import math
+import sys
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 from paddle.autograd import PyLayer
+
+PADDLE_GRAD = inspect.unwrap(paddle.grad).__code__
+
+
+def _asked(ctx, weight: str, bias: str) -> list[bool]:
+    """Which of an operator's input, weight and bias (by name) this backward pass is for.
+
+    An ordinary one is for all that are not frozen. One under `paddle.grad` is for the tensors that it was given, and
+    Paddle 3.3.1 tells a PyLayer nothing of it: they are read off the call. Since the operator is on the way to one of
+    them, it is the input's turn unless weight and bias are all that is asked.
+    """
+    asked, frame = ctx.asked, sys._getframe(2)
+    while frame is not None and frame.f_code is not PADDLE_GRAD:
+        frame = frame.f_back
+    if frame is None:
+        return asked
+    inputs = frame.f_locals["inputs"]
+    names = {tensor.name for tensor in (inputs if isinstance(inputs, list | tuple) else [inputs])}
+    return [asked[0] and bool(names - {weight, bias}), asked[1] and weight in names, asked[2] and bias in names]
 
 
 def _row_sums(x: Tensor) -> Tensor:
@@ -36,7 +58,8 @@ def _subtract_column(x: Tensor, column: Tensor) -> Tensor:
 class _Linear(PyLayer):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, transposed: bool) -> Tensor:
-        ctx.transposed, ctx.needs_input_gradient = transposed, not x.stop_gradient
+        ctx.transposed, ctx.asked = transposed, [not t.stop_gradient for t in (x, weight, bias)]
+        ctx.names = weight.name, bias.name
         ctx.save_for_backward(x, weight)
         rows = x.reshape([-1, x.shape[-1]])
         if transposed:
@@ -46,14 +69,17 @@ class _Linear(PyLayer):
         return y.reshape([*x.shape[:-1], y.shape[-1]])
 
     @staticmethod
-    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        x, weight = ctx.saved_tensor()
+    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight), (input_asked, weight_asked, bias_asked) = ctx.saved_tensor(), _asked(ctx, *ctx.names)
         rows, drows = x.reshape([-1, x.shape[-1]]), dy.reshape([-1, dy.shape[-1]])
-        dx = None
-        if ctx.needs_input_gradient:
+        dx = dweight = dbias = None
+        if input_asked:
             dx = paddle.matmul(drows, weight, transpose_y=not ctx.transposed).reshape(x.shape)
-        dweight = paddle.matmul(*((drows, rows) if ctx.transposed else (rows, drows)), transpose_x=True)
-        return dx, dweight, _column_sums(drows)
+        if weight_asked:
+            dweight = paddle.matmul(*((drows, rows) if ctx.transposed else (rows, drows)), transpose_x=True)
+        if bias_asked:
+            dbias = _column_sums(drows)
+        return dx, dweight, dbias
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, transposed: bool = False) -> Tensor:
@@ -122,17 +148,25 @@ class _LayerNorm(PyLayer):
         centred = _subtract_column(rows, _row_sums(rows) / h)
         rstd = paddle.rsqrt(_row_sums(paddle.square(centred)) / h + epsilon)  # [N, 1]
         ctx.save_for_backward(centred * rstd, rstd, weight)
+        ctx.asked, ctx.names = [not t.stop_gradient for t in (x, weight, bias)], (weight.name, bias.name)
         return F.layer_norm(x, h, weight, bias, epsilon)
 
     @staticmethod
-    def backward(ctx, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        normed, rstd, weight = ctx.saved_tensor()  # [N, H], [N, 1], [H]
-        h = dy.shape[-1]
+    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        (normed, rstd, weight), (input_asked, weight_asked, bias_asked) = ctx.saved_tensor(), _asked(ctx, *ctx.names)
+        h = dy.shape[-1]  # normed [N, H], rstd [N, 1], weight [H]
         drows, column = dy.reshape([-1, h]), (weight / h).unsqueeze(1)
         dweights = drows * normed  # of each row
-        shared = normed * paddle.matmul(dweights, column)
-        dx = _subtract_column(drows * weight, paddle.matmul(drows, column)).subtract_(shared).multiply_(rstd)
-        return dx.reshape(dy.shape), _column_sums(dweights), _column_sums(drows)
+        dx = dweight = dbias = None
+        if input_asked:
+            shared = normed * paddle.matmul(dweights, column)
+            dx = _subtract_column(drows * weight, paddle.matmul(drows, column)).subtract_(shared).multiply_(rstd)
+            dx = dx.reshape(dy.shape)
+        if weight_asked:
+            dweight = _column_sums(dweights)
+        if bias_asked:
+            dbias = _column_sums(drows)
+        return dx, dweight, dbias
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
