@@ -26,8 +26,9 @@ from unimo.engine import checkpoint
 from unimo.engine.model_folder import check_replaceable, read_model
 from unimo.errors import CheckpointError, ConfigError, MissingDependencyError
 from unimo.inference import GRAPH, MANIFEST, WEIGHTS, run_graph
-from unimo.models.layers import KeyValue, attention_bias
-from unimo.models.unimo import Encoded, Regions, Text, Unimo, UnimoConfig
+from unimo.models.layers import Cache, KeyValue, attention_bias
+from unimo.models.streams import Regions, Text
+from unimo.models.unimo import Encoded, Unimo, UnimoConfig
 
 ONNX, OPSET = "model.onnx", 17
 TOLERANCE = 1e-5  # of the largest activation
@@ -49,14 +50,14 @@ def _regions(given: Tensors) -> Regions:
 def _encode_text(model: Unimo, given: Tensors) -> Tensors:
     bias = attention_bias(given["text_mask"])
     states, _ = model.encode(model.embed_text(_text(given)), bias, keep_cache=False)
-    pooled = {"pooled": model.pooled_text(Encoded(None, None, states, []))} if "pool" in model.heads else {}
+    pooled = {"pooled": model.pooled_text(Encoded(None, None, states, Cache()))} if "pool" in model.heads else {}
     return {"states": states} | pooled
 
 
 def _encode_image(model: Unimo, given: Tensors) -> Tensors:
     bias = attention_bias(given["region_mask"])
     states, _ = model.encode(model.embed_regions(_regions(given)), bias, keep_cache=False)
-    pooled = {"pooled": model.pooled_image(Encoded(states, None, None, []))} if "pool" in model.heads else {}
+    pooled = {"pooled": model.pooled_image(Encoded(states, None, None, Cache()))} if "pool" in model.heads else {}
     return {"states": states} | pooled
 
 
@@ -71,7 +72,7 @@ def _start_decoding(model: Unimo, given: Tensors) -> Tensors:
 
 def _decode(model: Unimo, given: Tensors) -> Tensors:
     layers = range(model.config.num_hidden_layers)
-    cache = [KeyValue(given[f"keys.{i}"], given[f"values.{i}"]) for i in layers]
+    cache = Cache(KeyValue(given[f"keys.{i}"], given[f"values.{i}"]) for i in layers)
     states, cache = model.encode(model.embed_text(_text(given)), attention_bias(given["attention_mask"]), cache)
     batch, new, size = states.shape
     states = states.reshape([-1, size])  # a matrix: in 3-D, oneDNN would read the whole table for each row
@@ -87,7 +88,7 @@ def _output_table(model: Unimo) -> Tensors:
     return {"output_table": model.word_embedding.weight.t()}
 
 
-def _named(cache: list[KeyValue]) -> Tensors:
+def _named(cache: Cache) -> Tensors:
     return {f"{kind}.{i}": getattr(kept, kind) for kind in ("keys", "values") for i, kept in enumerate(cache)}
 
 

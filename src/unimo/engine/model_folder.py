@@ -11,7 +11,6 @@ from unimo.config import validate
 from unimo.engine import checkpoint
 from unimo.errors import CheckpointError
 from unimo.models.systems import SYSTEMS, skeleton, system_of
-from unimo.models.unimo import Unimo
 from unimo.readers.tokenizer import FILE as TOKENIZER
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 
@@ -63,17 +62,6 @@ def locate(path: str | Path) -> Path:
     if found is None:
         raise CheckpointError(f"{path} holds neither a model ({CONFIG}) nor a whole checkpoint of a run")
     return found
-
-
-def with_heads(model: Unimo, heads: Iterable[str]) -> tuple[Unimo, list[str]]:
-    """A model of the same config with exactly these heads, and the names of the heads that start at random."""
-    fresh = Unimo(model.config, heads)
-    there = model.state_dict()
-    ours = fresh.state_dict()
-    for name, tensor in ours.items():
-        if name in there:
-            tensor.set_value(there[name])
-    return fresh, sorted({name.split(".")[0] for name in ours.keys() - there.keys()})
 
 
 def read_description(folder: Path) -> tuple[str, Any, tuple[str, ...]]:

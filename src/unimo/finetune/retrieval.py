@@ -20,15 +20,16 @@ from unimo.engine import checkpoint
 from unimo.engine.distributed import World
 from unimo.engine.events import ConfigFile, Evaluation
 from unimo.engine.loop import train
-from unimo.engine.model_folder import read_model, with_heads, write_description
+from unimo.engine.model_folder import read_model, write_description
 from unimo.engine.settings import EngineConfig
 from unimo.errors import ConfigError, DataError
 from unimo.evaluate.gallery import Gallery, open_store
 from unimo.finetune.circle import circle_loss
+from unimo.models.systems import check_length, with_heads
 from unimo.models.unimo import Unimo
 from unimo.readers.annotations import Pair, read_pairs
 from unimo.readers.batching import Batch, Stream, fingerprint
-from unimo.readers.captions import caption_ids, check_length, collate_text
+from unimo.readers.captions import caption_ids, collate_text
 from unimo.readers.feature_store import FeatureStore
 from unimo.readers.mixing import Mixer
 from unimo.readers.regions import collate_regions

@@ -4,7 +4,7 @@
 Paddle's own everywhere else: on a GPU, in evaluation, under `to_static`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -112,6 +112,14 @@ class KeyValue:
         return KeyValue(self.keys.index_select(rows), self.values.index_select(rows))
 
 
+class Cache(list[KeyValue]):
+    """What later decoding steps attend to: keys and values of every layer of a model, in the order they run."""
+
+    def select(self, rows: Tensor) -> "Cache":
+        """Reorder or repeat the batch, as beam search does with its parents. rows: [B'] int64."""
+        return Cache(layer.select(rows) for layer in self)
+
+
 class Attention(nn.Layer):
     """Multi-head self-attention. Query, key and value are one product [H, 3H]; the port splits and joins the three."""
 
@@ -202,17 +210,17 @@ def run_blocks(
     blocks: Iterable[nn.Layer],
     x: Tensor,
     bias: Tensor,
-    cache: list[KeyValue] | None = None,
+    cache: Sequence[KeyValue] | None = None,
     keep_cache: bool = True,
     recomputed: bool = False,
-) -> tuple[Tensor, list[KeyValue]]:
+) -> tuple[Tensor, Cache]:
     """Run a stack of blocks over [B, S, H] -> the last states and the cache, one entry a block; empty in training.
 
     Args:
         keep_cache: without it no block's keys and values outlive it: scoring needs none, and they are large.
         recomputed: in training, trade a second forward pass of each block for its activations.
     """
-    new_cache = []
+    new_cache = Cache()
     for i, block in enumerate(blocks):
         if recomputed and block.training:
             # use_reentrant=False: the default drops gradients when the input needs none, and breaks DataParallel

@@ -20,8 +20,7 @@ from unimo.config import Config
 from unimo.errors import ConfigError
 from unimo.models.heads import MaskedLMHead, RegionHead
 from unimo.models.layers import Linear, attention_bias, dropout, initialise, truncated_normal
-from unimo.models.unimo import Text
-from unimo.models.unimo2 import Pixels
+from unimo.models.streams import Pixels, Text
 from unimo.models.vision import VisionTransformer
 
 

@@ -17,7 +17,7 @@ from unimo.errors import ConfigError
 from unimo.models.heads import ClassifyHead, MaskedLMHead, MatchHead, PoolHead, RegionHead
 from unimo.models.layers import (
     Activation,
-    KeyValue,
+    Cache,
     LayerNorm,
     Linear,
     PostNormBlock,
@@ -26,6 +26,7 @@ from unimo.models.layers import (
     initialise,
     run_blocks,
 )
+from unimo.models.streams import Regions, Tags, Text
 
 
 class UnimoConfig(Config):
@@ -65,36 +66,13 @@ _RELEASE_FIXED = {"hidden_act": "gelu", "type_vocab_size": 0, "sent_type_vocab_s
 
 
 @dataclass
-class Text:
-    """Token ids of a padded batch. Positions of real tokens start at 2; pads are id 1 (BPE) at position 1, mask 0."""
-
-    ids: Tensor  # [B, S] int64
-    positions: Tensor  # [B, S] int64
-    mask: Tensor  # [B, S] 0/1
-    types: Tensor | None = None  # [B, S] int64; None: every token is of type 0, where the model has types at all
-
-
-class Tags(Text):
-    """Object words between image and text; they share the text's tables and layer norm."""
-
-
-@dataclass
-class Regions:
-    """Detector regions of a padded batch. Slot 0 is the image as a whole: mean feature, box (0, 0, 1, 1, 1)."""
-
-    features: Tensor  # [B, N, image_embedding_size] float32 or float16
-    boxes: Tensor  # [B, N, 5] float32: x1/w, y1/h, x2/w, y2/h, area share
-    mask: Tensor  # [B, N] 0/1
-
-
-@dataclass
 class Encoded:
     """Last layer's states of each stream given, and the key/value cache over all of them, one entry a layer."""
 
     regions: Tensor | None  # [B, N, H]
     tags: Tensor | None  # [B, O, H]
     text: Tensor | None  # [B, S, H]
-    cache: list[KeyValue]  # empty in training
+    cache: Cache  # empty in training
 
 
 HEADS = ("pool", "lm", "match", "region_feature", "region_class", "classify")
@@ -166,7 +144,7 @@ class Unimo(nn.Layer):
         regions: Regions | None = None,
         tags: Tags | None = None,
         attention_mask: Tensor | None = None,
-        cache: list[KeyValue] | None = None,
+        cache: Cache | None = None,
     ) -> Encoded:
         """Encode the streams given, in the order regions, tags, text.
 
@@ -191,8 +169,8 @@ class Unimo(nn.Layer):
         return Encoded(*states, cache=new_cache)
 
     def encode(
-        self, x: Tensor, bias: Tensor, cache: list[KeyValue] | None = None, keep_cache: bool = True
-    ) -> tuple[Tensor, list[KeyValue]]:
+        self, x: Tensor, bias: Tensor, cache: Cache | None = None, keep_cache: bool = True
+    ) -> tuple[Tensor, Cache]:
         """Run the layers over embedded positions [B, S, H]; `forward` for named streams ends here.
 
         Without `keep_cache` no layer's keys and values outlive it: scoring needs none, and they are large.
@@ -228,7 +206,7 @@ class Unimo(nn.Layer):
         mask = paddle.concat([image_mask.index_select(image_rows), text_mask.index_select(text_rows)], axis=1)
         states, _ = self.encode(self._dropout(x), attention_bias(mask), keep_cache=False)
         slots = image.shape[1]
-        return self.match_score(Encoded(states[:, :slots], None, states[:, slots:], [])).squeeze(1)
+        return self.match_score(Encoded(states[:, :slots], None, states[:, slots:], Cache())).squeeze(1)
 
     def lm_logits(self, states: Tensor) -> Tensor:
         """Vocabulary logits of gathered text states; the output table is the word table. [M, H] -> [M, V]"""

@@ -19,8 +19,8 @@ from unimo.config import Config, validate
 from unimo.errors import ConfigError
 from unimo.models.dictionary import GroundedDictionary, Grounding
 from unimo.models.heads import ClassifyHead, MaskedLMHead, PoolHead
-from unimo.models.layers import KeyValue, LayerNorm, PostNormBlock, attention_bias, dropout, initialise, run_blocks
-from unimo.models.unimo import Text
+from unimo.models.layers import Cache, LayerNorm, PostNormBlock, attention_bias, dropout, initialise, run_blocks
+from unimo.models.streams import Pixels, Text
 from unimo.models.vision import VisionTransformer
 
 GRID = 14  # the release's position table always has 14 x 14 + 1 rows
@@ -98,25 +98,6 @@ _RELEASE_FIXED = {
 
 
 @dataclass
-class Pixels:
-    """Images of one size, channels red, green, blue in -1..1. Sides may differ from the config's `image_size`."""
-
-    images: Tensor  # [B, 3, side, side] float32
-
-
-@dataclass
-class Cache:
-    """What later decoding steps attend to: keys and values of every layer of the text and of the grounded encoder."""
-
-    text: list[KeyValue]
-    grounded: list[KeyValue]
-
-    def select(self, rows: Tensor) -> "Cache":
-        """Reorder or repeat the batch, as beam search does with its parents. rows: [B'] int64."""
-        return Cache([layer.select(rows) for layer in self.text], [layer.select(rows) for layer in self.grounded])
-
-
-@dataclass
 class Encoded:
     """States of each stream given: of its own encoder, and of the grounded encoder; the chosen codes."""
 
@@ -126,7 +107,7 @@ class Encoded:
     codes: Tensor  # [B, K, H], grounded
     text: Tensor | None  # [B, S, H], grounded
     grounding: Grounding  # what was chosen, before the grounded encoder
-    cache: Cache | None  # captioning in evaluation only
+    cache: Cache | None  # of the text, then of the grounded encoder's layers; captioning in evaluation only
 
 
 class Encoder(nn.Layer):
@@ -144,8 +125,8 @@ class Encoder(nn.Layer):
         return dropout(self.norm(x), self.dropout, self.training)
 
     def forward(
-        self, x: Tensor, mask: Tensor, cache: list[KeyValue] | None = None, keep_cache: bool = False
-    ) -> tuple[Tensor, list[KeyValue]]:
+        self, x: Tensor, mask: Tensor, cache: Cache | None = None, keep_cache: bool = False
+    ) -> tuple[Tensor, Cache]:
         """[B, S, H] under a 0/1 mask [B, T] or [B, S, T] -> states [B, S, H], cache."""
         return run_blocks(self.layers, x, attention_bias(mask), cache, keep_cache, self.recompute)
 
@@ -275,10 +256,10 @@ class Unimo2(nn.Layer):
             words, cache = self.encode_text(text, caption_mask)
         encoded = self.ground(image, words, None if text is None else text.mask, caption_mask, masked_codes)
         if encoded.cache is not None:
-            encoded.cache.text = cache
+            encoded.cache = Cache([*cache, *encoded.cache])
         return encoded
 
-    def encode_text(self, text: Text, mask: Tensor | None = None) -> tuple[Tensor, list[KeyValue]]:
+    def encode_text(self, text: Text, mask: Tensor | None = None) -> tuple[Tensor, Cache]:
         """States of the text encoder [B, S, H]; with a captioning `mask` [B, S, S], its cache too.
 
         By default a padded position, as a query, sees nothing, which makes its softmax one over all: its state votes
@@ -324,7 +305,7 @@ class Unimo2(nn.Layer):
         x, cache = self.grounded(paddle.concat(parts, axis=1), mask, keep_cache=caption_mask is not None)
         states = iter(x.split(sizes, axis=1))
         grounded = [None if part is None else next(states) for part in (image, codes, text)]
-        return Encoded(image, text, *grounded, grounding, Cache([], cache) if cache else None)
+        return Encoded(image, text, *grounded, grounding, cache or None)
 
     def decode(self, text: Text, cache: Cache, text_mask: Tensor, mask: Tensor) -> tuple[Tensor, Cache]:
         """Grounded states [B, S, H] of the next tokens of a caption, and the cache with these.
@@ -335,9 +316,10 @@ class Unimo2(nn.Layer):
             text_mask: 0/1 [B, S, T] over cached and new tokens, for the text encoder.
             mask: 0/1 [B, S, P + 1 + K + T] over image, codes and tokens, for the grounded encoder.
         """
-        words, text_cache = self.text(self.text.embed(text), text_mask, cache.text, keep_cache=True)
-        states, grounded_cache = self.grounded(words, mask, cache.grounded, keep_cache=True)
-        return states, Cache(text_cache, grounded_cache)
+        layers = self.config.text_num_hidden_layers
+        words, text_cache = self.text(self.text.embed(text), text_mask, Cache(cache[:layers]), keep_cache=True)
+        states, grounded_cache = self.grounded(words, mask, Cache(cache[layers:]), keep_cache=True)
+        return states, Cache([*text_cache, *grounded_cache])
 
     def dictionary_loss(self, encoded: Encoded) -> Tensor:
         """Loss of the grounded dictionary, a scalar."""

@@ -6,8 +6,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from unimo.config import Config, Paper
 from unimo.engine.settings import EngineConfig
+from unimo.models.systems import check_length
 from unimo.models.unimo import UnimoConfig
-from unimo.readers.captions import check_length
 
 Objective = Literal["mlm", "seq2seq", "region_feature", "region_class", "cmcl"]
 

@@ -5,18 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unimo.models.unimo import UnimoConfig
+from unimo.models.streams import FIRST_POSITION
 from unimo.readers.annotations import Pair
 from unimo.readers.tokenizer import Tokenizer
-
-FIRST_POSITION = 2  # RoBERTa's convention, kept by the release: 0 is never used, 1 is the position of pads
-
-
-def check_length(max_tokens: int, config: UnimoConfig) -> None:
-    """Raise a ValueError if texts of `max_tokens` do not fit the model's position table."""
-    most = config.max_position_embeddings - FIRST_POSITION
-    if max_tokens > most:
-        raise ValueError(f"max_tokens is {max_tokens}, the model has positions for {most}")
 
 
 @dataclass(frozen=True)
