@@ -7,8 +7,9 @@ import paddle
 
 from data_prep.weights import minilm
 from unimo.models.unimo import Text
-from unimo.port.checkpoint import build
+from unimo.port.checkpoint import Options, build
 from unimo.readers.captions import caption_ids, collate_text
+from unimo.readers.tokenizer import load_tokenizer
 from unimo.zoo import read_any
 
 MAX_TOKENS = 128  # as all-MiniLM-L6-v2 was trained; a longer sentence loses its end
@@ -19,10 +20,10 @@ class SentenceEncoder:
 
     def __init__(self, cache: Path | None = None):
         folder, self.package = minilm(cache)
-        checkpoint, _ = read_any(folder)
+        checkpoint, _ = read_any(folder, Options(system="unimo"))
         with paddle.utils.unique_name.guard():
             self.model, _ = build(checkpoint)
-        self.tokenizer = checkpoint.tokenizer
+        self.tokenizer = load_tokenizer(folder)
 
     @paddle.no_grad()
     def __call__(self, sentence: str) -> np.ndarray:

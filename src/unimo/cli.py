@@ -1,4 +1,4 @@
-"""The command `unimo`: one short function a command. Everything heavy is imported inside it, so `--help` is quick."""
+"""The command `unimo`: one short function a command. What is heavy is imported inside, so `unimo --help` is quick."""
 
 import warnings
 from pathlib import Path
@@ -8,6 +8,7 @@ import click
 
 from unimo import __version__
 from unimo.errors import UnimoError
+from unimo.finetune.commands import Evaluate, Finetune
 from unimo.hardware import keep_freed_memory, use_fast_gemm
 
 
@@ -45,15 +46,15 @@ def main() -> None:
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Run folder; an unfinished one resumes.")
 @click.option("--visualdl", is_flag=True, help="Also write curves to OUTPUT/visualdl.")
 def pretrain(recipe: Path, overrides: tuple[str, ...], output: Path, visualdl: bool) -> None:
-    """Pre-train UNIMO by a RECIPE (YAML), for example
+    """Pre-train a model by a RECIPE (YAML), for example
 
     unimo pretrain model_configs/pretrain/unimo_quickstart.yaml engine.steps=100 --output runs/try
     """
-    from unimo.config import load
-    from unimo.pretrain.recipe import PretrainRecipe
+    from unimo.engine.events import VisualDL
     from unimo.pretrain.run import pretrain
+    from unimo.pretrain.systems import read_recipe
 
-    pretrain(load(PretrainRecipe, recipe, overrides), output, curves(visualdl))
+    pretrain(read_recipe(recipe, overrides), output, [VisualDL()] if visualdl else [])
 
 
 @main.command()
@@ -62,101 +63,25 @@ def pretrain(recipe: Path, overrides: tuple[str, ...], output: Path, visualdl: b
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Model folder to write.")
 def init(recipe: Path, overrides: tuple[str, ...], output: Path) -> None:
     """Write the model that a pre-training RECIPE starts from, untrained: the baseline of fine-tuning without it."""
-    from unimo.config import find, load
+    from unimo.config import find
     from unimo.engine.model_folder import write_model
-    from unimo.pretrain.recipe import PretrainRecipe
     from unimo.pretrain.run import build_model
+    from unimo.pretrain.systems import read_recipe
     from unimo.readers.tokenizer import load_tokenizer
 
-    settings = load(PretrainRecipe, recipe, overrides)
+    settings = read_recipe(recipe, overrides)
     tokenizer = load_tokenizer(find(settings.tokenizer))
     write_model(output, build_model(settings, tokenizer), tokenizer)
 
 
-@main.group()
-def finetune() -> None:
-    """Fine-tune a pre-trained model on a task and evaluate it."""
-
-
-@finetune.command("retrieval")
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="Run, model folder or name of the zoo.")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Run folder; an unfinished one resumes.")
-@click.option("--split", type=click.Choice(["dev", "test"]), default="test", help="What to evaluate at the end.")
-@click.option("--label", default="fine-tuned", help="Name of this row in reports.")
-@click.option("--visualdl", is_flag=True, help="Also write curves to OUTPUT/visualdl.")
-def finetune_retrieval(
-    recipe: Path, overrides: tuple[str, ...], model: Path, output: Path, split: str, label: str, visualdl: bool
-) -> None:
-    """Image-text retrieval with circle loss by a RECIPE (YAML), then R@1/5/10 of a split."""
-    from unimo.config import load
-    from unimo.engine.distributed import World
-    from unimo.engine.model_folder import read_model
-    from unimo.evaluate.gallery import evaluate_retrieval
-    from unimo.finetune.retrieval import RetrievalRecipe, finetune_retrieval
-    from unimo.paper import join
-    from unimo.zoo import locate
-
-    settings = load(RetrievalRecipe, recipe, overrides)
-    start = locate(model)
-    finetune_retrieval(settings, start, output, curves(visualdl))
-    if World().rank:  # one process writes the results
-        return
-    folder = locate(output)
-    trained, tokenizer = read_model(folder)
-    limits = {"max_tokens": settings.max_tokens, "max_regions": settings.max_regions}
-    facts = {"label": label, "model": str(folder), "start": str(start), "seed": settings.engine.seed}
-    facts["compat"] = settings.engine.compat.model_dump()
-    if settings.paper:
-        facts["paper"] = join(settings.paper)
-    for line in evaluate_retrieval(
-        trained, tokenizer, settings.pairs, settings.regions, split, output, facts, **limits
-    ):
-        click.echo(line)
-
-
-@main.group()
-def evaluate() -> None:
-    """Evaluate a model without training it."""
-
-
-@evaluate.command("retrieval")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--pairs", required=True, help="pairs.jsonl")
-@click.option("--regions", required=True, help="Feature store of the pairs' images.")
-@click.option("--rewrites", help="rewrites.jsonl: also score rewritten captions against the original ones.")
-@click.option("--split", type=click.Choice(["train", "dev", "test"]), default="test")
-@click.option("--max-tokens", default=512, type=click.IntRange(min=3))
-@click.option("--max-regions", default=100, type=click.IntRange(min=1))
-@click.option("--label", default="zero-shot", help="Name of this row in reports.")
-@click.option(
-    "--against",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Folder of an earlier result on the same split to compare with; may be repeated.",
+main.add_command(
+    Finetune(
+        "finetune",
+        help="Fine-tune a pre-trained model on a task and evaluate it. A recipe names its FAMILY.",
+        subcommand_metavar="[FAMILY] RECIPE [KEY=VALUE]...",
+    )
 )
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Run folder for the results.")
-def retrieval(model: Path, pairs: str, regions: str, rewrites: str | None, output: Path, **options: Any) -> None:
-    """Recall@1/5/10 both ways of MODEL (run, model folder or name) over a split's full caption x image matrix."""
-    from unimo.engine.model_folder import read_model
-    from unimo.evaluate.gallery import evaluate_retrieval
-    from unimo.zoo import locate
-
-    folder, split, label = locate(model), options.pop("split"), options.pop("label")
-    trained, tokenizer = read_model(folder)
-    facts = {"label": label, "model": str(folder)}
-    for line in evaluate_retrieval(
-        trained, tokenizer, pairs, regions, split, output, facts, rewrites=rewrites, **options
-    ):
-        click.echo(line)
-
-
-def curves(visualdl: bool) -> list[Any]:
-    """The VisualDL event, where it is asked for."""
-    from unimo.engine.events import VisualDL
-
-    return [VisualDL()] if visualdl else []
+main.add_command(Evaluate("evaluate", help="Evaluate a model without training it."))
 
 
 @main.command()

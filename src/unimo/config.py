@@ -1,7 +1,7 @@
 """YAML files -> typed configs. All problems of a file are reported at once: key, what was given, what is allowed."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,7 +27,7 @@ class Paper(Config):
     row: str | None = None
     dataset: str | None = None  # without one the run has no number of its own, as pre-training
     mode: Mode = "finetuned"
-    expected: dict[str, float] | None = None  # metric -> value, of a source that the file does not have
+    expected: dict[str, float] | None = None  # metric -> value, of a source that the file lacks; printed
     hardware: str | None = None
     hours: float | None = None
 
@@ -55,19 +55,35 @@ def find(path: str | Path) -> Path:
 def load(schema: type[C], path: str | Path, overrides: Iterable[str] = ()) -> C:
     """Read a YAML file, apply `key.sub=value` overrides (values are YAML) and validate against `schema`.
 
+    Raises:
+        ConfigError: as `read`, or any number of invalid keys and values.
+    """
+    return validate(schema, read(path, overrides), source=str(path))
+
+
+def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """The values of a YAML file with `key.sub=value` overrides, not validated: they may name what they are of.
+
     A value that names a .yaml file, in the file or in an override, stands for that file's content, so that a recipe
     says `model: model_configs/models/unimo_mini.yaml` and a user may still change `model.num_hidden_layers`.
 
     Raises:
-        ConfigError: file missing or not a mapping, malformed override, or any number of invalid keys and values.
+        ConfigError: file missing or not a mapping, or a malformed override.
     """
     path = Path(path)
     if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        near = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
         raise ConfigError(f"no config file {path}; in its folder there are: {', '.join(near) or 'none'}")
-    values = _read(path)
-    values = {key: _included(value) for key, value in values.items()}
-    return validate(schema, apply_overrides(values, overrides), source=str(path))
+    values = {key: _included(value) for key, value in _read(path).items()}
+    return apply_overrides(values, overrides)
+
+
+def choose(registry: Mapping[str, Any], values: Mapping[str, Any], key: str, default: str, source: object) -> Any:
+    """The entry that the values name by `key`; raises a ConfigError that lists the names for another one."""
+    name = values.get(key, default)
+    if not isinstance(name, str) or name not in registry:
+        raise ConfigError(f"{source}: {key}: {name!r}, expected one of {', '.join(registry)}")
+    return registry[name]
 
 
 def _included(value: Any) -> Any:

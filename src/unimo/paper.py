@@ -4,12 +4,14 @@ A number is found by table, row, dataset, mode, split and metric. Metrics are na
 retrieval is `image_recall@1`; every other name is the printed one in lower case, with underscores for spaces.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any, Literal
 
-from unimo.config import Config, Mode, Paper, find, load
+from unimo.config import Config, Mode, Paper, apply_overrides, find, load, validate
+from unimo.errors import ConfigError
 
+FILE = "model_configs/paper_tables.yaml"
 Certainty = Literal["known", "general_knowledge_verify"]
 JOIN = ("table", "row", "dataset", "mode")  # what metrics.json says of a `Paper`
 _SAME_SPLIT = {"val": "dev"}
@@ -62,7 +64,7 @@ class Tables(Config):
 @cache
 def tables() -> dict[str, Table]:
     """All tables by id."""
-    return load(Tables, find("model_configs/paper_tables.yaml")).tables
+    return load(Tables, find(FILE)).tables
 
 
 def rows(table: str | None, row: str | None, datasets: Collection[str] = (), mode: Mode | None = None) -> list[Number]:
@@ -125,3 +127,18 @@ def describe(paper: Paper) -> str:
     table = (known.label or known.title) if known else paper.table
     parts = [f"{table}, {paper.row}", text, ", ".join(filter(None, cost))]
     return "paper: " + "; ".join(filter(None, parts))
+
+
+def row_of(given: Sequence[str]) -> dict[str, Any]:
+    """What metrics.json says of a row that a user names by KEY=VALUE.
+
+    Raises:
+        ConfigError: an unknown key, or a row of which the file has no numbers.
+    """
+    paper = validate(Paper, apply_overrides({}, given), "--paper")
+    if not rows(paper.table, paper.row, [paper.dataset] if paper.dataset else (), paper.mode):
+        raise ConfigError(
+            f"--paper {' '.join(given)}: no numbers in {FILE}; name table (one of {', '.join(tables())}), row, "
+            "dataset and mode as they stand there"
+        )
+    return join(paper)

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pty
+import shutil
 import struct
 import termios
 from pathlib import Path
@@ -64,6 +65,100 @@ def test_evaluation_is_logged_and_the_best_checkpoint_kept(tmp_path):
     assert (tmp_path / "checkpoints" / "best").read_text() == "step_00000002\n"
     best = checkpoint.read_trainer_state(tmp_path / "checkpoints" / "step_00000006")["best"]
     assert best == {"step": 2, "metrics": {"recall": 0.9}}
+
+
+def scored(*values: float, name: str = "loss") -> Evaluation:
+    """An evaluation that measures these values, one after the other."""
+    left = iter(values)
+    return Evaluation(lambda: {name: next(left), "other": 0.0}, metric="other")
+
+
+def test_the_best_is_by_the_metric_and_direction_that_the_recipe_names(tmp_path):
+    run(tmp_path, [scored(3, 1, 2, 1, 5, 6)], eval_every=1, best_metric="loss", best="lowest")
+    assert (tmp_path / "checkpoints" / "best").read_text() == "step_00000002\n"
+    assert checkpoint.find_best(tmp_path) == checkpoint.folder_of(tmp_path, 2)
+    with pytest.raises(ConfigError, match="engine.best_metric is f1; the evaluation measures loss, other"):
+        run(tmp_path / "wrong", [scored(1)], eval_every=1, best_metric="f1")
+
+
+def test_a_run_ends_after_evaluations_without_gain_and_stays_ended(tmp_path, capsys):
+    settings = {"eval_every": 1, "best_metric": "loss", "best": "lowest", "patience": 2, "steps": 20, "save_every": 50}
+    run(tmp_path, [scored(3, 1, 2, 1, 0)], **settings)
+    assert [r["step"] for r in log(tmp_path) if "metrics" in r] == [1, 2, 3, 4]
+    assert "ending at step 4: no evaluation was better than that of step 2" in capsys.readouterr().err
+    assert json.loads((tmp_path / "state.json").read_text())["status"] == "done"
+    assert checkpoint.find_latest(tmp_path) == checkpoint.folder_of(tmp_path, 4)
+    run(tmp_path, [scored()], **settings)
+    assert checkpoint.find_latest(tmp_path) == checkpoint.folder_of(tmp_path, 4), "it is done"
+    run(tmp_path, [scored(0.5, 0.4, *[1] * 9)], **settings | {"patience": 3})
+    steps = [r["step"] for r in log(tmp_path) if "metrics" in r]
+    assert steps == list(range(1, 10)), "with more patience it goes on where it was"
+
+
+def test_a_value_that_is_no_number_is_never_the_best(tmp_path):
+    settings = {"eval_every": 1, "best_metric": "loss", "best": "lowest", "patience": 3}
+    run(tmp_path, [scored(float("nan"), 2, float("nan"), 1, 3, 4)], **settings)
+    assert (tmp_path / "checkpoints" / "best").read_text() == "step_00000004\n"
+
+
+def test_patience_survives_a_resume(tmp_path):
+    settings = {"eval_every": 1, "patience": 3, "steps": 8, "save_every": 1, "best_metric": "loss"}
+
+    class Killed(Exception):
+        pass
+
+    def evaluate() -> dict[str, float]:
+        value = next(values)
+        if value is None:
+            raise Killed
+        return {"loss": value}
+
+    values = iter([5.0, 4.0, 3.0, None])
+    with pytest.raises(Killed):
+        run(tmp_path, [Evaluation(evaluate, "loss")], **settings)
+    values = iter([2.0, 9.0])
+    run(tmp_path, [Evaluation(evaluate, "loss")], **settings)
+    assert [r["step"] for r in log(tmp_path) if "metrics" in r] == [1, 2, 3, 4]
+
+
+def test_epochs_must_be_turned_into_updates_first(tmp_path):
+    with pytest.raises(ConfigError, match="engine.epochs=2 must be turned into updates"):
+        run(tmp_path, steps=None, epochs=2)
+
+
+def test_a_short_run_says_what_it_means_for_the_rate(tmp_path, capsys):
+    run(tmp_path, warmup=0.06)
+    assert "warning: warmup 0.06 of 6 updates is less than one" in capsys.readouterr().err
+
+
+def test_batches_made_ahead_change_nothing(tmp_path):
+    for threads in (0, 1, 3):
+        run(tmp_path / str(threads), reader_threads=threads, save_every=3)
+    files = [checkpoint.folder_of(tmp_path / str(n), 6) / checkpoint.MODEL for n in (0, 1, 3)]
+    assert len({file.read_bytes() for file in files}) == 1
+    states = [checkpoint.read_trainer_state(checkpoint.folder_of(tmp_path / str(n), 3))["data"] for n in (0, 1, 3)]
+    assert states == [{"step": 3}] * 3
+
+
+def test_a_checkpoint_of_an_earlier_version_is_resumed(tmp_path):
+    """Its identity lacks the keys of settings that had their defaults then, and its recalls are fractions of 1."""
+    run(tmp_path, save_every=3)
+    shutil.rmtree(checkpoint.folder_of(tmp_path, 6))
+    folder = checkpoint.folder_of(tmp_path, 3)
+    state = json.loads((folder / checkpoint.TRAINER).read_text())
+    for key in ("groups", "epochs", "best", "patience", "reader_threads"):
+        del state["identity"][key]
+    del state["stale"]
+    state["best"] = {"step": 3, "metrics": {"recall": 0.25}}
+    (folder / checkpoint.TRAINER).write_text(json.dumps(state))
+    sizes = json.loads((folder / checkpoint.MARKER).read_text())
+    sizes[checkpoint.TRAINER] = (folder / checkpoint.TRAINER).stat().st_size
+    (folder / checkpoint.MARKER).write_text(json.dumps(sizes))
+    run(tmp_path, [Evaluation(lambda: {"recall": 24.0}, "recall")], save_every=3, eval_every=6)
+    found = checkpoint.read_trainer_state(checkpoint.folder_of(tmp_path, 6))
+    assert found["best"] == {"step": 3, "metrics": {"recall": 25.0}} and found["stale"] == 1
+    with pytest.raises(CheckpointError, match="groups: "):
+        run(tmp_path, groups=[{"match": ""}])
 
 
 def test_evaluating_changes_no_weight(tmp_path):

@@ -1,11 +1,13 @@
 """Learning-rate sequences of the release."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unimo.config import validate
-from unimo.engine.schedules import learning_rate
+from unimo.engine.schedules import learning_rate, shortfall
 from unimo.engine.settings import EngineConfig, in_steps
 from unimo.errors import ConfigError
 
@@ -82,3 +84,44 @@ def test_all_problems_of_a_config_come_in_one_error():
 def test_impossible_combinations(values, words):
     with pytest.raises(ConfigError, match=words):
         config(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"steps": 10, "warmup": 0.06},
+            "warmup 0.06 of 10 updates is less than one, .*: every update has the rate 3e-05",
+        ),
+        ({"steps": 5, "warmup": 8}, "warmup takes all 5 updates: the rate stays below 3e-05, the highest is 1.5e-05"),
+        ({"steps": 4, "schedule": "noam", "warmup": 4}, None),
+        ({"steps": 3, "schedule": "noam", "warmup": 4}, "warmup takes all 3 updates: .*highest is 2.25e-05"),
+        (
+            {"steps": 1, "schedule": "piecewise", "boundaries": [0.5]},
+            r"boundaries \[0.5\] fall outside of the 1 updates",
+        ),
+        ({"steps": 9, "schedule": "piecewise", "boundaries": [4, 9]}, r"\[9\] fall outside .*the rates 3e-05, 3e-06"),
+        ({"steps": 100, "warmup": 0.06}, None),
+        ({"steps": 100, "warmup": 0}, None),  # asked for: the release's constant rate
+        ({"steps": 10, "schedule": "constant"}, None),
+    ],
+)
+def test_a_run_too_short_for_its_schedule_says_what_that_means(values, words):
+    found = shortfall(config(**values))
+    assert found is None if words is None else re.search(words, found)
+
+
+def test_epochs_come_to_updates():
+    two = config(steps=None, epochs=2.5, warmup=0.1).over(lambda: 41)
+    assert (two.steps, two.epochs) == (103, None)
+    assert config(steps=None, epochs=3).over(lambda: 10 / 4).steps == 8
+    assert config(steps=7).over(lambda: 1 / 0).steps == 7
+    assert config(steps=None, epochs=0.001).over(lambda: 41).steps == 1
+    with pytest.raises(ConfigError, match=r"(?s)0.1 epochs: .*boundaries must ascend, in updates they are"):
+        config(steps=None, epochs=0.1, schedule="piecewise", boundaries=[0.1, 0.2]).over(lambda: 10)
+
+
+@pytest.mark.parametrize("both", [{"epochs": 1}, {"steps": None}])
+def test_a_duration_is_given_exactly_once(both):
+    with pytest.raises(ConfigError, match="exactly one of steps"):
+        config(**both)

@@ -15,8 +15,10 @@ from paddle import nn
 from unimo.config import validate
 from unimo.engine.loop import train
 from unimo.engine.settings import EngineConfig
+from unimo.engine.task import Task
 from unimo.errors import UnimoError
-from unimo.models.unimo import Regions, Text, Unimo, UnimoConfig
+from unimo.models.streams import Regions, Text
+from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.readers.batching import Batch
 
 NO_LABEL = -100
@@ -36,18 +38,22 @@ class TinyModel(nn.Layer):
         return F.dropout(self.embed_norm(self.embed(x)), self.dropout, training=self.training)
 
 
-class TinyTask(nn.Layer):
+class TinyTask(Task):
     def __init__(self, dropout: float = 0.0):
         super().__init__()
         self.model, self.weights = TinyModel(dropout), {"words": 1.0, "regions": 0.5}
 
+    def items(self, batch: Batch) -> dict[str, int]:
+        found = {"words": len(batch.ids), "regions": int((batch.inputs["region"] != NO_LABEL).sum())}
+        return {name: found[name] for name in OBJECTIVES[batch.stream]}
+
     def forward(self, batch: Batch) -> dict[str, paddle.Tensor]:
         states = self.model(paddle.to_tensor(batch.inputs["x"]))
         losses = {}
-        if "words" in batch.counts:
+        if "words" in OBJECTIVES[batch.stream]:
             labels = paddle.to_tensor(batch.inputs["word"])
             losses["words"] = F.cross_entropy(self.model.words(states), labels, reduction="sum")
-        if "regions" in batch.counts:
+        if "regions" in OBJECTIVES[batch.stream]:
             labels = paddle.to_tensor(batch.inputs["region"])
             losses["regions"] = F.cross_entropy(
                 self.model.regions(states), labels, reduction="sum", ignore_index=NO_LABEL
@@ -55,7 +61,7 @@ class TinyTask(nn.Layer):
         return losses
 
 
-class UnimoTask(nn.Layer):
+class UnimoTask(TinyTask):
     """The same objectives by the smallest UNIMO, whose layers have gradients of their own (PyLayers) on the CPU."""
 
     def __init__(self, dropout: float = 0.0, recompute: bool = False):
@@ -80,11 +86,12 @@ class UnimoTask(nn.Layer):
             (words.unsqueeze(1) + paddle.arange(3)) % 8, paddle.arange(2, 5).expand([n, 3]), paddle.ones([n, 3])
         )
         regions = Regions(features, paddle.zeros([n, 2, 5]), paddle.ones([n, 2]))
-        encoded = self.model(text if "words" in batch.counts else None, regions if "regions" in batch.counts else None)
+        objectives = OBJECTIVES[batch.stream]
+        encoded = self.model(text if "words" in objectives else None, regions if "regions" in objectives else None)
         losses = {}
-        if "words" in batch.counts:
+        if "words" in OBJECTIVES[batch.stream]:
             losses["words"] = F.cross_entropy(self.model.lm_logits(encoded.text[:, 1]), words, reduction="sum")
-        if "regions" in batch.counts:
+        if "regions" in OBJECTIVES[batch.stream]:
             kept = paddle.to_tensor(batch.inputs["region"] != NO_LABEL).astype("float32").unsqueeze(1)
             error = self.model.region_feature(encoded.regions[:, 1]) - features[:, 1]
             losses["regions"] = (error.square() * kept).sum()
@@ -112,10 +119,8 @@ class TinyData:
         batches = []
         for micro in range(self.accumulate):
             rows = np.arange(8)[micro :: self.accumulate][self.rank :: self.size]
-            counts = {"words": len(rows), "regions": int((region[rows] != NO_LABEL).sum())}
-            counts = {name: n for name, n in counts.items() if name in OBJECTIVES[stream]}
             ids = [f"s{self.step}-{row}" for row in rows]
-            batches.append(Batch(stream, ids, counts, {k: v[rows] for k, v in inputs.items()}))
+            batches.append(Batch(stream, ids, {k: v[rows] for k, v in inputs.items()}))
         self.step += 1
         return batches
 

@@ -3,6 +3,7 @@
 Not in conftest.py: a child finds what it runs by its module's name, and several modules are called conftest.
 """
 
+import importlib
 import multiprocessing
 import os
 import socket
@@ -71,10 +72,8 @@ def _rank_environment(rank: int, ports: list[int]) -> dict[str, str]:
 
 
 def _child(environment: dict[str, str], log: Path, output: Path, options: dict[str, Any]) -> None:
-    import tiny_task
-
     os.environ.update(environment)
     with open(log, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.exit(tiny_task.run(output, options))
+    sys.exit(importlib.import_module(options.get("program", "tiny_task")).run(output, options))

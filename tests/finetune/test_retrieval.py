@@ -9,11 +9,12 @@ from click.testing import CliRunner
 
 from unimo.cli import main
 from unimo.config import validate
-from unimo.finetune.retrieval import RetrievalRecipe, RetrievalStream
-from unimo.readers.annotations import read_pairs
+from unimo.finetune.retrieval import RetrievalRecipe, RetrievalStream, RetrievalTask
+from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.readers.batching import Stream
-from unimo.readers.feature_store import FeatureStore
 from unimo.readers.tokenizer import load_tokenizer
+
+CONFIG = UnimoConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=30, image_embedding_size=16)
 
 
 @pytest.fixture
@@ -31,9 +32,7 @@ def recipe(small_world) -> dict:
 
 def test_pairings_are_the_positive_then_images_then_captions(small_world, recipe):
     settings = validate(RetrievalRecipe, recipe, "recipe")
-    pairs = read_pairs(small_world / "pairs.jsonl", "train")
-    tokenizer = load_tokenizer(small_world / "vocabulary")
-    source = RetrievalStream(pairs, FeatureStore(small_world / "regions"), tokenizer, settings)
+    source = RetrievalStream(settings, CONFIG, load_tokenizer(small_world / "vocabulary"))
     n = settings.negatives
     for epoch in range(3):
         for sample in range(len(source.ids)):
@@ -45,7 +44,8 @@ def test_pairings_are_the_positive_then_images_then_captions(small_world, recipe
             assert len(pairings) == 1 + 2 * n
     batch = Stream(source, 8, seed=1, multiple=1).next()
     rows, columns = batch.inputs["text_rows"], batch.inputs["image_rows"]
-    assert len(rows) == len(columns) == 8 * (1 + 2 * n) and batch.counts == {"circle": 8}
+    assert len(rows) == len(columns) == 8 * (1 + 2 * n)
+    assert RetrievalTask(Unimo(CONFIG, ["pool", "match"]), settings).items(batch) == {"circle": 8}
     assert len(batch.inputs["text"]["ids"]) == rows.max() + 1, "each caption is stored once"
 
 

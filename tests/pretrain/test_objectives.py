@@ -9,7 +9,8 @@ from unimo.models.unimo import Regions
 from unimo.pretrain.objectives import Pretraining, fragment_mask
 from unimo.pretrain.recipe import PretrainRecipe
 from unimo.pretrain.regions import hidden_rows, soft_class_loss, without_hidden
-from unimo.pretrain.run import build_model, build_sources
+from unimo.pretrain.run import build_model
+from unimo.pretrain.unimo import build_sources
 from unimo.readers.batching import Stream
 from unimo.readers.tokenizer import load_tokenizer
 
@@ -31,7 +32,7 @@ def test_every_stream_gives_the_losses_it_counts_and_all_parameters_get_gradient
         for _ in range(6):  # both language objectives
             batch = stream.next()
             losses = task(batch)
-            assert losses.keys() == batch.counts.keys()
+            assert losses.keys() == task.items(batch).keys()
             sum(losses.values()).backward()
             assert all(np.isfinite(loss.item()) and loss.item() > 0 for loss in losses.values())
     touched = {n for n, p in task.model.named_parameters() if p.grad is not None and float(p.grad.abs().sum()) > 0}
@@ -92,7 +93,7 @@ def test_seq2seq_prediction_does_not_see_its_target(world):
     """Changing the last target word changes no logit of the words before it."""
     task, streams = world
     batch = streams["pair"].next()
-    while "seq2seq" not in batch.counts:
+    while "seq2seq" not in task.items(batch):
         batch = streams["pair"].next()
     model, text = task.model, batch.inputs["text"]
     model.eval()

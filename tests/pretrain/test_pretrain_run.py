@@ -25,6 +25,7 @@ from unimo.port.weights import values_of
 from unimo.pretrain.objectives import HEADS
 from unimo.pretrain.recipe import PretrainRecipe
 from unimo.pretrain.run import build_model
+from unimo.pretrain.systems import PRETRAINING, read_recipe
 from unimo.readers.annotations import read_texts
 from unimo.readers.token_shards import TokenShardWriter
 from unimo.readers.tokenizer import load_tokenizer
@@ -114,6 +115,26 @@ def test_a_run_of_another_config_is_refused_and_left_as_it_was(small_recipe, tmp
 def test_held_out_pictures_are_refused_in_the_image_stream(small_recipe, tmp_path):
     code, output = run(small_recipe, tmp_path, f"data.images={small_recipe['data']['pairs']}")
     assert code == 2 and "split: Input should be 'train'" in output
+
+
+def test_a_recipe_names_its_system(small_recipe, tmp_path):
+    """Without the key it is UNIMO's; a system without pre-training is refused by name, and so are its keys."""
+    code, output = run(small_recipe | {"system": "unimo"}, tmp_path / "named", "engine.steps=1")
+    assert code == 0, output
+    assert read_recipe(tmp_path / "named" / "run" / "config.yaml").system == "unimo"
+    for system in ("unimo-2", "bert"):
+        code, output = run(small_recipe, tmp_path / "other", f"system={system}")
+        assert code == 2 and f"system: '{system}', expected one of {', '.join(PRETRAINING)}" in output
+
+
+def test_epochs_count_one_stream_only(small_recipe, tmp_path):
+    del small_recipe["engine"]["steps"]
+    code, output = run(small_recipe, tmp_path, "engine.epochs=2")
+    assert code == 2 and "engine.epochs counts passes over one stream, this run draws from image, pair, text" in output
+    code, output = run(small_recipe, tmp_path, "engine.epochs=2", "streams={text: 1}")
+    assert code == 0, output
+    steps = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["engine"]["steps"]
+    assert len(log(tmp_path)) == steps > 2
 
 
 def test_init_replaces_a_model_folder_and_nothing_else(small_recipe, tmp_path):

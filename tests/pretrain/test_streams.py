@@ -1,13 +1,15 @@
 """Batches of the three streams: what is hidden, what is contrasted, and that nothing depends on ranks or history."""
 
 import numpy as np
+import paddle
 import pytest
 
 from unimo.config import validate
 from unimo.errors import ConfigError
+from unimo.pretrain.objectives import Pretraining
 from unimo.pretrain.recipe import PretrainRecipe
-from unimo.pretrain.run import build_sources
 from unimo.pretrain.streams import Candidate, candidate_rows
+from unimo.pretrain.unimo import build_sources
 from unimo.readers.batching import Batch, Stream
 from unimo.readers.tokenizer import load_tokenizer
 
@@ -16,6 +18,12 @@ from unimo.readers.tokenizer import load_tokenizer
 def sources(small_recipe):
     recipe = validate(PretrainRecipe, small_recipe, "small")
     return build_sources(recipe, load_tokenizer(recipe.tokenizer))
+
+
+@pytest.fixture
+def task(small_recipe):
+    """It is asked for counts alone, so any model does."""
+    return Pretraining(paddle.nn.Linear(1, 1), small_recipe["weights"], temperature=1.0)
 
 
 def batches(source, count: int, rank: int = 0, world: int = 1) -> list[Batch]:
@@ -30,25 +38,25 @@ def test_samples_are_the_training_split_only(sources):
     assert {i.split("#")[0] for i in sources["pair"].ids} == set(sources["image"].ids)
 
 
-def test_counts_are_what_the_arrays_hold(sources):
+def test_items_are_what_the_arrays_hold(sources, task):
     for name, source in sources.items():
         for batch in batches(source, 6):
-            counts, inputs = dict(batch.counts), batch.inputs
+            items, inputs = dict(task.items(batch)), batch.inputs
             if "text" in inputs:
-                objective = ({"mlm", "seq2seq"} & counts.keys()).pop()
-                assert counts.pop(objective) == len(inputs["text"]["labels"]) == len(inputs["text"]["words"]) > 0
+                objective = ({"mlm", "seq2seq"} & items.keys()).pop()
+                assert items.pop(objective) == len(inputs["text"]["labels"]) == len(inputs["text"]["words"]) > 0
                 assert ("source_lengths" in inputs["text"]) == (objective == "seq2seq")
             if "regions" in inputs:
                 hidden = inputs["regions"]["hidden"]
-                assert counts.pop("region_feature") == counts.pop("region_class") == hidden.sum() > 0
+                assert items.pop("region_feature") == items.pop("region_class") == hidden.sum() > 0
                 assert len(inputs["regions"]["class_probs"]) == hidden.sum()
                 assert not hidden[:, 0].any(), "the image slot is never masked"
                 assert (hidden <= inputs["regions"]["mask"]).all(), "only real regions are masked"
-            assert counts == ({"cmcl": 4 * len(batch.ids)} if name == "pair" else {})
+            assert items == ({"cmcl": 4 * len(batch.ids)} if name == "pair" else {})
 
 
-def test_both_language_objectives_occur(sources):
-    seen = {name for batch in batches(sources["text"], 12) for name in batch.counts}
+def test_both_language_objectives_occur(sources, task):
+    seen = {name for batch in batches(sources["text"], 12) for name in task.items(batch)}
     assert seen == {"mlm", "seq2seq"}
 
 
@@ -106,14 +114,14 @@ def test_companions_are_other_pictures_with_other_words(sources):
             assert len({source.image_ids[i] for i in group}) == len({source.texts[i] for i in group}) == 4
 
 
-def test_two_ranks_share_the_global_batch_of_one(sources):
+def test_two_ranks_share_the_global_batch_of_one(sources, task):
     for name, source in sources.items():
         whole, halves = batches(source, 3), [batches(source, 3, rank, 2) for rank in (0, 1)]
         for step, batch in enumerate(whole):
             parts = [halves[rank][step] for rank in (0, 1)]
             assert sorted(parts[0].ids + parts[1].ids) == sorted(batch.ids)
-            summed = {k: sum(p.counts[k] for p in parts) for k in batch.counts}
-            assert summed == batch.counts, name
+            summed = {k: sum(task.items(p)[k] for p in parts) for k in task.items(batch)}
+            assert summed == task.items(batch), name
 
 
 def test_candidate_rows_pads_ragged_sets():

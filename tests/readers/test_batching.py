@@ -22,7 +22,7 @@ class Numbers:
     def batch(self, samples, rngs, batch_rng) -> Batch:
         shared = int(batch_rng.integers(1 << 30))
         ids = [f"{i} {rng.integers(1 << 30)}" for i, rng in zip(samples, rngs, strict=True)]
-        return Batch(self.name, ids, {"count": len(ids)}, {"shared": shared})
+        return Batch(self.name, ids, {"shared": shared})
 
 
 def source(n: int = 100, name: str = "numbers", seed: int = 0) -> Numbers:
@@ -108,7 +108,6 @@ def test_ranks_share_the_batches_of_one_process(seed: int, n: int, skip: int):
         for whole, *shares in zip(alone, *ranks, strict=True):
             assert [share.ids for share in shares] == [whole.ids[rank::world] for rank in range(world)]
             assert {share.inputs["shared"] for share in shares} == {whole.inputs["shared"]}
-            assert sum(share.counts["count"] for share in shares) == len(whole.ids)
 
 
 def test_a_stream_walks_whole_epochs_with_new_random_numbers():
@@ -129,6 +128,40 @@ def test_too_few_samples_for_the_processes():
         Stream(source(2), 480, seed=0, world=4)
 
 
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 99), n=st.integers(8, 120), world=st.integers(2, 5), multiple=st.sampled_from([1, 4]))
+def test_an_even_stream_gives_all_ranks_as_many(seed: int, n: int, world: int, multiple: int):
+    """What is left over from a batch is left out; everything else is what the uneven stream gives."""
+
+    def streams(even: bool) -> list[Stream]:
+        return [Stream(source(n), 480, seed, rank, world, multiple, even=even) for rank in range(world)]
+
+    try:
+        even, uneven = streams(True), streams(False)
+    except DataError:  # a batch of fewer samples than processes
+        return
+    for _ in range(even[0].epoch_batches):
+        parts, wholes = ([stream.next().ids for stream in some] for some in (even, uneven))
+        total = sum(map(len, wholes))
+        assert {len(part) for part in parts} == {total // world}
+        assert all(part == whole[: len(part)] for part, whole in zip(parts, wholes))
+    assert even[0].fingerprint != uneven[0].fingerprint
+
+
+def test_updates_per_epoch():
+    stream = Stream(source(), 480, seed=0)
+    assert len({*drawn_epoch(stream)}) == 100
+    alone = Mixer({"a": stream, "never": Stream(source(), 480, 0)}, {"a": 1, "never": 0}, 0, accumulate=3)
+    assert alone.updates_per_epoch() == stream.epoch_batches / 3
+    with pytest.raises(ConfigError, match="one stream, this run draws from image, pair, text; give engine.steps"):
+        mixer().updates_per_epoch()
+
+
+def drawn_epoch(stream: Stream) -> list[str]:
+    """The samples of the first epoch."""
+    return [i.split()[0] for _ in range(stream.epoch_batches) for i in stream.next().ids]
+
+
 def test_stream_fingerprints():
     base = Stream(source(), 480, seed=0).fingerprint
     assert base == Stream(source(), 480, seed=0, rank=1, world=2).fingerprint
@@ -141,8 +174,8 @@ def test_pad_share():
         "text": {"mask": np.array([[1, 1], [1, 0]]), "ids": np.zeros((2, 9))},
         "regions": {"mask": np.ones((1, 4))},
     }
-    assert pad_share([Batch("s", ["a"], {}, inputs)] * 3) == pytest.approx(1 / 8)
-    assert pad_share([Batch("s", ["a"], {}, {})]) == 0
+    assert pad_share([Batch("s", ["a"], inputs)] * 3) == pytest.approx(1 / 8)
+    assert pad_share([Batch("s", ["a"], {})]) == 0
 
 
 def mixer(seed: int = 0, rank: int = 0, world: int = 1, accumulate: int = 1, **ratios: float) -> Mixer:

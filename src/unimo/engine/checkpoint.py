@@ -1,6 +1,7 @@
 """Checkpoint folders: written so that a kill at any instant leaves the last good one, and read strictly.
 
     checkpoints/step_00000123/model.safetensors      task.model's state, float32, by parameter name
+                              task.safetensors       what else the task keeps, such as a teacher, if anything
                               optimizer.safetensors  moments and beta powers, by parameter name and kind
                               trainer_state.json     step, data position, configuration, fingerprint, ...
                               (extra files of the task: config, tokenizer)
@@ -16,13 +17,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from paddle import nn
+from paddle import Tensor, nn
 from safetensors import SafetensorError, safe_open
 
 from unimo.atomic import atomic_write, sync_folder
@@ -30,8 +31,10 @@ from unimo.cache import sha256
 from unimo.errors import CheckpointError, DataError
 
 MARKER, LATEST, BEST = "COMPLETE", "latest", "best"
-MODEL, OPTIMIZER, TRAINER = "model.safetensors", "optimizer.safetensors", "trainer_state.json"
-_DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "int64": "I64", "int32": "I32", "bool": "BOOL"}
+MODEL, KEPT = "model.safetensors", "task.safetensors"
+OPTIMIZER, TRAINER = "optimizer.safetensors", "trainer_state.json"
+_DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "int64": "I64", "int32": "I32"}
+_DTYPES |= {"bool": "BOOL", "uint8": "U8"}
 
 
 def folder_of(run_dir: Path, step: int) -> Path:
@@ -77,6 +80,7 @@ def save(
     moments: Iterator[np.ndarray],
     trainer_state: dict[str, Any],
     write_extras: Callable[[Path], None] | None,
+    kept: Mapping[str, nn.Layer] = {},
 ) -> None:
     """Write one checkpoint folder and point `latest` to it.
 
@@ -86,6 +90,8 @@ def save(
     """
     with whole_folder(folder) as temporary:
         write_model(temporary, model)
+        if kept:
+            _write_state(temporary / KEPT, _joined(kept))
         write_safetensors(temporary / OPTIMIZER, {n: ("float32", s) for n, s in moment_shapes.items()}, moments)
         (temporary / TRAINER).write_text(json.dumps(trainer_state, indent=1), encoding="utf-8")
         if write_extras is not None:
@@ -95,9 +101,17 @@ def save(
 
 def write_model(folder: Path, model: nn.Layer) -> None:
     """Write model.safetensors into an existing folder."""
-    state = model.state_dict()
+    _write_state(folder / MODEL, model.state_dict())
+
+
+def _write_state(path: Path, state: Mapping[str, Tensor]) -> None:
     shapes = {name: (str(t.dtype).removeprefix("paddle."), list(t.shape)) for name, t in state.items()}
-    write_safetensors(folder / MODEL, shapes, (t.numpy() for t in state.values()))
+    write_safetensors(path, shapes, (t.numpy() for t in state.values()))
+
+
+def _joined(layers: Mapping[str, nn.Layer]) -> dict[str, Tensor]:
+    """The state of several layers under LAYER.NAME."""
+    return {f"{key}.{name}": tensor for key, layer in layers.items() for name, tensor in layer.state_dict().items()}
 
 
 @contextmanager
@@ -227,8 +241,19 @@ def digest(folder: Path) -> str:
 
 def load_model(folder: Path, model: nn.Layer) -> None:
     """Set all of the model's parameters and buffers from a checkpoint, or raise a CheckpointError and set none."""
-    state = model.state_dict()
-    arrays = read_tensors(folder / MODEL, {name: list(t.shape) for name, t in state.items()})
+    _read_state(folder / MODEL, model.state_dict())
+
+
+def load_kept(folder: Path, kept: Mapping[str, nn.Layer]) -> None:
+    """Set what a task keeps besides its model; a CheckpointError where the checkpoint is of a task that keeps other."""
+    if kept:
+        _read_state(folder / KEPT, _joined(kept))
+    elif (folder / KEPT).exists():
+        raise CheckpointError(f"{folder} holds {KEPT}, but this task keeps nothing besides its model")
+
+
+def _read_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    arrays = read_tensors(path, {name: list(t.shape) for name, t in state.items()})
     for tensor, array in zip(state.values(), arrays, strict=True):
         tensor.set_value(array)
 

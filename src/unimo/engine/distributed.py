@@ -17,12 +17,46 @@ from typing import Any
 import numpy as np
 import paddle
 import paddle.distributed as dist
-from paddle import nn
+from paddle import Tensor, nn
+from paddle.autograd import PyLayer
 from paddle.base import core
 from paddle.distributed import fleet
+from paddle.nn.layer.norm import _BatchNormBase
 
 from unimo.engine.stop import signals_held_back
-from unimo.errors import ConfigError, UnimoError
+from unimo.errors import ConfigError, DataError, UnimoError
+
+HALF = (paddle.float16, paddle.bfloat16)
+
+
+class _AllRows(PyLayer):
+    """Paddle's own all_gather drops the gradient. Here each rank's rows get the sum of what all ranks ask of them."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, world: "World") -> Tensor:
+        ctx.world, ctx.rows = world, x.shape[0]
+        parts: list[Tensor] = []
+        dist.all_gather(parts, x.contiguous())
+        return paddle.concat(parts)
+
+    @staticmethod
+    def backward(ctx, dy: Tensor) -> Tensor:
+        total = dy.contiguous().clone()  # the gradient that came in is not ours to change
+        dist.all_reduce(total)
+        first = ctx.world.rank * ctx.rows
+        return total[first : first + ctx.rows]
+
+
+def _buffers(layer: nn.Layer) -> list[Tensor]:
+    """A layer's buffers that are saved, and its batch-norm statistics."""
+    saved = {id(tensor) for tensor in layer.state_dict().values()}
+    return [buffer for buffer in layer.buffers() if id(buffer) in saved] + batch_statistics(layer)
+
+
+def batch_statistics(layer: nn.Layer) -> list[Tensor]:
+    """Running mean and variance of every batch norm in a layer; Paddle lists them among the parameters."""
+    norms = [sub for sub in layer.sublayers(include_self=True) if isinstance(sub, _BatchNormBase)]
+    return [tensor for norm in norms for tensor in (norm._mean, norm._variance)]
 
 
 class World:
@@ -82,6 +116,48 @@ class World:
         values = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    def all_rows(self, x: Tensor) -> Tensor:
+        """The rows of all ranks, rank after rank, with gradient: [n, ...] -> [size * n, ...].
+
+        A loss of these rows on each rank, summed over the ranks, has the value and gradient of one process that has
+        them all. Every rank must have as many (`Stream(even=True)`); float16 becomes float32.
+
+        Raises:
+            DataError: the ranks have different numbers of rows.
+        """
+        if self.size == 1:
+            return x
+        counts: list[Tensor] = []
+        dist.all_gather(counts, paddle.to_tensor([x.shape[0]], dtype="int64"))
+        rows = [count.item() for count in counts]
+        if not any(rows):
+            return x
+        if len(set(rows)) > 1:
+            raise DataError(f"all_rows needs as many rows on each rank, got {rows}; draw them by Stream(even=True)")
+        return _AllRows.apply(x.astype("float32") if x.dtype in HALF else x, self)
+
+    @paddle.no_grad()
+    def share(self, layer: nn.Layer) -> None:
+        """Give every rank the parameters and buffers of rank 0."""
+        if self.size > 1:
+            for tensor in layer.state_dict().values():
+                value = tensor.detach().contiguous()
+                dist.broadcast(value, src=0)
+                tensor.set_value(value)
+
+    @paddle.no_grad()
+    def join_buffers(self, layer: nn.Layer) -> None:
+        """Make equal what ranks change without gradients: the mean of floats (batch-norm statistics), else rank 0's."""
+        if self.size == 1:
+            return
+        for buffer in _buffers(layer):
+            if not buffer.is_floating_point():
+                dist.broadcast(buffer, src=0)
+                continue
+            mean = buffer.astype("float64")  # equal values stay what they are, large ones finite
+            dist.all_reduce(mean)
+            buffer.set_value((mean / self.size).astype(buffer.dtype))
 
     def meet(self) -> None:
         """Wait for every rank, after work that may take one of them long.

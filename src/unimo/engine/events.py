@@ -5,9 +5,10 @@ folder does so on rank 0 only.
 """
 
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -18,7 +19,7 @@ from unimo.atomic import atomic_write
 from unimo.engine import checkpoint
 from unimo.engine.distributed import World
 from unimo.engine.settings import EngineConfig
-from unimo.errors import DataError, MissingDependencyError
+from unimo.errors import ConfigError, DataError, MissingDependencyError
 
 Hook = Literal["on_start", "on_step", "on_log", "on_save", "on_end"]  # on_step: after every update
 
@@ -34,6 +35,8 @@ class Run:
     save: Callable[["Run"], None]  # joint: all ranks call it
     step: int = 0  # updates done
     best: dict[str, Any] | None = None  # step and metrics of the best evaluation
+    stale: int = 0  # evaluations since the best one
+    ended: bool = False  # before the last step, because nothing got better
     record: dict[str, Any] = field(default_factory=dict)  # what on_log is called for
 
     def emit(self, hook: Hook) -> None:
@@ -136,29 +139,56 @@ class Checkpoints:
 
 
 class Evaluation:
-    """Calls `evaluate` on every rank every `eval_every` updates and logs rank 0's answer.
+    """Calls `evaluate` on every rank every `eval_every` updates, which share the work, and logs rank 0's answer.
 
-    The checkpoint of the best value of `metric` (higher is better) is kept and named in `checkpoints/best`.
+    The checkpoint of the best value of one metric is kept and named in `checkpoints/best`. With `patience` the run ends
+    after so many evaluations in a row that were not better.
+
+    Args:
+        metric: what to go by where the config names none.
     """
 
-    def __init__(self, evaluate: Callable[[], dict[str, float]], metric: str):
+    def __init__(self, evaluate: Callable[[], Mapping[str, float]], metric: str):
         self.evaluate, self.metric = evaluate, metric
 
     def on_start(self, run: Run) -> None:
         if run.best:  # a kill may have come between the checkpoint and the pointer
             self._point(run)
+            self._end(run)
 
     def on_step(self, run: Run) -> None:
         if not run.config.eval_every or run.step % run.config.eval_every:
             return
-        metrics = self.evaluate()
+        metrics = dict(self.evaluate())
         run.world.meet()
         metrics = run.world.broadcast(metrics)
         run.log({"step": run.step, "metrics": metrics})
-        if run.best is None or metrics[self.metric] > run.best["metrics"][self.metric]:
-            run.best = {"step": run.step, "metrics": metrics}
+        if self._better(run, metrics):
+            run.best, run.stale = {"step": run.step, "metrics": metrics}, 0
             run.save(run)
             self._point(run)
+        else:
+            run.stale += 1
+            self._end(run)
+
+    def _better(self, run: Run, metrics: dict[str, float]) -> bool:
+        name = run.config.best_metric or self.metric
+        if name not in metrics:
+            raise ConfigError(f"engine.best_metric is {name}; the evaluation measures {', '.join(metrics)}")
+        if run.best is None or name not in run.best["metrics"]:
+            return True
+        new, old = metrics[name], run.best["metrics"][name]
+        if not (math.isfinite(new) and math.isfinite(old)):
+            return math.isfinite(new)
+        return new > old if run.config.best == "highest" else new < old
+
+    def _end(self, run: Run) -> None:
+        run.ended = 0 < run.config.patience <= run.stale
+        if run.ended and run.world.rank == 0:
+            print(
+                f"ending at step {run.step}: no evaluation was better than that of step {run.best['step']}",
+                file=sys.stderr,
+            )
 
     def _point(self, run: Run) -> None:
         folder = checkpoint.folder_of(run.run_dir, run.best["step"])

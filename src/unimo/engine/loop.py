@@ -1,15 +1,10 @@
-"""The one training loop: batches of a data object through a task, with events around it.
-
-A task is a `paddle.nn.Layer` with `model` (owns all parameters), `weights` (objective -> weight) and
-`forward(batch) -> {objective: summed loss}`. A data object has `next() -> list[Batch]` (the micro-batches of one
-update for this rank; same number and stream on all ranks), `state()` and `restore(state)` (JSON) and `fingerprint`.
-"""
+"""The one training loop: batches of a `Data` through a `Task` (engine/task.py), with events around it."""
 
 import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +14,21 @@ from paddle import nn
 from unimo.atomic import atomic_write
 from unimo.engine.distributed import Watchdog, World
 from unimo.engine.events import Checkpoints, LogFile, Progress, Run
+from unimo.engine.schedules import shortfall
 from unimo.engine.settings import EngineConfig
 from unimo.engine.stop import StopRequest
+from unimo.engine.task import Data, Task
 from unimo.engine.trainer import Trainer
 from unimo.errors import ConfigError, DataError, NonFiniteError, Preempted, UnimoError
 from unimo.provenance import versions
+from unimo.readers.read_ahead import Prefetch
 
 STATUS = {Preempted: "preempted", NonFiniteError: "non_finite"}
 
 
 def train(
-    task: nn.Layer,
-    data: Any,
+    task: Task,
+    data: Data,
     config: EngineConfig,
     run_dir: str | Path,
     events: Sequence[Any] = (),
@@ -43,6 +41,7 @@ def train(
     all micro-batches and ranks: the same for 1 x 8, 2 x 4 or 4 x 2 of the same samples.
 
     Args:
+        config: with the number of `steps`; epochs are turned into it where the data is known (`EngineConfig.over`).
         events: objects with any of the hooks of `unimo.engine.events`, called between the log and the checkpoint.
         identity: what a resumed run must share besides data, weights, settings, model and number of processes.
         write_extras: puts further files (configs, tokenizer) into the checkpoint folder that it is given.
@@ -56,8 +55,17 @@ def train(
         NonFiniteError: a loss or the gradient norm is inf or nan; nothing was updated or saved.
         Preempted: SIGTERM or SIGINT; the running step was finished and saved.
     """
+    if config.steps is None:
+        raise ConfigError(f"engine.epochs={config.epochs:g} must be turned into updates first, by EngineConfig.over")
     run_dir, world, record = Path(run_dir), World(), {}
-    with StopRequest() as stop, _status(run_dir, world), Watchdog(world, config.hang_timeout) as watchdog:
+    task.world = world
+    ahead = Prefetch(data, config.reader_threads, config.read_ahead) if config.reader_threads else nullcontext(data)
+    with (
+        ahead as data,
+        StopRequest() as stop,
+        _status(run_dir, world),
+        Watchdog(world, config.hang_timeout) as watchdog,
+    ):
         _check_device(config)
         watchdog.at("connecting the processes")
         world.connect(config.sharding)
@@ -69,6 +77,9 @@ def train(
         }
         identity |= {"model": repr(getattr(task.model, "config", None)), **config.model_dump(mode="json")}
         world.check_same(identity | {"packages": versions(), "parameters": _signature(task.model)})
+        short = shortfall(config)
+        if short and world.rank == 0:
+            print(f"warning: {short}", file=sys.stderr, flush=True)
         trainer = Trainer(task, data, config, world, watchdog, identity, write_extras)
         # the checkpoint comes last, so that resuming from it repeats no event of its step
         run = Run(config, run_dir, world, [LogFile(), Progress(), *events, Checkpoints()], trainer.save)
@@ -76,7 +87,7 @@ def train(
         trainer.resume(run)
         run.emit("on_start")
         try:
-            while run.step < config.steps:
+            while run.step < config.steps and not run.ended:
                 record = trainer.update(run.step)
                 run.step += 1
                 stopping = world.sum([float(stop.made)])[0] > 0
@@ -84,7 +95,7 @@ def train(
                 if run.step % config.log_every == 0 or run.step == config.steps:
                     run.log(record)
                 run.emit("on_step")
-                if stopping and run.step < config.steps:
+                if stopping and run.step < config.steps and not run.ended:
                     trainer.save(run)
                     raise Preempted(f"stopped after step {run.step}; run the same command again to go on")
             trainer.save(run)

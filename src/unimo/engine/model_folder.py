@@ -7,19 +7,26 @@ from typing import Any
 
 from paddle import nn
 
-from unimo.config import validate
+from unimo.config import Config, dump, read, validate
 from unimo.engine import checkpoint
 from unimo.errors import CheckpointError
 from unimo.models.systems import SYSTEMS, skeleton, system_of
 from unimo.readers.tokenizer import FILE as TOKENIZER
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 
-CONFIG = "config.json"
+CONFIG, RECIPE = "config.json", "recipe.yaml"
 
 
-def write_description(folder: Path, model: nn.Layer, tokenizer: Tokenizer | None) -> None:
-    """Write what `read_model` needs besides the weights."""
+def write_description(folder: Path, model: nn.Layer, tokenizer: Tokenizer | None, recipe: Config | None = None) -> None:
+    """Write what `read_model` needs besides the weights, and the recipe that they are trained by."""
     describe(folder, system_of(model), model.config, model.heads, tokenizer)
+    if recipe is not None:
+        (folder / RECIPE).write_text(dump(recipe), encoding="utf-8")
+
+
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """The values of the recipe that a model was trained by; empty where the folder does not say."""
+    return read(folder / RECIPE) if (folder / RECIPE).is_file() else {}
 
 
 def describe(folder: Path, system: str, config: Any, heads: Iterable[str], tokenizer: Tokenizer | None) -> None:

@@ -1,7 +1,8 @@
 """AdamW with the release's exclusions, global-norm clipping, and a state keyed by parameter name."""
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import paddle
@@ -10,9 +11,9 @@ from paddle.nn.clip import ClipGradBase, _squared_l2_norm
 from paddle.utils import unique_name
 
 from unimo.engine.adamw import AdamW
-from unimo.engine.distributed import World
-from unimo.engine.settings import EngineConfig
-from unimo.errors import NonFiniteError
+from unimo.engine.distributed import World, batch_statistics
+from unimo.engine.settings import EngineConfig, Group
+from unimo.errors import ConfigError, NonFiniteError
 
 STATE = ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc")  # what Paddle's AdamW keeps per parameter
 
@@ -21,6 +22,42 @@ def decays(name: str) -> bool:
     """Whether weight decay applies: to everything, embedding tables too, but layer norms and biases."""
     parts = name.split(".")
     return parts[-1] != "bias" and not any(part.endswith("norm") for part in parts)
+
+
+def assign(model: nn.Layer, groups: Sequence[Group]) -> set[str]:
+    """Freeze parameters and set their share of the rate as their group says.
+
+    Returns:
+        Names of the parameters that weight decay applies to.
+
+    Raises:
+        ConfigError: naming every parameter that matches no group or several, every group that matches none, or
+            because nothing is left to train.
+    """
+    if not groups:
+        return {name for name, _ in model.named_parameters() if decays(name)}
+    problems, idle, decayed = [], {group.match for group in groups}, set()
+    statistics = {id(tensor) for tensor in batch_statistics(model)}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in statistics:
+            continue
+        fitting = [group for group in groups if re.match(group.match, name)]
+        idle -= {group.match for group in fitting}
+        if len(fitting) != 1:
+            matches = " and ".join(repr(group.match) for group in fitting)
+            problems.append(f"{name}: {f'matches {matches}' if matches else 'matches none'}, expected exactly one")
+            continue
+        (group,) = fitting
+        parameter.stop_gradient = group.frozen
+        parameter.optimize_attr["learning_rate"] = group.rate
+        if group.decay and decays(name):
+            decayed.add(name)
+    problems += [f"{match!r}: no parameter's name begins like this" for match in sorted(idle)]
+    if all(parameter.stop_gradient for parameter in model.parameters()):
+        problems.append("every parameter is frozen")
+    if problems:
+        raise ConfigError("engine.groups\n  - " + "\n  - ".join(problems))
+    return decayed
 
 
 class ClipByGlobalNorm(ClipGradBase):
@@ -38,8 +75,8 @@ class ClipByGlobalNorm(ClipGradBase):
     @paddle.no_grad()
     def _dygraph_clip(self, params_grads: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
         # Paddle's helper, because its public norm and dot are off by a tenth on 4e7 float32 elements (CPU, 3.3.1)
-        squares = paddle.stack([_squared_l2_norm(g.astype("float32")) for _, g in params_grads])
-        square = squares.astype("float64").sum().item()
+        squares = [_squared_l2_norm(g.astype("float32")) for _, g in params_grads]  # none: a rank without a parameter
+        square = paddle.stack(squares).astype("float64").sum().item() if squares else 0.0
         self.norm = math.sqrt(self.world.sum([square])[0] if self.sharded else square)
         if not math.isfinite(self.norm):
             raise NonFiniteError(f"the gradient norm is {self.norm}")
@@ -58,8 +95,9 @@ class Optimizer:
     """
 
     def __init__(self, model: nn.Layer, config: EngineConfig, world: World):
+        with_decay = assign(model, config.groups)
         self.parameters = {name: p for name, p in model.named_parameters() if not p.stop_gradient}
-        decayed = {p.name for name, p in self.parameters.items() if decays(name)}
+        decayed = {p.name for name, p in self.parameters.items() if name in with_decay}
         self.world, self.sharded = world, bool(config.sharding) and world.size > 1
         self.clip = ClipByGlobalNorm(config.clip_norm, world, self.sharded)
         self.adamw = AdamW(

@@ -39,3 +39,23 @@ def learning_rate(config: EngineConfig, step: int) -> float:
     if config.schedule == "noam":
         return noam(step, base, warmup)
     return base
+
+
+def shortfall(config: EngineConfig) -> str | None:
+    """What it means for the rate that a run is too short for its schedule; None where it is not."""
+    steps, base, warmup = config.steps, config.learning_rate, in_steps(config.warmup, config.steps)
+    warms = config.schedule in ("linear_warmup_decay", "noam")
+    if warms and config.warmup and not warmup:
+        return (
+            f"warmup {config.warmup:g} of {steps} updates is less than one, and without a warm-up the schedule "
+            f"{config.schedule} has no decay either: every update has the rate {base:g}"
+        )
+    if warms and warmup >= steps + (config.schedule == "noam"):  # noam reaches the base with the last update of it
+        highest = max(learning_rate(config, step) for step in range(steps))
+        return f"warmup takes all {steps} updates: the rate stays below {base:g}, the highest is {highest:.3g}"
+    late = [b for b in config.boundaries if not 0 < in_steps(b, steps) < steps]
+    if late:
+        rates = sorted({learning_rate(config, step) for step in range(steps)}, reverse=True)
+        shown = ", ".join(f"{rate:.3g}" for rate in rates)
+        return f"boundaries {late} fall outside of the {steps} updates, which have the rates {shown}"
+    return None

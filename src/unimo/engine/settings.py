@@ -1,11 +1,14 @@
 """What the training loop can be told; part of every recipe."""
 
+import math
+import re
+from collections.abc import Callable
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from unimo.compat import Compat
-from unimo.config import Config
+from unimo.config import Config, validate
 
 Duration = int | float  # an int counts updates, a float is a fraction of the run
 
@@ -15,10 +18,30 @@ def in_steps(duration: Duration, steps: int) -> int:
     return int(steps * duration) if isinstance(duration, float) else duration
 
 
+class Group(Config):
+    """Parameters that are trained in a way of their own."""
+
+    match: str  # regular expression that the parameter's name begins with, such as layers\\.[0-5]\\.
+    rate: float = Field(1.0, ge=0)  # times the schedule's rate: layer-wise rates, faster heads
+    decay: bool = True  # weight decay, on what has it by the release's rule (not layer norms and biases)
+    frozen: bool = False  # neither trained nor given moments
+
+    @field_validator("match")
+    @classmethod
+    def _compiles(cls, match: str) -> str:
+        try:
+            re.compile(match)
+        except re.error as error:
+            raise ValueError(f"{match!r} is no regular expression: {error}") from None
+        return match
+
+
 class EngineConfig(Config):
     """Optimiser, schedule, events and parallelism of one run. Defaults of the optimiser are the UNIMO release's."""
 
-    steps: int = Field(gt=0)  # optimiser updates of the whole run: the T of the schedules
+    # How long: exactly one of the two. A run writes the updates that epochs come to, and goes on by them.
+    steps: int | None = Field(None, gt=0)  # optimiser updates of the whole run: the T of the schedules
+    epochs: float | None = Field(None, gt=0, allow_inf_nan=False)  # passes over the one stream
     accumulate: int = Field(1, ge=1)  # micro-batches per update that the data hands out on each rank
     seed: int = Field(1, ge=0)  # order, masks, negatives, dropout
 
@@ -32,6 +55,7 @@ class EngineConfig(Config):
     beta2: float = Field(0.98, ge=0, lt=1)  # the release: 0.98 everywhere but SNLI-VE, 0.999
     epsilon: float = Field(1e-6, gt=0)
     clip_norm: float = Field(1.0, gt=0)  # of the gradient over all parameters
+    groups: tuple[Group, ...] = ()  # none: all alike; else each parameter must match exactly one
     compat: Compat = Compat()
     # A model folder that `unimo port convert --optimizer` made of a training checkpoint: a new run takes its moments
     # and goes on in the schedule at its step. The data starts from the beginning, as it does in the release.
@@ -41,6 +65,12 @@ class EngineConfig(Config):
     save_every: int = Field(1000, gt=0)  # updates; a checkpoint is also written at the end and on SIGTERM
     keep_last: int = Field(2, gt=0)  # checkpoints; the best one is kept besides
     eval_every: int = Field(0, ge=0)  # updates; 0: no evaluation while training
+    best_metric: str | None = None  # of those evaluations, for the checkpoint that is kept; null: the task's own
+    best: Literal["highest", "lowest"] = "highest"
+    patience: int = Field(0, ge=0)  # evaluations in a row without a better one that end the run; 0: never
+
+    reader_threads: int = Field(0, ge=0)  # threads that make batches ahead; 0: the loop makes each when it is due
+    read_ahead: int = Field(2, gt=0)  # updates that they are ahead at most
 
     amp: Literal["none", "bfloat16", "float16"] = "none"  # autocast level O1, GPU only; float16 scales the loss
     sharding: Literal[0, 1] = 0  # 1: each process keeps the moments of a part of the parameters (ZeRO stage 1)
@@ -48,9 +78,20 @@ class EngineConfig(Config):
 
     @model_validator(mode="after")
     def _combination(self) -> "EngineConfig":
-        marks = [in_steps(b, self.steps) for b in self.boundaries]
-        if (self.schedule == "piecewise") != bool(marks):
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(f"give exactly one of steps ({self.steps}) and epochs ({self.epochs})")
+        if (self.schedule == "piecewise") != bool(self.boundaries):
             raise ValueError("boundaries are given exactly when schedule is piecewise")
+        marks = [in_steps(b, self.steps) for b in self.boundaries] if self.steps else []
         if marks != sorted(set(marks)):
             raise ValueError(f"boundaries must ascend, in updates they are {marks}")
+        if (self.patience or self.best_metric) and not self.eval_every:
+            raise ValueError("best_metric and patience are about evaluations on the way, so they need eval_every")
         return self
+
+    def over(self, updates_per_epoch: Callable[[], float]) -> "EngineConfig":
+        """The same in updates, for data of which one pass takes so many; raises a ConfigError as any config does."""
+        if self.epochs is None:
+            return self
+        steps = max(1, math.ceil(self.epochs * updates_per_epoch() - 1e-6))
+        return validate(EngineConfig, {**self.model_dump(), "steps": steps, "epochs": None}, f"{self.epochs:g} epochs")

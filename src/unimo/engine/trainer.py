@@ -3,13 +3,12 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import paddle
-from paddle import nn
 
 from unimo.config import find
 from unimo.engine import checkpoint
@@ -18,11 +17,14 @@ from unimo.engine.events import Run
 from unimo.engine.optimizer import Optimizer
 from unimo.engine.schedules import learning_rate
 from unimo.engine.settings import EngineConfig
+from unimo.engine.task import Data, Task, check_parameters
 from unimo.errors import CheckpointError, ConfigError, DataError, NonFiniteError, UnimoError
 from unimo.readers.batching import Batch, pad_share
 
 # Settings that a resumed run may change: no weight depends on them.
-FREE = {"log_every", "save_every", "keep_last", "eval_every", "hang_timeout"}
+FREE = {"log_every", "save_every", "keep_last", "eval_every", "hang_timeout", "reader_threads", "read_ahead"}
+FREE |= {"patience"}  # it decides when to stop
+_DEFAULTS = EngineConfig(steps=1, learning_rate=1.0).model_dump(mode="json")
 SEED_RULE = "paddle.seed(first 4 bytes, little endian, of sha256 of 'seed:step:micro-batch:rank') before each forward"
 
 
@@ -41,8 +43,8 @@ class Trainer:
 
     def __init__(
         self,
-        task: nn.Layer,
-        data: Any,
+        task: Task,
+        data: Data,
         config: EngineConfig,
         world: World,
         watchdog: Watchdog,
@@ -51,15 +53,12 @@ class Trainer:
     ):
         self.task, self.data, self.config, self.world, self.watchdog = task, data, config, world, watchdog
         self.identity, self.write_extras = identity, write_extras
+        check_parameters(task)
         self.optimizer = Optimizer(task.model, config, world)
         self.scaler = paddle.amp.GradScaler(enable=config.amp == "float16")
         if config.amp == "float16":
             self.scaler = world.distributed_scaler(self.scaler)
         self.saved_step = 0
-        owned = {id(p) for p in task.model.parameters()}
-        outside = [name for name, p in task.named_parameters() if id(p) not in owned]
-        if outside:
-            raise ConfigError(f"parameters outside of task.model would be neither trained nor saved: {outside}")
 
     def update(self, step: int) -> dict[str, Any]:
         """Run the micro-batches of the update with 0-based index `step` and update the weights; its log record.
@@ -68,18 +67,22 @@ class Trainer:
             NonFiniteError: a loss or the gradient norm is inf or nan; no weight was changed.
         """
         started = time.monotonic()
-        self.task.train()  # an evaluation may have left it otherwise
+        self._train_mode()
         self.watchdog.at(f"data of step {step + 1}")
         batches = self.data.next()
         if len(batches) != self.config.accumulate:
             raise DataError(f"the data gave {len(batches)} micro-batches, accumulate is {self.config.accumulate}")
         names = sorted(self.task.weights)
         self.watchdog.at(f"counts of step {step + 1}")
-        mine = [sum(b.counts.get(name, 0) for b in batches) for name in names]
-        *totals, items, pads = self.world.sum([*mine, sum(len(b.ids) for b in batches), pad_share(batches)])
+        items = [self.task.items(batch) for batch in batches]
+        mine = [sum(of.get(name, 0) for of in items) for name in names]
+        *totals, samples, pads = self.world.sum([*mine, sum(len(b.ids) for b in batches), pad_share(batches)])
         counts = dict(zip(names, totals, strict=True))
 
-        local = self._accumulate(step, batches, counts)
+        self.watchdog.at(f"what comes before step {step + 1}")
+        paddle.seed(micro_seed(self.config.seed, step, -1, self.world.rank))
+        self.task.before_update(batches)
+        local = self._accumulate(step, batches, items, counts)
         self.watchdog.at(f"losses of step {step + 1}")
         sums = dict(zip(names, self.world.sum([local.get(name, 0.0) for name in names]), strict=True))
         losses = {name: sums[name] / counts[name] for name in names if counts[name]}
@@ -99,6 +102,7 @@ class Trainer:
             raise NonFiniteError(
                 f"step {step + 1}, stream {batches[0].stream}: {error}; {saved}. Batch ids: {ids}"
             ) from None
+        self._follow(step + 1)
         seconds = time.monotonic() - started
         return {
             "step": step + 1,
@@ -107,12 +111,30 @@ class Trainer:
             "total": sum(self.task.weights[name] * loss for name, loss in losses.items()),
             "lr": rate,
             "grad_norm": self.optimizer.clip.norm,
-            "items_per_s": items / seconds,
+            "items_per_s": samples / seconds,
             "pad_share": pads / self.world.size,
             "seconds": seconds,
         }
 
-    def _accumulate(self, step: int, batches: list[Batch], counts: dict[str, float]) -> dict[str, float]:
+    def _train_mode(self) -> None:
+        """An evaluation may have left the task otherwise. What it keeps stays in the mode that it chose for it."""
+        kept = [sub for layer in self.task.kept().values() for sub in layer.sublayers(include_self=True)]
+        modes = [sub.training for sub in kept]
+        self.task.train()
+        for sub, mode in zip(kept, modes):
+            sub.training = mode
+
+    def _follow(self, step: int) -> None:
+        """Bring what is not trained by gradients in line with the weights of update `step`, counted from 1."""
+        self.watchdog.at(f"what follows step {step}")
+        self.world.join_buffers(self.task.model)
+        self.task.after_update(step)
+        for layer in self.task.kept().values():
+            self.world.join_buffers(layer)
+
+    def _accumulate(
+        self, step: int, batches: list[Batch], items: list[Mapping[str, int]], counts: dict[str, float]
+    ) -> dict[str, float]:
         """Forward and backward of every micro-batch; gradients are averaged over ranks with the last one.
 
         Returns:
@@ -120,16 +142,19 @@ class Trainer:
         """
         amp = self.config.amp
         sums: dict[str, float] = {}
-        for micro, batch in enumerate(batches):
+        for micro, (batch, counted) in enumerate(zip(batches, items, strict=True)):
             self.watchdog.at(f"micro-batch {micro} of step {step + 1}")
             paddle.seed(micro_seed(self.config.seed, step, micro, self.world.rank))
             last = micro == len(batches) - 1
             with nullcontext() if last else self.world.no_sync(self.model):
                 with nullcontext() if amp == "none" else paddle.amp.auto_cast(dtype=amp, level="O1"):
                     losses = self.model(batch)
-                unknown = sorted(set(losses) - (set(self.task.weights) & set(batch.counts)))
+                unknown = sorted(set(losses) - (self.task.weights.keys() & counted.keys()))
                 if unknown:
                     raise ConfigError(f"objectives {unknown} of stream {batch.stream} lack a weight or a count")
+                silent = sorted(n for n in self.task.weights if counted.get(n) and n not in losses)
+                if silent or not losses:
+                    raise ConfigError(f"objectives {silent} of stream {batch.stream} have items but no loss")
                 # times world size because the gradients of the ranks are averaged
                 parts = [
                     loss * (self.task.weights[name] * self.world.size / max(counts[name], 1.0))
@@ -151,13 +176,22 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "seed_rule": SEED_RULE,
             "best": run.best,
+            "stale": run.stale,
             "identity": self.identity,
         }
         moments, failure = self.optimizer.state(), None
         if self.world.rank == 0:
             folder = checkpoint.folder_of(run.run_dir, run.step)
             try:
-                checkpoint.save(folder, self.task.model, self.optimizer.shapes(), moments, state, self.write_extras)
+                checkpoint.save(
+                    folder,
+                    self.task.model,
+                    self.optimizer.shapes(),
+                    moments,
+                    state,
+                    self.write_extras,
+                    self.task.kept(),
+                )
             except UnimoError as error:
                 failure = str(error)
         for _ in moments:  # the other ranks' part in gathering them, and the rest after a failure
@@ -187,13 +221,16 @@ class Trainer:
             self._check_identity(folder, state)
             if self.world.rank == 0:
                 checkpoint.load_model(folder, self.task.model)
+                checkpoint.load_kept(folder, self.task.kept())
             shapes = self.optimizer.shapes()
             self.optimizer.restore(checkpoint.read_tensors(folder / checkpoint.OPTIMIZER, shapes))
             if state["scaler"]:
                 self.scaler.load_state_dict(state["scaler"])
             self.data.restore(state["data"])
             run.step = self.saved_step = state["step"]
-            run.best = state["best"]
+            run.best, run.stale = state["best"], state.get("stale", 0)
+            if run.best and "stale" not in state:  # written when recalls, then the only metrics, were fractions of 1
+                run.best["metrics"] = {name: 100 * value for name, value in run.best["metrics"].items()}
         elif self.config.continue_from:
             folder = find(self.config.continue_from)
             moments = folder / checkpoint.OPTIMIZER
@@ -205,10 +242,12 @@ class Trainer:
                     f"continue_from: {folder} is of step {run.step}, which leaves none of the engine.steps "
                     f"{self.config.steps} to do; steps count those done before"
                 )
+        for layer in (self.task.model, *self.task.kept().values()):
+            self.world.share(layer)
         self.model = self.world.distributed_model(self.task)
 
     def _check_identity(self, folder: Path, state: dict[str, Any]) -> None:
-        theirs = state["identity"]
+        theirs = _DEFAULTS | state["identity"]  # settings that are younger than the checkpoint had their defaults
         problems = [
             f"{key}: {theirs.get(key)!r} in the checkpoint, {value!r} now"
             for key, value in self.identity.items()

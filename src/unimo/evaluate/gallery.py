@@ -1,150 +1,142 @@
 """Retrieval over a split: every caption scored with every image, its recalls, and what a person wants to look at."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import paddle
+from paddle import nn
+from pydantic import Field
 from tqdm import tqdm
 
-from unimo.config import find
-from unimo.errors import ConfigError
-from unimo.evaluate.results import earlier_results, measure, write_result
-from unimo.evaluate.retrieval import recall_chances, recall_samples, recalls
+from unimo.config import Config, find
+from unimo.engine.distributed import World
+from unimo.evaluate.pair_scorers import pair_scorer
+from unimo.evaluate.results import Measured, measure
+from unimo.evaluate.retrieval import KS, recall_chances, recall_samples
 from unimo.evaluate.scoring import cost, plan_blocks, score_matrix
-from unimo.models.unimo import Unimo, UnimoConfig
-from unimo.readers.annotations import Pair, Rewrite, read_pairs, read_rewrites
-from unimo.readers.captions import FIRST_POSITION, caption_ids, collate_text
-from unimo.readers.feature_store import FeatureStore
-from unimo.readers.regions import collate_regions
-from unimo.readers.tensors import as_regions, as_text
+from unimo.models.streams import Pixels, Regions, Text
+from unimo.models.systems import longest_text
+from unimo.readers.annotations import Rewrite, read_pairs, read_rewrites
+from unimo.readers.captions import Captions, caption_ids, collate_text
+from unimo.readers.images import open_images
+from unimo.readers.tensors import as_picture, as_text
 from unimo.readers.tokenizer import Tokenizer
 
 SHOWN = 5  # pictures per caption in gallery.json
 
 
-def open_store(path: str, config: UnimoConfig) -> FeatureStore:
-    """A feature store whose features have the size that the model reads."""
-    store = FeatureStore(find(path))
-    if store.feature_dim != config.image_embedding_size:
-        raise ConfigError(
-            f"feature store {path} has {store.feature_dim}-d features, the model reads {config.image_embedding_size}-d "
-            "ones (image_embedding_size); extract regions with the extractor that the model was trained on"
-        )
-    return store
+class RetrievalSettings(Config):
+    """What an evaluation of retrieval is of."""
+
+    pairs: str = Field(description="pairs.jsonl")
+    regions: str | tuple[str, ...] = Field(
+        (), description="Feature store of the pairs' images; several are one set. None for a model of pixels."
+    )
+    rewrites: str | None = Field(
+        None, description="rewrites.jsonl: also score rewritten captions against the original ones."
+    )
+    max_tokens: int = Field(512, gt=2, description="Of a caption; never more than the model has positions for.")
+    max_regions: int = Field(100, gt=0, description="Of a picture.")
 
 
 class Gallery:
-    """The images of a split with their captions, read once."""
+    """The images of a split with their captions, opened once and scored as often as wanted."""
 
-    def __init__(
-        self, pairs: Sequence[Pair], store: FeatureStore, tokenizer: Tokenizer, max_tokens: int, max_regions: int
-    ):
-        self.pairs, self.tokenizer, self.max_tokens = list(pairs), tokenizer, max_tokens
-        captions = [(key, row, text) for row, p in enumerate(pairs) for key, text in p.captions_by_id().items()]
-        self.caption_ids, rows, self.captions = map(list, zip(*captions))
-        self.image_of_caption = np.array(rows)
-        self.texts = [self._text(caption) for caption in self.captions]
-        records = [store.read(p.image_id) for p in pairs]
-        self.images = [as_regions(collate_regions([r], max_regions, multiple=1)) for r in records]
+    measures = (*(f"{side}_recall@{k}" for k in KS for side in ("image", "text")), "mean_recall")
+    best = "mean_recall"
 
-    def _text(self, caption: str) -> Any:
-        return as_text(collate_text([caption_ids(self.tokenizer, caption, self.max_tokens)], self.tokenizer.pad_id))
+    def __init__(self, config: Config, tokenizer: Tokenizer, settings: RetrievalSettings, split: str):
+        path = find(settings.pairs)
+        self.folder, self.pairs, self.tokenizer = path.parent, read_pairs(path, split), tokenizer
+        self.max_tokens = min(settings.max_tokens, longest_text(config))
+        self.captions = Captions.of(self.pairs, tokenizer, self.max_tokens)
+        self.images = open_images(self.pairs, path.parent, settings.regions, config, settings.max_regions)
+        self.rewrites = read_rewrites(find(settings.rewrites), self.pairs) if settings.rewrites else {}
+        self.units = [pair.image_id for pair in self.pairs]
+        self.images.positions(self.units)  # raises for a picture that is not there
+        data = {"pairs_sha256": hashlib.sha256(path.read_bytes()).hexdigest(), self.images.key: self.images.fingerprint}
+        counts = {"captions": len(self.captions.ids), "images": len(self.pairs)}
+        limits = {"max_tokens": self.max_tokens, "max_regions": settings.max_regions}
+        self.facts = {"split": split, **counts, "limits": limits, "data": data}
 
-    def plan(self) -> str:
+    def measure(self, model: nn.Layer, world: World) -> Measured:
+        """Recalls in percent. All processes call it and score a part of the captions each; all get the numbers."""
+        scores = self.scores(model, world)
+        samples, chances = recall_samples(scores, self.captions.rows), recall_chances(self.captions.rows)
+        metrics = {name: measure(sample, chance=chances[name]) for name, sample in samples.items()}
+        values = {name: metric.value for name, metric in metrics.items()}
+        values[self.best] = float(np.mean(list(values.values())))
+        return Measured(metrics, samples, values, lambda: {"gallery.json": self.shown(model, scores)})
+
+    def shown(self, model: nn.Layer, scores: np.ndarray) -> dict[str, Any]:
+        """What gallery.json holds for people to look at."""
+        return {
+            "captions": self.top(scores),
+            "candidates": self.candidate_scores(model, self.rewrites) if self.rewrites else {},
+            "rewrites": [rewrite.model_dump() for rewrite in self.rewrites.values()],
+        }
+
+    def plan(self, model: nn.Layer) -> str:
         """What an evaluation will cost, for people."""
-        blocks = plan_blocks([t.ids.shape[1] for t in self.texts], [i.mask.shape[1] for i in self.images])
-        pairs, positions = cost(blocks)
-        return (
-            f"{len(self.texts)} captions x {len(self.images)} images = {pairs} pairs, {positions} encoder positions, "
-            f"no padding, {len(blocks)} blocks"
-        )
+        lengths, slots = [len(ids) for ids in self.captions.sequences], self.images.positions(self.units).tolist()
+        shown = f"{len(lengths)} captions x {len(slots)} images = {len(lengths) * len(slots)} pairs"
+        if not pair_scorer(model).joint:
+            return f"{shown}, each caption and image encoded once"
+        blocks = plan_blocks(lengths, slots)
+        return f"{shown}, {cost(blocks)[1]} encoder positions, no padding, {len(blocks)} blocks"
 
-    def scores(self, model: Unimo) -> np.ndarray:
-        """Match score of every caption with every image, with a progress bar. [captions, images] float32"""
-        quiet = paddle.distributed.get_rank() > 0
-        pairs = len(self.texts) * len(self.images)
-        with tqdm(total=pairs, unit="pair", desc="scoring", mininterval=2, disable=quiet) as bar:
-            return score_matrix(model, self.texts, self.images, progress=bar.update)
+    def scores(self, model: nn.Layer, world: World) -> np.ndarray:
+        """Score of every caption with every image, with a progress bar. [captions, images] float32"""
+        mine = range(world.rank, len(self.captions.ids), world.size)
+        captions = [self._text(self.captions.sequences[row]) for row in mine]
+        with tqdm(
+            total=len(captions) * len(self.pairs), unit="pair", desc="scoring", mininterval=2, disable=world.rank > 0
+        ) as bar:
+            part = score_matrix(model, captions, self._pictures(), progress=bar.update)
+        world.meet()  # one may have more to score than another
+        scores = np.empty([len(self.captions.ids), len(self.pairs)], np.float32)
+        for rank, theirs in enumerate(world.gather(part)):
+            scores[rank :: world.size] = theirs
+        return scores
 
-    def recall(self, model: Unimo) -> dict[str, float]:
-        """Plain recalls and their mean, for choosing among checkpoints of a run."""
-        found = {name: r.value for name, r in recalls(self.scores(model), self.image_of_caption, bootstrap=1).items()}
-        return found | {"mean_recall": float(np.mean(list(found.values())))}
-
-    def candidate_scores(self, model: Unimo, rewrites: Mapping[str, Rewrite]) -> dict[str, dict[str, list[float]]]:
-        """Kind of rewriting -> caption id -> match scores of those X+ or X- with the caption's image.
+    def candidate_scores(self, model: nn.Layer, rewrites: Mapping[str, Rewrite]) -> dict[str, dict[str, list[float]]]:
+        """Kind of rewriting -> caption id -> scores of those X+ or X- with the caption's image.
 
         The captions themselves are the kind "original".
         """
         found: dict[str, dict[str, list[float]]] = {"original": {}}
-        for key, caption, row in zip(self.caption_ids, self.captions, self.image_of_caption):
+        for key, caption, row in zip(self.captions.ids, self.captions.texts, self.captions.rows):
             texts = [("original", caption)]
             if rewrite := rewrites.get(key):
                 texts += [("paraphrase", p.text) for p in rewrite.positives]
                 texts += [(n.kind, n.text) for n in rewrite.negatives]
-            scores = score_matrix(model, [self._text(text) for _, text in texts], [self.images[row]])
+            encoded = [self._text(caption_ids(self.tokenizer, text, self.max_tokens)) for _, text in texts]
+            scores = score_matrix(model, encoded, [self._picture(self.units[row])])
             for (kind, _), score in zip(texts, scores[:, 0].tolist()):
                 found.setdefault(kind, {}).setdefault(key, []).append(score)
         return found
 
-    def top(self, scores: np.ndarray, image_folder: Path) -> list[dict[str, Any]]:
+    def top(self, scores: np.ndarray) -> list[dict[str, Any]]:
         """The best images of every caption, hits marked; image paths are absolute."""
 
         def picture(row: int) -> dict[str, str]:
             pair = self.pairs[row]
-            return {"image_id": pair.image_id, "image": str((image_folder / pair.image).resolve())}
+            return {"image_id": pair.image_id, "image": str((self.folder / pair.image).resolve())}
 
         rows = []
-        for caption, own in enumerate(self.image_of_caption):
+        for caption, own in enumerate(self.captions.rows):
             best = np.argsort(-scores[caption], kind="stable")[:SHOWN]
             top = [picture(i) | {"score": float(scores[caption, i]), "hit": bool(i == own)} for i in best]
-            named = {"caption_id": self.caption_ids[caption], "caption": self.captions[caption]}
+            named = {"caption_id": self.captions.ids[caption], "caption": self.captions.texts[caption]}
             rows.append(named | picture(own) | {"top": top})
         return rows
 
+    def _text(self, ids: list[int]) -> Text:
+        return as_text(collate_text([ids], self.tokenizer.pad_id))
 
-def evaluate_retrieval(
-    model: Unimo,
-    tokenizer: Tokenizer,
-    pairs_file: str,
-    regions: str,
-    split: str,
-    output: Path,
-    facts: Mapping[str, Any],
-    *,
-    rewrites: str | None = None,
-    max_tokens: int = 512,
-    max_regions: int = 100,
-    against: Sequence[Path] = (),
-) -> list[str]:
-    """Score a split, write `metrics.json`, `items.json` and `gallery.json` into `output`, and return lines of text.
+    def _picture(self, image_id: str) -> Regions | Pixels:
+        return as_picture(self.images.key, self.images.collate([image_id]))
 
-    Args:
-        facts: what else metrics.json is to say: label, model, seed.
-        max_tokens: of a caption; never more than the model has positions for.
-        rewrites: rewrites.jsonl whose X+ and X- of the split's captions are scored as well.
-        against: folders of earlier results on the split to compare with.
-    """
-    found, store = find(pairs_file), open_store(regions, model.config)
-    pairs = read_pairs(found, split)
-    max_tokens = min(max_tokens, model.config.max_position_embeddings - FIRST_POSITION)
-    gallery = Gallery(pairs, store, tokenizer, max_tokens, max_regions)
-    rewritten = read_rewrites(find(rewrites), pairs) if rewrites else {}
-    data = {"pairs_sha256": hashlib.sha256(found.read_bytes()).hexdigest(), "regions": store.fingerprint}
-    counts = {"captions": len(gallery.captions), "images": len(gallery.images)}
-    facts, units = {**facts, "split": split, **counts, "data": data}, [p.image_id for p in pairs]
-    earlier_results(against, "retrieval", facts, units)  # before hours of scoring
-    print(gallery.plan(), flush=True)
-    scores = gallery.scores(model)
-    samples = recall_samples(scores, gallery.image_of_caption)
-    chances = recall_chances(gallery.image_of_caption)
-    metrics = {name: measure(sample, chance=chances[name]) for name, sample in samples.items()}
-    shown = {
-        "captions": gallery.top(scores, found.parent),
-        "candidates": gallery.candidate_scores(model, rewritten) if rewritten else {},
-        "rewrites": [r.model_dump() for r in rewritten.values()],
-    }
-    return write_result(output, "retrieval", metrics, facts, samples, units, {"gallery.json": shown}, against)
+    def _pictures(self) -> Iterator[Regions | Pixels]:
+        return map(self._picture, self.units)

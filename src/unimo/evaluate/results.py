@@ -5,11 +5,11 @@ units can be paired with this one: a paired difference is far sharper than two i
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from pydantic import ValidationError
@@ -20,6 +20,11 @@ from unimo.errors import DataError, NonFiniteError
 from unimo.paper import numbers
 from unimo.provenance import provenance
 from unimo.readers.annotations import Record, problem
+
+if TYPE_CHECKING:  # a report reads results without loading Paddle
+    from paddle import nn
+
+    from unimo.engine.distributed import World
 
 ITEMS = "items.json"
 QUANTILES = (0.025, 0.975)  # 95 %
@@ -73,6 +78,32 @@ class Sample:
         sizes = [min(BLOCK // units + 1, bootstrap - start) for start in range(0, bootstrap, BLOCK // units + 1)]
         blocks = (rng.integers(units, size=(size, units)) for size in sizes)
         return np.concatenate([self.values[drawn].sum(1) / self.weights[drawn].sum(1) for drawn in blocks])
+
+
+class Measured(NamedTuple):
+    """What an evaluation found."""
+
+    metrics: dict[str, Metric]
+    samples: dict[str, Sample]  # of those that are ratios over units
+    values: dict[str, float]  # plain, of all that is measured: for the log of a run and its best checkpoint
+    shown: Callable[[], dict[str, Any]] = dict  # makes further files for people: name -> json content
+
+
+class Evaluator(Protocol):
+    """One split of a task, opened once: a pass over it may come again and again while a model is trained."""
+
+    facts: Mapping[str, Any]  # of metrics.json: split, counts, data
+    units: Sequence[str]  # ids of what is resampled: images, sentences
+    measures: Sequence[str]  # names of all values
+    best: str  # that of them which checkpoints are chosen by, where the recipe does not say; the highest is the best
+
+    def measure(self, model: "nn.Layer", world: "World") -> Measured:
+        """Evaluate the model. All processes call it, share the work and get the same numbers."""
+        ...
+
+    def plan(self, model: "nn.Layer") -> str:
+        """What it will cost, for people."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,19 @@
-"""The full caption x image score matrix of a cross-encoder, without padding and without repeated embedding.
+"""The full caption x image score matrix of any pair scorer, without padding and without repeated encoding.
 
 Captions of one length and images of one region count form a block whose pairs need no padding at all; what does not
-depend on the pairing (the embeddings) is computed once per caption and once per image.
+depend on the pairing is computed once per caption and once per image.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import paddle
+from paddle import nn
 
-from unimo.models.unimo import Regions, Text, Unimo
+from unimo.evaluate.pair_scorers import Encoded, pair_scorer
+from unimo.models.streams import Pixels, Regions, Text
 
 
 @dataclass(frozen=True)
@@ -45,39 +47,46 @@ def cost(blocks: Sequence[Block]) -> tuple[int, int]:
 
 @paddle.no_grad()
 def score_matrix(
-    model: Unimo,
-    captions: Sequence[Text],
-    images: Sequence[Regions],
+    model: nn.Layer,
+    captions: Iterable[Text],
+    images: Iterable[Regions | Pixels],
     batch_positions: int = 8192,
     progress: Callable[[int], object] = lambda pairs: None,
 ) -> np.ndarray:
-    """Match score of every caption with every image.
+    """Score of every caption with every image.
 
     Args:
-        captions: one unpadded caption each, tensors [1, S].
-        images: one image each without padding, tensors [1, N, ...].
+        model: of any system that a pair scorer knows.
+        captions: one unpadded caption each, tensors [1, S]. Both are gone through once.
+        images: one image each without padding, tensors [1, ...].
         batch_positions: encoder positions of one pass; bounds memory.
         progress: told the number of pairs after each pass.
 
     Returns:
         [captions, images] float32.
     """
-    was_training = model.training
+    was_training, scorer = model.training, pair_scorer(model)
     model.eval()
-    text_states = [model.embed_text(text) for text in captions]
-    image_states = [model.embed_regions(regions) for regions in images]
-    scores = np.empty([len(captions), len(images)], np.float32)
-    for block in plan_blocks([t.shape[1] for t in text_states], [i.shape[1] for i in image_states]):
-        text = paddle.concat([text_states[row] for row in block.captions])  # (C, S, H)
-        image = paddle.concat([image_states[column] for column in block.images])  # (I, N, H)
-        words = paddle.ones(text.shape[:2])
-        slots = paddle.concat([images[column].mask for column in block.images])  # all 1 but for images without regions
-        cells = np.stack(np.meshgrid(np.arange(len(text)), np.arange(len(image)), indexing="ij"), -1).reshape(-1, 2)
+    texts = [scorer.encode_texts(text) for text in captions]
+    pictures = [scorer.encode_images(picture) for picture in images]
+    scores = np.empty([len(texts), len(pictures)], np.float32)
+    for block in plan_blocks(*([_positions(item) for item in items] for items in (texts, pictures))):
+        text, image = _stacked(texts, block.captions), _stacked(pictures, block.images)
+        cells = np.stack(np.meshgrid(*(np.arange(len(x[0])) for x in (text, image)), indexing="ij"), -1).reshape(-1, 2)
         for part in np.array_split(cells, max(1, -(-len(cells) * block.length // batch_positions))):
             rows, columns = part.T
-            got = model.score_embedded(text, words, image, slots, paddle.to_tensor(rows), paddle.to_tensor(columns))
+            got = scorer.score(text, image, paddle.to_tensor(rows), paddle.to_tensor(columns))
             scores[block.captions[rows], block.images[columns]] = got.numpy()
             progress(len(part))
     if was_training:
         model.train()
     return scores
+
+
+def _positions(encoded: Encoded) -> int:
+    """That it takes in a joint pass; a finished embedding, [1, E], takes none to speak of."""
+    return encoded[0].shape[1] if encoded[0].ndim == 3 else 1
+
+
+def _stacked(items: Sequence[Encoded], chosen: np.ndarray) -> Encoded:
+    return tuple(paddle.concat(parts) for parts in zip(*(items[i] for i in chosen)))

@@ -1,12 +1,17 @@
 """UNIMO's pre-training task: which objectives run on which stream. The engine trains it (see `engine.loop`)."""
 
-import paddle
-from paddle import Tensor, nn
+from collections.abc import Mapping, Set
 
+import paddle
+from paddle import Tensor
+
+from unimo.engine.task import Task
 from unimo.models.layers import seq2seq_mask
-from unimo.models.unimo import Regions, Text, Unimo
+from unimo.models.streams import Regions, Text
+from unimo.models.unimo import Unimo
 from unimo.pretrain.contrast import cmcl_loss
 from unimo.pretrain.language import word_prediction_loss
+from unimo.pretrain.recipe import PretrainRecipe
 from unimo.pretrain.regions import feature_regression_loss, hidden_rows, soft_class_loss, without_hidden
 from unimo.readers.batching import Batch
 from unimo.readers.tensors import as_regions, as_text
@@ -15,45 +20,61 @@ Losses = dict[str, Tensor]
 HEADS = ("pool", "lm", "match", "region_feature", "region_class")
 
 
-class Pretraining(nn.Layer):
+class Pretraining(Task):
     """Summed loss of each objective of one batch.
 
     text: mlm or seq2seq. image: region_feature, region_class. pair: the same on both streams at once, and cmcl.
     """
 
-    def __init__(self, model: Unimo, weights: dict[str, float], temperature: float):
+    def __init__(self, model: Unimo, weights: Mapping[str, float], temperature: float):
         super().__init__()
         self.model, self.temperature = model, temperature
         self.weights = {name: weight for name, weight in weights.items() if weight}
 
-    def forward(self, batch: Batch) -> Losses:
-        regions = as_regions(batch.inputs["regions"]) if "regions" in batch.inputs else None
-        losses = self._masked(batch, regions)
-        if "cmcl" in batch.counts:
-            losses["cmcl"] = self._contrast(batch.inputs, regions)
-        return {name: loss for name, loss in losses.items() if name in self.weights}
+    def items(self, batch: Batch) -> dict[str, int]:
+        """Words and regions that were hidden, and pairs that are contrasted; not those of an objective of no weight."""
+        inputs, found = batch.inputs, {}
+        if "text" in inputs:
+            found["seq2seq" if "source_lengths" in inputs["text"] else "mlm"] = len(inputs["text"]["labels"])
+        if "regions" in inputs:
+            found["region_feature"] = int(inputs["regions"]["hidden"].sum())
+        if "class_probs" in inputs.get("regions", {}):
+            found["region_class"] = found["region_feature"]
+        if "contrast" in inputs:
+            found["cmcl"] = len(inputs["contrast"]["grid"])
+        return {name: count for name, count in found.items() if name in self.weights}
 
-    def _masked(self, batch: Batch, whole: Regions | None) -> Losses:
+    def forward(self, batch: Batch) -> Losses:
+        objectives = self.items(batch).keys()
+        regions = as_regions(batch.inputs["regions"]) if "regions" in batch.inputs else None
+        losses = self._masked(batch.inputs, objectives, regions)
+        if "cmcl" in objectives:
+            losses["cmcl"] = self._contrast(batch.inputs, regions)
+        return losses
+
+    def _masked(self, inputs: dict, objectives: Set[str], whole: Regions | None) -> Losses:
         """One pass over what the masks left, and the objectives that predict what they took."""
-        model, inputs, losses = self.model, batch.inputs, {}
+        if not objectives - {"cmcl"}:
+            return {}
+        model, losses = self.model, {}
         text = as_text(inputs["text"]) if "text" in inputs else None
         regions, attention_mask = None, None
         if whole is not None:
             hidden = paddle.to_tensor(inputs["regions"]["hidden"])
             regions = without_hidden(whole, hidden)
-        if "seq2seq" in batch.counts:
+        if "source_lengths" in inputs.get("text", {}):
             attention_mask = fragment_mask(inputs["text"], regions)
         encoded = model(text, regions, attention_mask=attention_mask)
-        for name in ("mlm", "seq2seq"):
-            if name in batch.counts:
-                words, labels = (paddle.to_tensor(inputs["text"][k]) for k in ("words", "labels"))
-                losses[name] = word_prediction_loss(model, encoded.text, words, labels)
-        if regions is not None:
+        for name in objectives & {"mlm", "seq2seq"}:
+            words, labels = (paddle.to_tensor(inputs["text"][k]) for k in ("words", "labels"))
+            losses[name] = word_prediction_loss(model, encoded.text, words, labels)
+        if objectives & {"region_feature", "region_class"}:
             states = hidden_rows(encoded.regions, hidden)
+        if "region_feature" in objectives:
             losses["region_feature"] = feature_regression_loss(model, states, hidden_rows(whole.features, hidden))
-            if "region_class" in batch.counts:
-                target = paddle.to_tensor(inputs["regions"]["class_probs"])
-                losses["region_class"] = soft_class_loss(model, states, target)
+        if "region_class" in objectives:
+            target = paddle.to_tensor(inputs["regions"]["class_probs"])
+            losses["region_class"] = soft_class_loss(model, states, target)
         return losses
 
     def _contrast(self, inputs: dict, regions: Regions) -> Tensor:
@@ -80,6 +101,11 @@ class Pretraining(nn.Layer):
         images = self.model.pooled_image(self.model(regions=as_regions(retrieved)))
         texts = self.model.pooled_text(self.model(texts))
         return self.model.match(texts.index_select(paddle.to_tensor(retrieved["with"])), images).squeeze(1)
+
+
+def build_task(model: Unimo, recipe: PretrainRecipe) -> Pretraining:
+    """The task of a recipe."""
+    return Pretraining(model, recipe.weights, recipe.contrast.temperature)
 
 
 def fragment_mask(text: dict, regions: Regions | None) -> Tensor:

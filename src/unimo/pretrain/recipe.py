@@ -19,7 +19,7 @@ class DataFiles(Config):
     rewrites: str | None = None  # X+, X-, X^I and X^T of the pairs' captions
     images: str | None = None  # pictures of the image stream
     texts: str | None = None  # texts.jsonl, or a folder of token shards (docs/corpora.md)
-    regions: str | None = None  # feature store with every image of pairs and images
+    regions: str | tuple[str, ...] | None = None  # feature store, or several, with every image of pairs and images
 
 
 class Masking(Config):
@@ -46,9 +46,10 @@ class Contrast(Config):
 class PretrainRecipe(Config):
     """One pre-training run of UNIMO."""
 
+    system: Literal["unimo"] = "unimo"
     model: UnimoConfig
     tokenizer: str  # folder with the vocabulary files
-    # a name of the zoo, a run, or a checkpoint of any format of docs/porting.md whose sizes fit the model's
+    # what to start from: a name of the zoo, a run, or a checkpoint of any format of docs/porting.md
     initialise_from: str | None = None
     data: DataFiles
     streams: dict[Literal["text", "image", "pair"], float]  # drawing ratios; the papers do not state theirs

@@ -4,7 +4,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
-from unimo.models.unimo import Regions, Unimo
+from unimo.models.streams import Regions
+from unimo.models.unimo import Unimo
 
 
 def without_hidden(regions: Regions, hidden: Tensor) -> Regions:

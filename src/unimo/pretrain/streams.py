@@ -10,19 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from unimo.pretrain.recipe import Contrast, Masking
-from unimo.readers.annotations import Image, Pair, Rewrite, Sentence
+from unimo.readers.annotations import Pair, Rewrite, Sentence
 from unimo.readers.batching import Batch, fingerprint
-from unimo.readers.captions import caption_ids, collate_text
-from unimo.readers.feature_store import FeatureStore, RegionRecord
+from unimo.readers.captions import Captions, caption_ids, collate_text
+from unimo.readers.images import RegionImages, Rngs
 from unimo.readers.masking import mask_regions, mask_spans, seq2seq_fragments
-from unimo.readers.regions import collate_regions
 from unimo.readers.token_shards import TokenShards, Windows
 from unimo.readers.tokenizer import Tokenizer
 
 LENGTH_SLACK = 2  # tokens by which a companion's caption may be longer or shorter (ours)
 LENGTH_GRAIN = 8  # candidate captions are grouped by length in steps of this many tokens
 Arrays = dict[str, np.ndarray]
-Rngs = Sequence[np.random.Generator]
 
 
 def hide_words(sequences: Sequence[list[int]], tokenizer: Tokenizer, masking: Masking, rngs: Rngs) -> Arrays:
@@ -48,16 +46,16 @@ def _targets(positions: Sequence[np.ndarray], labels: Sequence[np.ndarray], widt
     return {"words": np.concatenate(flat), "labels": np.concatenate(labels)}
 
 
-def hide_regions(records: Sequence[RegionRecord], masking: Masking, rngs: Rngs, max_regions: int) -> Arrays:
+def hide_regions(images: RegionImages, image_ids: Sequence[str], masking: Masking, rngs: Rngs) -> Arrays:
     """Region stream with masked regions, and what was there.
 
     Adds `hidden` [B, N] 0/1 and `class_probs` [R, C] float16 of the hidden regions in row order (where the store has
     them). The features stay whole: the loss needs them, and the model's input is made from both in one step.
     """
-    regions = collate_regions(records, max_regions, multiple=1)
+    regions = images.collate(image_ids)
     hidden, class_probs = np.zeros_like(regions["mask"]), []
-    for row, (record, rng) in enumerate(zip(records, rngs)):
-        n = min(len(record.boxes), max_regions)
+    for row, (record, rng) in enumerate(zip(map(images.read, image_ids), rngs)):
+        n = min(len(record.boxes), images.max_regions)
         chosen = mask_regions(record.boxes[:n], rng, masking.region_ratio, masking.overlap_ratio)
         hidden[row, 1 : n + 1] = chosen
         if record.class_probs is not None:
@@ -77,10 +75,9 @@ class TextStream:
         self.fingerprint = fingerprint(self.ids, self.sequences, tokenizer.fingerprint, masking)
 
     def batch(self, samples: np.ndarray, rngs: Rngs, batch_rng: np.random.Generator) -> Batch:
-        objective, text = predict_words(
-            [self.sequences[i] for i in samples], self.tokenizer, self.masking, rngs, batch_rng
-        )
-        return Batch("text", [self.ids[i] for i in samples], {objective: len(text["labels"])}, {"text": text})
+        sequences = [self.sequences[i] for i in samples]
+        text = predict_words(sequences, self.tokenizer, self.masking, rngs, batch_rng)
+        return Batch("text", [self.ids[i] for i in samples], {"text": text})
 
 
 class TokenStream:
@@ -95,44 +92,30 @@ class TokenStream:
     def batch(self, samples: np.ndarray, rngs: Rngs, batch_rng: np.random.Generator) -> Batch:
         cls, sep = self.tokenizer.cls_id, self.tokenizer.sep_id
         sequences = [[cls, *self.windows.read(i).tolist(), sep] for i in samples]
-        objective, text = predict_words(sequences, self.tokenizer, self.masking, rngs, batch_rng)
-        names = [self.windows.name(i) for i in samples]
-        return Batch("text", names, {objective: len(text["labels"])}, {"text": text})
+        text = predict_words(sequences, self.tokenizer, self.masking, rngs, batch_rng)
+        return Batch("text", [self.windows.name(i) for i in samples], {"text": text})
 
 
 def predict_words(
     sequences: Sequence[list[int]], tokenizer: Tokenizer, masking: Masking, rngs: Rngs, batch_rng: np.random.Generator
-) -> tuple[str, Arrays]:
-    """The language objective of one batch, chosen by `batch_rng` (the same on all ranks), and its arrays."""
+) -> Arrays:
+    """Fragments or masked words of one batch, by `batch_rng`, the same on all ranks."""
     if batch_rng.random() < masking.seq2seq_share:
-        return "seq2seq", cut_fragments(sequences, tokenizer, rngs)
-    return "mlm", hide_words(sequences, tokenizer, masking, rngs)
+        return cut_fragments(sequences, tokenizer, rngs)
+    return hide_words(sequences, tokenizer, masking, rngs)
 
 
 class ImageStream:
     """Images alone, for the masked-region objectives."""
 
-    def __init__(self, images: Sequence[Image], store: FeatureStore, masking: Masking, max_regions: int):
-        self.name, self.store, self.masking, self.max_regions = "image", store, masking, max_regions
-        self.ids = [i.image_id for i in images]
-        self.lengths = region_slots(store, self.ids, max_regions)[:, None]
-        self.fingerprint = fingerprint(self.ids, store.fingerprint, masking, max_regions)
+    def __init__(self, ids: Sequence[str], images: RegionImages, masking: Masking):
+        self.name, self.ids, self.images, self.masking = "image", list(ids), images, masking
+        self.lengths = images.positions(self.ids)[:, None]
+        self.fingerprint = fingerprint(self.ids, images.fingerprint, masking, images.max_regions)
 
     def batch(self, samples: np.ndarray, rngs: Rngs, batch_rng: np.random.Generator) -> Batch:
         ids = [self.ids[i] for i in samples]
-        regions = hide_regions([self.store.read(i) for i in ids], self.masking, rngs, self.max_regions)
-        return Batch("image", ids, region_counts(regions), {"regions": regions})
-
-
-def region_slots(store: FeatureStore, image_ids: Sequence[str], max_regions: int) -> np.ndarray:
-    """Slots of each image, the global one included. [n] int64"""
-    return np.minimum(store.counts(image_ids), max_regions) + 1
-
-
-def region_counts(regions: Arrays) -> dict[str, int]:
-    """How many regions the masked-region objectives run over."""
-    hidden = int(regions["hidden"].sum())
-    return {"region_feature": hidden} | ({"region_class": hidden} if "class_probs" in regions else {})
+        return Batch("image", ids, {"regions": hide_regions(self.images, ids, self.masking, rngs)})
 
 
 class PairStream:
@@ -146,50 +129,44 @@ class PairStream:
         self,
         pairs: Sequence[Pair],
         rewrites: dict[str, Rewrite],
-        store: FeatureStore,
+        images: RegionImages,
         tokenizer: Tokenizer,
         masking: Masking,
         contrast: Contrast | None,
         max_tokens: int,
-        max_regions: int,
     ):
-        self.name, self.store, self.tokenizer, self.masking, self.contrast = "pair", store, tokenizer, masking, contrast
-        self.max_tokens, self.max_regions = max_tokens, max_regions
-        captions = [(key, p.image_id, text) for p in pairs for key, text in p.captions_by_id().items()]
-        self.ids, self.image_ids, self.texts = map(list, zip(*captions))
+        self.name, self.images, self.masking, self.contrast = "pair", images, masking, contrast
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        captions = Captions.of(pairs, tokenizer, max_tokens)
+        self.ids, self.image_ids = captions.ids, captions.image_ids
+        self.texts, self.sequences = captions.texts, captions.sequences
         self.rewrites = [rewrites.get(key) for key in self.ids]
-        self.sequences = [caption_ids(tokenizer, text, max_tokens) for text in self.texts]
         self._by_length = np.argsort([len(s) for s in self.sequences], kind="stable")
         self._sorted_lengths = np.array([len(self.sequences[i]) for i in self._by_length])
-        slots = region_slots(store, self.image_ids, max_regions)
-        lengths = np.stack([slots, [len(s) for s in self.sequences]], axis=1)
+        lengths = np.stack([images.positions(self.image_ids), [len(s) for s in self.sequences]], axis=1)
         passes = 1  # the masked one, and one a joint candidate
         if contrast:
             passes += (1 + contrast.companions) ** 2 + contrast.paraphrases + contrast.rewritten + contrast.tfidf
         self.lengths = lengths * passes
         self.fingerprint = fingerprint(
-            captions,
+            list(zip(self.ids, self.image_ids, self.texts)),
             self.rewrites,
-            store.fingerprint,
+            images.fingerprint,
             tokenizer.fingerprint,
             masking,
             contrast,
             max_tokens,
-            max_regions,
+            images.max_regions,
         )
 
     def batch(self, samples: np.ndarray, rngs: Rngs, batch_rng: np.random.Generator) -> Batch:
-        objective, text = predict_words(
-            [self.sequences[i] for i in samples], self.tokenizer, self.masking, rngs, batch_rng
-        )
-        records = [self.store.read(self.image_ids[i]) for i in samples]
-        regions = hide_regions(records, self.masking, rngs, self.max_regions)
+        sequences = [self.sequences[i] for i in samples]
+        text = predict_words(sequences, self.tokenizer, self.masking, rngs, batch_rng)
+        regions = hide_regions(self.images, [self.image_ids[i] for i in samples], self.masking, rngs)
         inputs = {"text": text, "regions": regions}
-        counts = {objective: len(text["labels"]), **region_counts(regions)}
         if self.contrast:
             inputs |= self._candidates(samples, rngs)
-            counts["cmcl"] = len(inputs["contrast"]["grid"])
-        return Batch("pair", [self.ids[i] for i in samples], counts, inputs)
+        return Batch("pair", [self.ids[i] for i in samples], inputs)
 
     def _candidates(self, samples: np.ndarray, rngs: Rngs) -> dict[str, Arrays]:
         """What is contrasted: captions scored jointly with a picture, retrieved texts and images encoded alone.
@@ -220,12 +197,11 @@ class PairStream:
         if texts:
             groups["retrieved_texts"] = texts
         inputs = {name: self._collate(members) for name, members in groups.items()}
-        inputs["contrast_images"] = collate_regions([self.store.read(i) for i in image_ids], self.max_regions, 1)
+        inputs["contrast_images"] = self.images.collate(image_ids)
         if images:
             groups["retrieved_images"] = images
-            records = [self.store.read(c.content) for c in images]
             with_owner = {"with": np.array([c.partner for c in images])}
-            inputs["retrieved_images"] = collate_regions(records, self.max_regions, 1) | with_owner
+            inputs["retrieved_images"] = self.images.collate([c.content for c in images]) | with_owner
             inputs["own_captions"] = collate_text([self.sequences[i] for i in samples], self.tokenizer.pad_id)
         in_order = [candidate for members in groups.values() for candidate in members]
         return inputs | {"contrast": candidate_rows(in_order, len(image_ids))}

@@ -4,8 +4,9 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +20,6 @@ class Batch:
 
     stream: str
     ids: list[str]
-    counts: dict[str, int]  # objective -> items that its summed loss runs over
     inputs: dict[str, Any]  # arrays, in nested dicts by model stream; every padded stream has its `mask`
 
 
@@ -125,6 +125,10 @@ class Stream:
     All randomness is a function of (seed, source name, epoch, sample or batch), so batches depend neither on the number
     of processes nor on where a run was resumed.
 
+    Args:
+        even: give every process the same number of samples, which gathering over processes needs. The up to world - 1
+            samples that are left over from a batch are left out in this epoch, others in the next.
+
     Raises:
         DataError: a batch has fewer samples than there are processes.
     """
@@ -138,22 +142,35 @@ class Stream:
         world: int = 1,
         multiple: int = 8,
         pad_multiple: int = 1,
+        even: bool = False,
     ):
-        self.source, self.budget, self.rank, self.world = source, budget, rank, world
+        self.source, self.budget, self.rank, self.world, self.even = source, budget, rank, world, even
         self.multiple, self.pad_multiple = multiple, pad_multiple
         self._key = [seed, zlib.crc32(source.name.encode())]
-        settings = [source.fingerprint, budget, seed, multiple, pad_multiple]
+        settings = [source.fingerprint, budget, seed, multiple, pad_multiple, *(["even"] if even else [])]
         self.fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
         self._start(0)
 
+    @property
+    def epoch_batches(self) -> int:
+        """Batches of the first epoch; later ones may have one more or less."""
+        return len(self._planned(0))
+
     def next(self) -> Batch:
         """This process's part of the next global batch."""
+        return self.draw()()
+
+    def draw(self) -> Callable[[], Batch]:
+        """Go on by one batch; what is returned makes it, in any thread and at any later time."""
         if self._batch == len(self._plan):
             self._start(self._epoch + 1)
-        number, samples = self._batch, self._plan[self._batch][self.rank :: self.world]
+        epoch, number, samples = self._epoch, self._batch, self._plan[self._batch]
         self._batch += 1
-        rngs = [self._rng("sample", self._epoch, i) for i in samples]
-        return self.source.batch(samples, rngs, self._rng("batch", self._epoch, number))
+        if self.even:
+            samples = samples[: len(samples) - len(samples) % self.world]
+        mine = samples[self.rank :: self.world]
+        rngs = [self._rng("sample", epoch, i) for i in mine]
+        return partial(self.source.batch, mine, rngs, self._rng("batch", epoch, number))
 
     def state(self) -> dict[str, int]:
         """Position: epoch, and batches of it that were handed out."""
@@ -165,15 +182,17 @@ class Stream:
         self._batch = state["batch"]
 
     def _start(self, epoch: int) -> None:
-        self._epoch, self._batch = epoch, 0
-        rng = self._rng("plan", epoch, 0)
-        self._plan = plan_epoch(self.source.lengths, self.budget, rng, self.multiple, self.pad_multiple)
+        self._epoch, self._batch, self._plan = epoch, 0, self._planned(epoch)
         smallest = min(map(len, self._plan))
         if smallest < self.world:
             raise DataError(
                 f"stream {self.source.name}: a batch of epoch {epoch} has {smallest} sample(s) for {self.world} "
                 "processes; raise the batch budget or use fewer processes"
             )
+
+    def _planned(self, epoch: int) -> list[np.ndarray]:
+        rng = self._rng("plan", epoch, 0)
+        return plan_epoch(self.source.lengths, self.budget, rng, self.multiple, self.pad_multiple)
 
     def _rng(self, purpose: str, epoch: int, index: int) -> np.random.Generator:
         return np.random.default_rng([*self._key, zlib.crc32(purpose.encode()), epoch, index])

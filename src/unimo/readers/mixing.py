@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,28 @@ class Mixer:
 
     def next(self) -> list[Batch]:
         """This process's micro-batches of the next update."""
+        return self.draw()()
+
+    def draw(self) -> Callable[[], list[Batch]]:
+        """Go on by one update; what is returned makes its micro-batches, in any thread and at any later time."""
         stream = self.streams[self.stream_of(self._step)]
         self._step += 1
-        return [stream.next() for _ in range(self.accumulate)]
+        drawn = [stream.draw() for _ in range(self.accumulate)]
+        return lambda: [make() for make in drawn]
+
+    def updates_per_epoch(self) -> float:
+        """Updates that go once through the samples of the only stream; the last may go on into the next epoch.
+
+        Raises:
+            ConfigError: there are several, each with an epoch of its own.
+        """
+        drawn = [name for name, share in zip(self._names, self._shares) if share]
+        if len(drawn) > 1:
+            raise ConfigError(
+                f"engine.epochs counts passes over one stream, this run draws from {', '.join(drawn)}; "
+                "give engine.steps"
+            )
+        return self.streams[drawn[0]].epoch_batches / self.accumulate
 
     def state(self) -> dict[str, Any]:
         """Position, as JSON: updates drawn and where each stream stands."""

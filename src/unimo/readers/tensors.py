@@ -5,7 +5,7 @@ import paddle
 from paddle import Tensor
 from paddle.utils.dlpack import from_dlpack
 
-from unimo.models.unimo import Regions, Text
+from unimo.models.streams import Pixels, Regions, Text
 from unimo.readers.regions import widen
 
 
@@ -21,6 +21,16 @@ def as_regions(arrays: dict[str, np.ndarray]) -> Regions:
     if features.dtype == np.float16 and paddle.get_device() == "cpu":
         features = widen_images(features)
     return Regions(on_device(features).astype("float32"), boxes, mask)
+
+
+def as_pixels(arrays: dict[str, np.ndarray]) -> Pixels:
+    """images [B, 3, side, side] -> Pixels."""
+    return Pixels(paddle.to_tensor(arrays["images"]))
+
+
+def as_picture(key: str, arrays: dict[str, np.ndarray]) -> Regions | Pixels:
+    """What an `Images` of this key has collated, as the stream that a model reads."""
+    return {"regions": as_regions, "pixels": as_pixels}[key](arrays)
 
 
 def widen_images(features: np.ndarray) -> np.ndarray:

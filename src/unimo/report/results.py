@@ -65,7 +65,7 @@ class Table:
 
 
 def tables(runs: Iterable[RunFolder]) -> list[Table]:
-    """One table for each task, split, data and set of chance levels among the evaluated runs, in the order given."""
+    """One table for each task, split, count of items and set of chance levels among the runs, in the order given."""
     groups: dict[tuple, list[tuple[str, Metrics]]] = {}
     for run in runs:
         if run.metrics:

@@ -1,0 +1,171 @@
+"""`unimo finetune` and `unimo evaluate`: one runner for every family of tasks, on every system that has its streams."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import paddle
+from paddle import nn
+
+from unimo import paper
+from unimo.config import Config, choose, dump, read, validate
+from unimo.engine import checkpoint
+from unimo.engine.distributed import World
+from unimo.engine.events import ConfigFile
+from unimo.engine.loop import train
+from unimo.engine.model_folder import locate, read_model, read_recipe, write_description
+from unimo.engine.task import Task
+from unimo.errors import ConfigError
+from unimo.evaluate.gallery import Gallery, RetrievalSettings
+from unimo.evaluate.on_the_way import on_the_way
+from unimo.evaluate.results import Evaluator, earlier_results, write_result
+from unimo.finetune import retrieval
+from unimo.models.systems import check_length, system_of, with_heads
+from unimo.readers.batching import Source, Stream
+from unimo.readers.mixing import Mixer
+from unimo.readers.tokenizer import Tokenizer
+
+
+class Family(NamedTuple):
+    """Tasks of one shape."""
+
+    about: str  # one line for people
+    recipe: type[Config]  # of a fine-tuning: keys family, max_tokens, engine, paper, property batch_positions
+    heads: Mapping[str, tuple[str, ...]]  # by system: those that the task needs; other systems cannot do it
+    source: Callable[[Any, Any, Tokenizer], Source]  # (recipe, model sizes, tokenizer); `about` tells people
+    task: Callable[[nn.Layer, Any], Task]  # (model, recipe)
+    settings: type[Config]  # of an evaluation: the options of `unimo evaluate FAMILY`
+    evaluate: Callable[[Any, Tokenizer, Any, str], Evaluator]  # (sizes of the model, tokenizer, settings, split)
+
+
+FAMILIES = {
+    "retrieval": Family(
+        "Image-text retrieval: circle loss over random negatives; R@1/5/10 both ways, all captions with all pictures.",
+        retrieval.RetrievalRecipe,
+        retrieval.HEADS,
+        retrieval.RetrievalStream,
+        retrieval.RetrievalTask,
+        RetrievalSettings,
+        Gallery,
+    ),
+}
+
+
+def load_recipe(path: str | Path, overrides: Iterable[str] = (), family: str | None = None) -> Any:
+    """The recipe of a YAML file, of the family that it names; without a name, of `family`, else of retrieval.
+
+    Raises:
+        ConfigError: it is of another family than `family`, or its keys are wrong.
+    """
+    values = read(path, overrides)
+    schema = choose(FAMILIES, values, "family", family or "retrieval", path).recipe
+    recipe = validate(schema, values, str(path))
+    if family not in (None, recipe.family):
+        raise ConfigError(f"{path} is a recipe of family {recipe.family}, not of {family}")
+    return recipe
+
+
+def settings_of(family: Family, values: Mapping[str, Any], **given: Any) -> Any:
+    """The settings of an evaluation: those given, and for the others what `values` say of them."""
+    known = {name: values[name] for name in family.settings.model_fields if values.get(name) is not None}
+    asked = {name: value for name, value in given.items() if value not in (None, ())}
+    return validate(family.settings, known | asked, "the evaluation")
+
+
+def finetune(
+    recipe: Any,
+    start: Path,
+    run_dir: Path,
+    split: str = "test",
+    label: str = "fine-tuned",
+    events: Sequence[Any] = (),
+    against: Sequence[Path] = (),
+) -> list[str]:
+    """Fine-tune the model of folder `start` on the training split, or resume; then evaluate the best checkpoint.
+
+    With `engine.eval_every` the dev split is evaluated on the way and the best checkpoint is named, which
+    `model_folder.locate` then takes. Returns the results as lines of text, on rank 0.
+    """
+    family = FAMILIES[recipe.family]
+    model, tokenizer, random_heads = _start(family, recipe, start)
+    world, engine = World(), recipe.engine
+    source = family.source(recipe, model.config, tokenizer)
+    stream = Stream(source, recipe.batch_positions, engine.seed, world.rank, world.size, multiple=1)
+    data = Mixer({source.name: stream}, {source.name: 1}, engine.seed, engine.accumulate)
+    engine = engine.over(data.updates_per_epoch)
+    recipe = recipe.model_copy(update={"engine": engine})
+    task, settings = family.task(model, recipe), settings_of(family, recipe.model_dump())
+    facts = {"label": label, "start": str(start), "seed": engine.seed, "compat": engine.compat.model_dump()}
+    facts |= {"paper": paper.join(recipe.paper)} if recipe.paper else {}
+    final = family.evaluate(model.config, tokenizer, settings, split)  # opened before hours of work: files may lack
+    earlier_results(against, recipe.family, facts | final.facts, final.units)
+    if world.rank == 0:
+        if recipe.paper:
+            print(paper.describe(recipe.paper))
+        print(f"start: {start}; {source.about}", flush=True)
+        if random_heads:
+            print(f"warning: {', '.join(random_heads)} not in the checkpoint, starting at random", flush=True)
+    events = [ConfigFile(dump(recipe)), *events]
+    if engine.eval_every:
+        events.append(on_the_way(family.evaluate(model.config, tokenizer, settings, "dev"), task, engine))
+    describe = partial(write_description, model=model, tokenizer=tokenizer, recipe=recipe)
+    train(task, data, engine, run_dir, events, describe, {"start": checkpoint.digest(start)})
+
+    folder = task.world.broadcast(str(locate(run_dir)) if world.rank == 0 else None)
+    if world.rank == 0:
+        checkpoint.load_model(Path(folder), model)
+    task.world.share(model)
+    return _evaluate(recipe.family, final, model, run_dir, facts | {"model": folder}, against, task.world)
+
+
+def _start(family: Family, recipe: Any, start: Path) -> tuple[nn.Layer, Tokenizer, list[str]]:
+    """The model to fine-tune with the family's heads, its tokenizer, and the parts that start at random."""
+    pretrained, tokenizer = read_model(start, tuple(family.heads))
+    paddle.seed(recipe.engine.seed)  # for heads that the checkpoint lacks
+    model, random_heads = with_heads(pretrained, family.heads[system_of(pretrained)])
+    try:
+        check_length(recipe.max_tokens, model.config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return model, tokenizer, random_heads
+
+
+def evaluate(
+    name: str, folder: Path, output: Path, split: str, facts: Mapping[str, Any], against: Sequence[Path], **given: Any
+) -> list[str]:
+    """Evaluate a model folder by the limits of the run that it came from, where it says, unless others are given.
+
+    Args:
+        name: of the family. given: settings of its evaluation.
+        facts: what else metrics.json is to say: label, model, paper.
+        against: folders of earlier results on the split to compare with.
+
+    Returns:
+        The results as lines of text, on rank 0.
+    """
+    family, world = FAMILIES[name], World()
+    world.connect(sharding=0)
+    model, tokenizer = read_model(folder, tuple(family.heads))
+    limits = {key: value for key, value in read_recipe(folder).items() if key.startswith("max_")}
+    evaluator = family.evaluate(model.config, tokenizer, settings_of(family, limits, **given), split)
+    earlier_results(against, name, {**facts, **evaluator.facts}, evaluator.units)  # before hours of work
+    return _evaluate(name, evaluator, model, output, facts, against, world)
+
+
+def _evaluate(
+    name: str,
+    evaluator: Evaluator,
+    model: nn.Layer,
+    output: Path,
+    facts: Mapping[str, Any],
+    against: Sequence[Path],
+    world: World,
+) -> list[str]:
+    """Measure a model with all connected processes; rank 0 writes metrics.json and what belongs to it."""
+    if world.rank == 0:
+        print(evaluator.plan(model), flush=True)
+    found, facts = evaluator.measure(model, world), {**facts, **evaluator.facts}
+    if world.rank:
+        return []
+    return write_result(output, name, found.metrics, facts, found.samples, evaluator.units, found.shown(), against)

@@ -1,0 +1,34 @@
+"""What each system's pre-training is made of, by the name that a recipe's key `system` carries."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from paddle import nn
+
+from unimo.config import Config, choose, read, validate
+from unimo.engine.task import Task
+from unimo.pretrain import objectives, unimo
+from unimo.pretrain.recipe import PretrainRecipe
+from unimo.readers.batching import Source
+from unimo.readers.tokenizer import Tokenizer
+
+
+class Pretraining(NamedTuple):
+    """One system's pre-training."""
+
+    recipe: type[Config]
+    heads: tuple[str, ...]  # that its objectives need
+    sources: Callable[[Any, Tokenizer], Mapping[str, Source]]  # (recipe, tokenizer) -> by stream
+    task: Callable[[nn.Layer, Any], Task]  # (model, recipe)
+
+
+PRETRAINING = {
+    "unimo": Pretraining(PretrainRecipe, objectives.HEADS, unimo.build_sources, objectives.build_task),
+}
+
+
+def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Any:
+    """The recipe of a YAML file, of the system that it names; without a name, of UNIMO."""
+    values = read(path, overrides)
+    return validate(choose(PRETRAINING, values, "system", "unimo", path).recipe, values, str(path))

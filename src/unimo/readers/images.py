@@ -1,0 +1,201 @@
+"""What a picture is to a model: detector regions from feature stores, or pixels from files, behind one protocol."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from PIL import Image as Picture
+
+from unimo.config import find
+from unimo.errors import ConfigError, DataError
+from unimo.models.systems import described
+from unimo.readers.annotations import Image, Pair
+from unimo.readers.batching import fingerprint
+from unimo.readers.feature_store import FeatureStore, RegionRecord
+from unimo.readers.regions import collate_regions
+
+SHOWN = 3  # ids that an error message spells out
+Rngs = Sequence[np.random.Generator]
+
+
+class Images(Protocol):
+    """The pictures that a source, an evaluation or a generation may ask for, by id."""
+
+    key: Literal["regions", "pixels"]  # of the inputs that `collate` makes
+    fingerprint: str  # changes when pictures, as far as can be told without reading them all, or their reading do
+
+    def positions(self, ids: Sequence[str]) -> np.ndarray:
+        """Positions that each takes in a model's sequence. [n] int64"""
+        ...
+
+    def collate(self, ids: Sequence[str], rngs: Rngs | None = None) -> dict[str, np.ndarray]:
+        """The padded arrays of these pictures. `rngs`, one a picture, augment them; None is for evaluation."""
+        ...
+
+
+class RegionImages:
+    """Pictures as the detector regions of one or more feature stores.
+
+    Raises:
+        ConfigError: stores of different extractors, classes or sizes.
+        DataError: a picture that two stores have. At reading: one that none has.
+    """
+
+    key: Literal["regions"] = "regions"
+
+    def __init__(self, stores: Sequence[FeatureStore], max_regions: int):
+        self.stores, self.max_regions = list(stores), max_regions
+        first = self.stores[0]
+        for other in self.stores[1:]:
+            _check_alike(first, other)
+        self._place = {image_id: store for store in self.stores for image_id in store.ids}
+        if len(self._place) < sum(map(len, self.stores)):
+            _refuse_doubles(self.stores)
+        prints = [store.fingerprint for store in self.stores]
+        self.fingerprint = prints[0] if len(prints) == 1 else fingerprint(*prints)
+
+    @property
+    def ids(self) -> list[str]:
+        """All pictures, store after store."""
+        return list(self._place)
+
+    def positions(self, ids: Sequence[str]) -> np.ndarray:
+        """Slots of each picture, the global one included. [n] int64"""
+        stores, counts = [self._store(i) for i in ids], np.empty(len(ids), np.int64)
+        for store in self.stores:
+            mine = [place for place, its in enumerate(stores) if its is store]
+            counts[mine] = store.counts([ids[place] for place in mine])
+        return np.minimum(counts, self.max_regions) + 1
+
+    def read(self, image_id: str) -> RegionRecord:
+        """All regions of one picture, as views of its store."""
+        return self._store(image_id).read(image_id)
+
+    def collate(self, ids: Sequence[str], rngs: Rngs | None = None) -> dict[str, np.ndarray]:
+        """features float16 [B, N, D], boxes float32 [B, N, 5], mask float32 [B, N]. Regions are never augmented."""
+        return collate_regions([self.read(i) for i in ids], self.max_regions)
+
+    def _store(self, image_id: str) -> FeatureStore:
+        if image_id not in self._place and len(self.stores) > 1:
+            stores = ", ".join(str(store.path) for store in self.stores)
+            raise DataError(f"image {image_id!r} is in none of the feature stores {stores}; extract its regions")
+        return self._place.get(image_id, self.stores[0])  # a single store says what it holds
+
+
+def _check_alike(one: FeatureStore, other: FeatureStore) -> None:
+    facts = [
+        (store.feature_dim, store.class_names, store.header["class_probs"], store.extractor) for store in (one, other)
+    ]
+    names = ("feature size", "class names", "class_probs", "extractor")
+    different = [name for name, a, b in zip(names, *facts) if a != b]
+    if different:
+        raise ConfigError(
+            f"feature stores {one.path} and {other.path} differ in {', '.join(different)}; the regions that a model "
+            "reads must come from one extractor"
+        )
+
+
+def _refuse_doubles(stores: Sequence[FeatureStore]) -> None:
+    seen: dict[str, Path] = {}
+    doubles = []
+    for store in stores:
+        doubles += [(i, seen[i], store.path) for i in store.ids if i in seen]
+        seen |= dict.fromkeys(store.ids, store.path)
+    shown = ", ".join(f"{i!r} in {a} and {b}" for i, a, b in doubles[:SHOWN])
+    raise DataError(f"{len(doubles)} image(s) are in two feature stores ({shown}); name stores of different pictures")
+
+
+class PixelImages:
+    """Pictures as squares of pixels, prepared as UNIMO-2's release prepares them (its image reader): RGB without
+    regard to EXIF or alpha, squashed to the size by Pillow's antialiased bicubic, then -1..1.
+
+    Args:
+        files: image id -> picture file; the files must exist.
+        side: pixels of each side.
+        patch: side of a patch, which is one position of the model's sequence.
+
+    Raises:
+        DataError: at reading, for a picture that is unknown, missing or broken.
+    """
+
+    key: Literal["pixels"] = "pixels"
+
+    def __init__(self, files: Mapping[str, Path], side: int, patch: int):
+        self.files, self.side, self.patch = files, side, patch
+        self.fingerprint = fingerprint("release", side, sorted((i, path.stat().st_size) for i, path in files.items()))
+
+    def positions(self, ids: Sequence[str]) -> np.ndarray:
+        """Class token and patches, the same for every picture. [n] int64"""
+        return np.full(len(ids), (self.side // self.patch) ** 2 + 1)
+
+    def collate(self, ids: Sequence[str], rngs: Rngs | None = None) -> dict[str, np.ndarray]:
+        """images float32 [B, 3, side, side]. No augmentation is known of the release's fine-tuning, so none is done."""
+        return {"images": np.stack([self._read(i) for i in ids])}
+
+    def _read(self, image_id: str) -> np.ndarray:
+        if image_id not in self.files:
+            raise DataError(f"image {image_id!r} is not among the {len(self.files)} pictures of this run")
+        try:
+            with Picture.open(self.files[image_id]) as opened:
+                picture = opened.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Picture.DecompressionBombError) as error:
+            raise DataError(f"image {image_id!r}: cannot read {self.files[image_id]}: {error}") from error
+        if picture.size != (self.side, self.side):
+            picture = picture.resize((self.side, self.side), Picture.Resampling.BICUBIC)
+        values = np.asarray(picture, np.float32) / 255  # (side, side, 3)
+        return ((values - 0.5) / 0.5).transpose(2, 0, 1)
+
+
+def open_images(
+    records: Sequence[Pair | Image],
+    folder: Path,
+    regions: str | Sequence[str] | None,
+    config: Any,
+    max_regions: int,
+) -> Images:
+    """The pictures of some records as the model of these sizes reads them.
+
+    Args:
+        folder: that the records' paths are relative to; only pixels are read from there.
+        regions: feature store, or several, for a model of regions.
+
+    Raises:
+        ConfigError: a model of regions without a store, or of other features; one of pixels with a store.
+        DataError: a picture is not in the store, or has no file.
+    """
+    paths = [regions] if isinstance(regions, str) else list(regions or ())
+    if described(config).images == "regions":
+        if not regions:
+            raise ConfigError("this model reads regions: name the feature store (regions=..., --regions)")
+        return open_regions(regions, config, max_regions)
+    if regions:
+        raise ConfigError(f"this model reads pixels, not regions: leave out the feature store {', '.join(paths)}")
+    files = {record.image_id: folder / record.image for record in records}
+    missing = [str(path) for path in files.values() if not path.is_file()]
+    if missing:
+        raise DataError(f"{len(missing)} picture file(s) do not exist, such as {', '.join(missing[:SHOWN])}")
+    return PixelImages(files, config.image_size, config.resolution)
+
+
+def open_regions(regions: str | Sequence[str], config: Any, max_regions: int) -> RegionImages:
+    """The regions of one or more feature stores, for a model of these sizes; see `open_store`."""
+    paths = [regions] if isinstance(regions, str) else regions
+    return RegionImages([open_store(path, config) for path in paths], max_regions)
+
+
+def open_store(path: str, config: Any) -> FeatureStore:
+    """A feature store whose features have the size that the model reads.
+
+    Raises:
+        ConfigError: they have not, or the model reads no regions.
+    """
+    if described(config).images != "regions":
+        raise ConfigError(f"this model reads {described(config).images or 'no features'}, not the regions of {path}")
+    store = FeatureStore(find(path))
+    if store.feature_dim != config.image_embedding_size:
+        raise ConfigError(
+            f"feature store {path} has {store.feature_dim}-d features, the model reads {config.image_embedding_size}-d "
+            "ones (image_embedding_size); extract regions with the extractor that the model was trained on"
+        )
+    return store

@@ -1,0 +1,249 @@
+"""One runner for every family and system: recipes that name theirs, limits of a run, pixels, several processes."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import paddle
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from unimo.cli import main
+from unimo.config import ROOT
+from unimo.engine import checkpoint
+from unimo.engine.model_folder import read_recipe, write_model
+from unimo.finetune.family import FAMILIES, load_recipe
+from unimo.models.oner import Oner, OnerConfig
+from unimo.models.unimo import Unimo, UnimoConfig
+from unimo.models.unimo2 import Unimo2, Unimo2Config
+from unimo.readers.feature_store import FeatureStore, StoreWriter
+from unimo.readers.tokenizer import load_tokenizer
+
+GROUNDED = {"text_num_hidden_layers": 1, "text_num_attention_heads": 2, "vit_num_hidden_layers": 1}
+GROUNDED |= {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "text_vocab_size": 40}
+GROUNDED |= {"vit_num_attention_heads": 2, "image_size": 32, "resolution": 8, "num_codebook": 12, "topk_value": 4}
+GROUNDED |= {"text_max_position_embeddings": 30}
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 40}
+SMALL |= {"max_position_embeddings": 30, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@pytest.fixture
+def models(small_world, tmp_path) -> dict[str, Path]:
+    """An untrained model folder of each system."""
+    paddle.seed(4)
+    made = {
+        "unimo": Unimo(UnimoConfig(**SMALL, image_embedding_size=16), ["pool", "match"]),
+        "unimo-2": Unimo2(Unimo2Config(**GROUNDED), ["pool", "match"]),
+        "oner": Oner(OnerConfig(**SMALL, image_size=32, resolution=8, projection_size=8)),
+    }
+    for name, model in made.items():
+        write_model(tmp_path / name, model, load_tokenizer(small_world / "vocabulary"))
+    return {name: tmp_path / name for name in made}
+
+
+@pytest.fixture
+def recipe(small_world) -> dict:
+    return {
+        "pairs": str(small_world / "pairs.jsonl"),
+        "regions": str(small_world / "regions"),
+        "negatives": 2,
+        "captions_per_batch": 8,
+        "max_tokens": 9,
+        "max_regions": 3,
+        "engine": {"steps": 4, "learning_rate": 1e-3, "log_every": 1, "save_every": 2},
+    }
+
+
+def invoke(*call: object) -> tuple[int, str]:
+    result = CliRunner().invoke(main, [str(part) for part in call])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def written(tmp_path: Path, recipe: dict, name: str = "recipe.yaml") -> Path:
+    (tmp_path / name).write_text(yaml.safe_dump(recipe))
+    return tmp_path / name
+
+
+def test_the_recipe_names_its_family(tmp_path, models, recipe):
+    path = written(tmp_path, recipe | {"family": "retrieval"})
+    for number, start in enumerate((["finetune"], ["finetune", "retrieval"])):
+        code, output = invoke(*start, path, "--model", models["unimo"], "--output", tmp_path / f"run{number}")
+        assert code == 0, output
+    assert metrics(tmp_path / "run0")["metrics"] == metrics(tmp_path / "run1")["metrics"]
+    other = written(tmp_path, recipe | {"family": "retrieving"}, "other.yaml")
+    code, output = invoke("finetune", other, "--model", models["unimo"], "--output", tmp_path / "x")
+    assert code == 2 and "family: 'retrieving', expected one of retrieval" in output
+    code, output = invoke(
+        "finetune", written(tmp_path, recipe | {"family": ["a"]}, "list.yml"), "--model", "x", "--output", "y"
+    )
+    assert code == 2 and "family: ['a'], expected one of retrieval" in output
+    code, output = invoke("finetune", tmp_path / "none.yaml", "--model", models["unimo"], "--output", tmp_path / "x")
+    assert code == 2 and "no config file" in output and "recipe.yaml" in output
+    assert "[FAMILY] RECIPE" in invoke("finetune", "--help")[1]
+    code, output = invoke("finetune", "nowhere", "--model", models["unimo"], "--output", tmp_path / "x")
+    assert code == 2 and "No such command 'nowhere'" in output
+    assert load_recipe(written(tmp_path, recipe)).family == "retrieval", "the first family is the default"
+
+
+def test_the_commands_are_made_of_the_registry():
+    for group in ("finetune", "evaluate"):
+        assert list(main.commands[group].commands) == list(FAMILIES)
+        code, output = invoke(group, "--help")
+        assert code == 0 and all(name in output for name in FAMILIES)
+    code, output = invoke("evaluate", "retrieval", "--help")
+    for name, field in FAMILIES["retrieval"].settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in output and field.description.split()[0] in output
+
+
+@pytest.mark.parametrize("system", ["unimo-2", "oner"])
+def test_models_of_pixels_are_evaluated_and_fine_tuned_by_the_same_runner(tmp_path, models, recipe, system):
+    pairs = ["--pairs", recipe["pairs"]]
+    code, output = invoke("evaluate", "retrieval", models[system], *pairs, "--output", tmp_path / "eval")
+    assert code == 0, output
+    found = metrics(tmp_path / "eval")
+    assert found["images"] == 6 and found["captions"] == 12 and "pixels" in found["data"]
+    assert 0 <= found["metrics"]["image_recall@1"]["value"] <= 100
+    refused = invoke("evaluate", "retrieval", models[system], *pairs, "--regions", recipe["regions"], "--output", "x")
+    assert refused[0] == 2 and "reads pixels, not regions" in refused[1]
+    path = written(tmp_path, {k: v for k, v in recipe.items() if k != "regions"})
+    code, output = invoke("finetune", path, "--model", models[system], "--output", tmp_path / "run")
+    assert code == 0, output
+    assert metrics(tmp_path / "run")["metrics"].keys() == found["metrics"].keys()
+
+
+def test_an_evaluation_takes_the_runs_own_limits_unless_told_otherwise(tmp_path, models, recipe):
+    data = ["--pairs", recipe["pairs"], "--regions", recipe["regions"]]
+    invoke("finetune", written(tmp_path, recipe), "--model", models["unimo"], "--output", tmp_path / "run")
+    for name, model, given, limits in (
+        ("own", tmp_path / "run", [], [9, 3]),
+        ("given", tmp_path / "run", ["--max-tokens", 12], [12, 3]),
+        ("folder", models["unimo"], [], [28, 100]),  # of no run: as long as the model can
+    ):
+        code, output = invoke("evaluate", "retrieval", model, *data, *given, "--output", tmp_path / name)
+        assert code == 0, output
+        assert list(metrics(tmp_path / name)["limits"].values()) == limits
+    assert metrics(tmp_path / "own")["metrics"] == metrics(tmp_path / "run")["metrics"]
+    assert read_recipe(checkpoint.find_latest(tmp_path / "run"))["max_tokens"] == 9
+    code, output = invoke(
+        "evaluate", "retrieval", tmp_path / "run", *data, "--max-tokens", 1, "--output", tmp_path / "x"
+    )
+    assert code == 2 and "max_tokens: Input should be greater than 2" in output
+
+
+def test_epochs_are_counted_and_written_as_updates(tmp_path, models, recipe):
+    recipe["engine"] |= {"epochs": 2, "save_every": 100}
+    del recipe["engine"]["steps"]
+    code, output = invoke(
+        "finetune", written(tmp_path, recipe), "--model", models["unimo"], "--output", tmp_path / "run"
+    )
+    assert code == 0, output
+    assert checkpoint.find_latest(tmp_path / "run").name == "step_00000010"  # 40 captions, 8 a batch
+    engine = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["engine"]
+    assert (engine["steps"], engine["epochs"]) == (10, None)
+
+
+def test_regions_of_several_stores(tmp_path, models, recipe):
+    """A store cut in two is the store."""
+    whole = FeatureStore(recipe["regions"])
+    for number in (0, 1):
+        with StoreWriter(
+            tmp_path / f"part{number}",
+            feature_dim=whole.feature_dim,
+            class_names=whole.class_names,
+            extractor=whole.extractor,
+        ) as part:
+            for image_id in whole.ids[number::2]:
+                part.add(whole.read(image_id))
+    parts = [str(tmp_path / "part0"), str(tmp_path / "part1")]
+    for name, regions in (("one", recipe["regions"]), ("two", parts)):
+        path = written(tmp_path, recipe | {"regions": regions}, f"{name}.yaml")
+        code, output = invoke("finetune", path, "--model", models["unimo"], "--output", tmp_path / name)
+        assert code == 0, output
+    assert metrics(tmp_path / "one")["metrics"] == metrics(tmp_path / "two")["metrics"]
+    data = ["--pairs", recipe["pairs"], "--regions", parts[0], "--regions", parts[1]]
+    code, output = invoke("evaluate", "retrieval", tmp_path / "two", *data, "--output", tmp_path / "again")
+    assert code == 0, output
+    assert metrics(tmp_path / "again")["metrics"] == metrics(tmp_path / "one")["metrics"]
+
+
+def test_results_are_compared_with_earlier_ones_and_the_papers_row(tmp_path, models, recipe):
+    data = ["--pairs", recipe["pairs"], "--regions", recipe["regions"]]
+    paper = ["--paper", "table=unimo2_table1", "--paper", "row=UNIMO-2"]
+    paper += ["--paper", "dataset=Flickr30k", "--paper", "mode=zero_shot"]
+    assert invoke("evaluate", "retrieval", models["unimo"], *data, "--output", tmp_path / "one")[0] == 0
+    path = written(tmp_path, recipe)
+    against = ["--against", tmp_path / "one"]
+    code, output = invoke("finetune", path, "--model", models["unimo"], "--output", tmp_path / "run", *against)
+    assert code == 0, output
+    assert "fine-tuned minus zero-shot: image_recall@1 " in output
+    assert {d["to"] for d in metrics(tmp_path / "run")["differences"]} == {"zero-shot"}
+    code, output = invoke("evaluate", "retrieval", models["unimo"], *data, *paper, "--output", tmp_path / "two")
+    assert code == 0 and "72.7" in output, output
+    for wrong, words in (
+        (["--paper", "tabel=x"], "tabel: unknown key; did you mean 'table'?"),
+        (
+            ["--paper", "table=unimo_table9", "--paper", "row=x"],
+            "no numbers in model_configs/paper_tables.yaml; name table",
+        ),
+        (["--against", tmp_path / "none"], "none"),
+    ):
+        code, output = invoke("evaluate", "retrieval", models["unimo"], *data, *wrong, "--output", tmp_path / "x")
+        assert code == 2 and words in output, output
+    late = ["--model", models["unimo"], "--output", tmp_path / "late", "--against", tmp_path / "none"]
+    code, output = invoke("finetune", path, *late)
+    assert code == 2 and "step " not in output, "before any training"
+
+
+def launch(processes: int, *arguments: object) -> None:
+    command = ["bash", ROOT / "run_scripts" / "launch.sh", *arguments]
+    environment = {**os.environ, "NPROC": str(processes), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_what_an_evaluation_needs_is_looked_at_before_training(tmp_path, models, recipe, small_world):
+    """A dev picture without regions, and a metric that is not measured, end the run before its first update."""
+    recipe["engine"] |= {"eval_every": 4}
+    lines = Path(recipe["pairs"]).read_text().splitlines()
+    broken = [line.replace('"image_id": "white-cat"', '"image_id": "lost-cat"') for line in lines]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(broken))
+    assert broken != lines
+    for changed, words in (
+        ({"pairs": str(tmp_path / "pairs.jsonl")}, "image 'lost-cat' is not in feature store"),
+        (
+            {"engine": recipe["engine"] | {"best_metric": "f1"}},
+            "engine.best_metric is f1, expected one of image_recall@1",
+        ),
+    ):
+        path = written(tmp_path, recipe | changed)
+        code, output = invoke("finetune", path, "--model", models["unimo"], "--output", tmp_path / "run")
+        assert code == 2 and words in output and "step " not in output, output
+
+
+def test_two_processes_share_the_evaluations(tmp_path, models, recipe):
+    """Under the launcher: the dev split on the way, the test split at the end and again, as one process has them."""
+    recipe["engine"] |= {"eval_every": 2, "steps": 4}
+    path, on_the_way = written(tmp_path, recipe), []
+    data = ["--pairs", recipe["pairs"], "--regions", recipe["regions"]]
+    for processes in (1, 2):
+        run = tmp_path / f"run{processes}"
+        launch(processes, "finetune", path, "--model", models["unimo"], "--output", run)
+        log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        on_the_way.append([record["metrics"] for record in log if "metrics" in record])
+    launch(2, "evaluate", "retrieval", tmp_path / "run1", *data, "--output", tmp_path / "again")
+    alone, shared, again = (
+        {name: metric["value"] for name, metric in metrics(tmp_path / folder)["metrics"].items()}
+        for folder in ("run1", "run2", "again")
+    )
+    assert shared == pytest.approx(alone) and again == pytest.approx(alone)
+    assert len(on_the_way[0]) == 2 and on_the_way[0][0].keys() == alone.keys() | {"mean_recall"}
+    for one, two in zip(*on_the_way, strict=True):
+        assert one == pytest.approx(two)
