@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from unimo.cli import main
 from unimo.config import ROOT
@@ -56,3 +57,51 @@ def test_files_and_links_exist(page):
     links = [page.parent / link for link in re.findall(r"\]\(([^)#:]+)\)", text)]
     missing = [str(path) for path in [*(ROOT / n for n in named), *links] if not Path(path).exists()]
     assert not missing
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page in docs/."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_groups_shown_match_each_parameter_of_unimo_base_once():
+    from unimo.config import load
+    from unimo.engine.optimizer import assign
+    from unimo.engine.settings import Group
+    from unimo.models.systems import SYSTEMS, skeleton
+
+    (shown,) = blocks("training.md", "yaml")
+    config = load(SYSTEMS["unimo"].config, ROOT / "model_configs" / "models" / "unimo_base.yaml")
+    model = skeleton("unimo", config, ["pool", "match"])
+    assign(model, [Group(**group) for group in yaml.safe_load(shown)["engine"]["groups"]])
+    rates = {name: p.optimize_attr["learning_rate"] for name, p in model.named_parameters()}
+    assert rates["layers.5.attention.qkv.weight"] == 0.5 and rates["layers.11.attention.qkv.weight"] == 1.0
+    assert rates["match.affine.weight"] == 5 and model.word_embedding.weight.stop_gradient
+
+
+def test_the_task_shown_trains(tmp_path):
+    import paddle
+
+    from unimo.engine import checkpoint
+    from unimo.engine.loop import train
+    from unimo.engine.settings import EngineConfig
+    from unimo.engine.task import Task
+    from unimo.readers.batching import Batch
+
+    class Data:
+        fingerprint = "shown"
+
+        def next(self):
+            return [Batch("s", ["a", "b"], {"x": paddle.ones([2, 3])})]
+
+        def state(self):
+            return {}
+
+    (shown,) = blocks("extending.md", "python")
+    space = {"Task": Task, "paddle": paddle}
+    exec(shown, space)
+    task = space["Teaching"](paddle.nn.Linear(3, 2), paddle.nn.Linear(3, 2))
+    before = task.teacher.weight.numpy().copy()
+    train(task, Data(), EngineConfig(steps=2, learning_rate=0.1, warmup=1), tmp_path)
+    assert (checkpoint.find_latest(tmp_path) / checkpoint.KEPT).is_file()
+    assert abs(task.teacher.weight.numpy() - before).max() > 0
