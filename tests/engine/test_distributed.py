@@ -80,6 +80,14 @@ def test_sharding_equals_one_process_and_resumes_bit_equal(start, one_process, t
         assert ours.read_bytes() == theirs.read_bytes()
 
 
+def test_the_epsilon_of_fluid_is_kept_under_sharding(start, tmp_path):
+    """Fleet's sharding updates without calling the optimiser's own step, which had the correction."""
+    fluid = {"compat": {"adam_epsilon": "fluid-1.8"}, "epsilon": 0.1}
+    for name, ranks, engine in (("one", 1, fluid), ("two", 2, fluid | {"sharding": 1, "accumulate": 2})):
+        assert start(tmp_path / name, options(**engine), ranks).wait() == [0] * ranks
+    assert_equal(tmp_path / "two", tmp_path / "one")
+
+
 def test_processes_that_disagree_do_not_start(start, tmp_path):
     job = start(tmp_path / "run", [options(), options(seed=2) | {"data": {"fingerprint": "other"}}], ranks=2)
     assert job.wait() == [2, 2]

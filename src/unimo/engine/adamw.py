@@ -29,12 +29,14 @@ class AdamW(paddle.optimizer.AdamW):
         self.given_epsilon, self.fluid_epsilon = self._epsilon, fluid_epsilon
         self.power2 = np.float32(self._beta2)  # beta2^t of the next update, t from 1; float32 as the kernel keeps it
 
-    def step(self) -> None:
-        """One update. A scaler that found an overflow does not call this, and `power2` stays as Paddle's own does."""
+    def _apply_optimize(self, *args: Any, **settings: Any) -> Any:
+        """One update: `step` comes here, and fleet's sharding, which does not call `step`. A scaler that found an
+        overflow calls neither, and `power2` stays as Paddle's own does."""
         if self.fluid_epsilon:
             self._epsilon = self.given_epsilon / math.sqrt(1 - float(self.power2))
-        super().step()
+        done = super()._apply_optimize(*args, **settings)
         self.power2 *= np.float32(self._beta2)
+        return done
 
     def _append_optimize_op(self, block, param_and_grad: tuple[Tensor, Tensor]) -> None:
         parameter, gradient = param_and_grad
