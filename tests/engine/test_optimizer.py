@@ -37,6 +37,23 @@ def set_gradients(optimizer: Optimizer, scale: float) -> None:
         p.grad = paddle.full_like(p, scale * (i + 1))
 
 
+def test_an_update_that_a_scaler_skips_is_told():
+    class Skipping:
+        def step(self, optimizer) -> None:
+            pass
+
+        def update(self) -> None:
+            pass
+
+    model, optimizer = make()
+    before = model.embed.weight.numpy()
+    for scaler, updated in ((SCALER, True), (Skipping(), False), (SCALER, True)):
+        set_gradients(optimizer, 1.0)
+        assert optimizer.step(0.1, scaler) == updated
+        assert np.array_equal(model.embed.weight.numpy(), before) != updated
+        before = model.embed.weight.numpy()
+
+
 def test_steps_are_adamw_after_global_norm_clipping():
     """Two updates at different rates against the formulas, float64."""
     model, optimizer = make(weight_decay=0.5, clip_norm=1.0)

@@ -27,6 +27,7 @@ class AdamW(paddle.optimizer.AdamW):
     def __init__(self, *args: Any, fluid_epsilon: bool = False, **settings: Any):
         super().__init__(*args, **settings)
         self.given_epsilon, self.fluid_epsilon = self._epsilon, fluid_epsilon
+        self.taken = 0  # updates
         self.power2 = np.float32(self._beta2)  # beta2^t of the next update, t from 1; float32 as the kernel keeps it
 
     def _apply_optimize(self, *args: Any, **settings: Any) -> Any:
@@ -36,6 +37,7 @@ class AdamW(paddle.optimizer.AdamW):
             self._epsilon = self.given_epsilon / math.sqrt(1 - float(self.power2))
         done = super()._apply_optimize(*args, **settings)
         self.power2 *= np.float32(self._beta2)
+        self.taken += 1
         return done
 
     def _append_optimize_op(self, block, param_and_grad: tuple[Tensor, Tensor]) -> None:

@@ -116,8 +116,11 @@ class Optimizer:
         parts = world.gather([name for name, p in self.parameters.items() if p.name in held])
         self.owner = {name: rank for rank, names in reversed(list(enumerate(parts))) for name in names}
 
-    def step(self, rate: float, scaler: paddle.amp.GradScaler) -> None:
+    def step(self, rate: float, scaler: paddle.amp.GradScaler) -> bool:
         """One update with the accumulated gradients, which are dropped after it.
+
+        Returns:
+            Whether weights were updated: a loss scaler that finds an overflow skips the update.
 
         Raises:
             NonFiniteError: the gradient norm is inf or nan; nothing was updated.
@@ -126,11 +129,13 @@ class Optimizer:
             if parameter.grad is None:
                 parameter.grad = paddle.zeros_like(parameter)
         self.adamw.set_lr(rate)
+        taken = self.adamw.taken
         with unique_name.guard():  # the first step names the moments: always as in `_automatic`
             scaler.step(self.outer)
         scaler.update()
         for parameter in self.parameters.values():
             parameter.clear_gradient(set_to_zero=False)  # freed, so that the next backward pass need not add to it
+        return self.adamw.taken > taken
 
     def shapes(self) -> dict[str, list[int]]:
         """Name and shape of every float32 tensor of the state, in the order of `state`."""

@@ -49,7 +49,8 @@ class Task(nn.Layer):
         """Called with all micro-batches of an update before the first forward pass: a contrast may see them all."""
 
     def after_update(self, step: int) -> None:
-        """Called on every rank once the weights of update `step` (counted from 1) are in place."""
+        """Called on every rank once the weights of update `step` (counted from 1) are in place. An update that a loss
+        scaler skips has none."""
 
 
 class Data(Protocol):

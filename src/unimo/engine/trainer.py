@@ -92,7 +92,7 @@ class Trainer:
             if bad:
                 raise NonFiniteError("loss " + ", ".join(bad))
             self.watchdog.at(f"optimiser of step {step + 1}")
-            self.optimizer.step(rate, self.scaler)
+            updated = self.optimizer.step(rate, self.scaler)
         except NonFiniteError as error:
             everyone = self.world.gather([i for b in batches for i in b.ids])
             ids = "; ".join(f"rank {rank}: {', '.join(ids)}" for rank, ids in enumerate(everyone))
@@ -102,7 +102,7 @@ class Trainer:
             raise NonFiniteError(
                 f"step {step + 1}, stream {batches[0].stream}: {error}; {saved}. Batch ids: {ids}"
             ) from None
-        self._follow(step + 1)
+        self._follow(step + 1, updated)
         seconds = time.monotonic() - started
         return {
             "step": step + 1,
@@ -124,11 +124,12 @@ class Trainer:
         for sub, mode in zip(kept, modes):
             sub.training = mode
 
-    def _follow(self, step: int) -> None:
+    def _follow(self, step: int, updated: bool) -> None:
         """Bring what is not trained by gradients in line with the weights of update `step`, counted from 1."""
         self.watchdog.at(f"what follows step {step}")
         self.world.join_buffers(self.task.model)
-        self.task.after_update(step)
+        if updated:
+            self.task.after_update(step)
         for layer in self.task.kept().values():
             self.world.join_buffers(layer)
 
