@@ -80,7 +80,8 @@ def _finetune(name: str | None) -> click.Command:
         for line in finetune(settings, locate(model), output, events=events, **options):
             click.echo(line)
 
-    return click.command(name, help=f"Fine-tune by a RECIPE (YAML), then evaluate.\n\n{_about(name)}")(run)
+    about = _about(name)
+    return click.command(name, help=f"Fine-tune by a RECIPE (YAML), then evaluate.\n\n{about}", short_help=about)(run)
 
 
 def _evaluate(name: str) -> click.Command:
@@ -111,7 +112,10 @@ def _evaluate(name: str) -> click.Command:
     ]
     for option in reversed(options):
         run = option(run)
-    return click.command(name, help=f"Evaluate MODEL (run, model folder or name) on a split.\n\n{_about(name)}")(run)
+    about = _about(name)
+    return click.command(
+        name, help=f"Evaluate MODEL (run, model folder or name) on a split.\n\n{about}", short_help=about
+    )(run)
 
 
 def _option(key: str, field: Any) -> Callable[[Any], Any]:
