@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from unimo.cli import main
 from unimo.config import ROOT
 from unimo.engine import checkpoint
-from unimo.engine.model_folder import read_recipe, write_model
+from unimo.engine.model_folder import read_model, read_recipe, write_model
 from unimo.finetune.family import FAMILIES, load_recipe
 from unimo.models.oner import Oner, OnerConfig
 from unimo.models.unimo import Unimo, UnimoConfig
@@ -131,7 +131,12 @@ def test_an_evaluation_takes_the_runs_own_limits_unless_told_otherwise(tmp_path,
         assert code == 0, output
         assert list(metrics(tmp_path / name)["limits"].values()) == limits
     assert metrics(tmp_path / "own")["metrics"] == metrics(tmp_path / "run")["metrics"]
-    assert read_recipe(checkpoint.find_latest(tmp_path / "run"))["max_tokens"] == 9
+    latest = checkpoint.find_latest(tmp_path / "run")
+    assert read_recipe(latest)["max_tokens"] == 9
+    (latest / "recipe.yaml").unlink()  # as earlier versions left it
+    assert read_recipe(latest)["max_tokens"] == 9 and read_recipe(models["unimo"]) == {}
+    write_model(tmp_path / "checkpoints" / "other", *read_model(models["unimo"]))
+    assert read_recipe(tmp_path / "checkpoints" / "other") == {}
     code, output = invoke(
         "evaluate", "retrieval", tmp_path / "run", *data, "--max-tokens", 1, "--output", tmp_path / "x"
     )

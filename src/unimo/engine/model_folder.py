@@ -25,8 +25,12 @@ def write_description(folder: Path, model: nn.Layer, tokenizer: Tokenizer | None
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:
-    """The values of the recipe that a model was trained by; empty where the folder does not say."""
-    return read(folder / RECIPE) if (folder / RECIPE).is_file() else {}
+    """The values of the recipe that a model was trained by: its own, else those of the run that it is a checkpoint of
+    (earlier versions kept no recipe beside a fine-tuned model); empty where neither says."""
+    for path in (folder / RECIPE, folder.parent.parent / "config.yaml"):
+        if path.is_file() and (path.parent == folder or folder.parent.name == "checkpoints"):
+            return read(path)
+    return {}
 
 
 def describe(folder: Path, system: str, config: Any, heads: Iterable[str], tokenizer: Tokenizer | None) -> None:
