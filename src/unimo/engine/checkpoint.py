@@ -33,8 +33,8 @@ from unimo.errors import CheckpointError, DataError
 MARKER, LATEST, BEST = "COMPLETE", "latest", "best"
 MODEL, KEPT = "model.safetensors", "task.safetensors"
 OPTIMIZER, TRAINER = "optimizer.safetensors", "trainer_state.json"
-_DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "int64": "I64", "int32": "I32"}
-_DTYPES |= {"bool": "BOOL", "uint8": "U8"}
+DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "int64": "I64", "int32": "I32"}
+DTYPES |= {"bool": "BOOL", "uint8": "U8"}
 
 
 def folder_of(run_dir: Path, step: int) -> Path:
@@ -64,7 +64,7 @@ def write_safetensors_to(
     start = 0
     for name, (dtype, shape) in shapes.items():
         end = start + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        header[name] = {"dtype": _DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}
+        header[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}
         start = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -91,7 +91,7 @@ def save(
     with whole_folder(folder) as temporary:
         write_model(temporary, model)
         if kept:
-            _write_state(temporary / KEPT, _joined(kept))
+            _write_state(temporary / KEPT, joined(kept))
         write_safetensors(temporary / OPTIMIZER, {n: ("float32", s) for n, s in moment_shapes.items()}, moments)
         (temporary / TRAINER).write_text(json.dumps(trainer_state, indent=1), encoding="utf-8")
         if write_extras is not None:
@@ -105,11 +105,16 @@ def write_model(folder: Path, model: nn.Layer) -> None:
 
 
 def _write_state(path: Path, state: Mapping[str, Tensor]) -> None:
-    shapes = {name: (str(t.dtype).removeprefix("paddle."), list(t.shape)) for name, t in state.items()}
+    shapes = {name: (dtype_of(t), list(t.shape)) for name, t in state.items()}
     write_safetensors(path, shapes, (t.numpy() for t in state.values()))
 
 
-def _joined(layers: Mapping[str, nn.Layer]) -> dict[str, Tensor]:
+def dtype_of(tensor: Tensor) -> str:
+    """The name of a tensor's type; a file holds those of DTYPES."""
+    return str(tensor.dtype).removeprefix("paddle.")
+
+
+def joined(layers: Mapping[str, nn.Layer]) -> dict[str, Tensor]:
     """The state of several layers under LAYER.NAME."""
     return {f"{key}.{name}": tensor for key, layer in layers.items() for name, tensor in layer.state_dict().items()}
 
@@ -247,7 +252,7 @@ def load_model(folder: Path, model: nn.Layer) -> None:
 def load_kept(folder: Path, kept: Mapping[str, nn.Layer]) -> None:
     """Set what a task keeps besides its model; a CheckpointError where the checkpoint is of a task that keeps other."""
     if kept:
-        _read_state(folder / KEPT, _joined(kept))
+        _read_state(folder / KEPT, joined(kept))
     elif (folder / KEPT).exists():
         raise CheckpointError(f"{folder} holds {KEPT}, but this task keeps nothing besides its model")
 

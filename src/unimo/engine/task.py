@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import paddle
 from paddle import Tensor, nn
 
+from unimo.engine import checkpoint
 from unimo.engine.distributed import World
 from unimo.errors import ConfigError
 from unimo.readers.batching import Batch
-
-SAVED = (paddle.float32, paddle.float16, paddle.float64, paddle.int64, paddle.int32, paddle.uint8, paddle.bool)
 
 
 class Task(nn.Layer):
@@ -74,8 +72,8 @@ class Data(Protocol):
 def check_parameters(task: Task) -> None:
     """Raise a ConfigError that names every parameter or buffer that would be lost, saved twice or wrongly, or trained
     although it is kept."""
-    kept = {f"{key}.{name}": t for key, layer in task.kept().items() for name, t in layer.state_dict().items()}
-    trained, owned = task.model.state_dict(), {id(tensor) for tensor in task.model.state_dict().values()}
+    trained, kept = task.model.state_dict(), checkpoint.joined(task.kept())
+    owned = {id(tensor) for tensor in trained.values()}
     held = owned | {id(tensor) for tensor in kept.values()}
     outside = [name for name, tensor in task.state_dict().items() if id(tensor) not in held]
     twice = sorted(name for name, tensor in kept.items() if id(tensor) in owned)
@@ -85,7 +83,9 @@ def check_parameters(task: Task) -> None:
         for name, p in layer.named_parameters()
         if not p.stop_gradient
     ]
-    strange = [f"{name} ({t.dtype})" for name, t in (trained | kept).items() if t.dtype not in SAVED]
+    strange = [
+        f"{name} ({t.dtype})" for name, t in (trained | kept).items() if checkpoint.dtype_of(t) not in checkpoint.DTYPES
+    ]
     if outside:
         raise ConfigError(f"parameters outside of task.model would be neither trained nor saved: {outside}")
     if twice:
@@ -93,4 +93,4 @@ def check_parameters(task: Task) -> None:
     if following:
         raise ConfigError(f"kept parameters take no gradient; set stop_gradient of {following}")
     if strange:
-        raise ConfigError(f"checkpoints hold {', '.join(map(str, SAVED))}; these are of another type: {strange}")
+        raise ConfigError(f"checkpoints hold {', '.join(checkpoint.DTYPES)}; these are of another type: {strange}")

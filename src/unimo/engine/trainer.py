@@ -22,8 +22,16 @@ from unimo.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from unimo.readers.batching import Batch, pad_share
 
 # Settings that a resumed run may change: no weight depends on them.
-FREE = {"log_every", "save_every", "keep_last", "eval_every", "hang_timeout", "reader_threads", "read_ahead"}
-FREE |= {"patience"}  # it decides when to stop
+FREE = {
+    "log_every",
+    "save_every",
+    "keep_last",
+    "eval_every",
+    "patience",
+    "hang_timeout",
+    "reader_threads",
+    "read_ahead",
+}
 _DEFAULTS = EngineConfig(steps=1, learning_rate=1.0).model_dump(mode="json")
 SEED_RULE = "paddle.seed(first 4 bytes, little endian, of sha256 of 'seed:step:micro-batch:rank') before each forward"
 
