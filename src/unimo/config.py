@@ -78,12 +78,19 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     return apply_overrides(values, overrides)
 
 
-def choose(registry: Mapping[str, Any], values: Mapping[str, Any], key: str, default: str, source: object) -> Any:
-    """The entry that the values name by `key`; raises a ConfigError that lists the names for another one."""
+def load_named(
+    registry: Mapping[str, Any], key: str, default: str, path: str | Path, overrides: Iterable[str] = ()
+) -> Any:
+    """Read a YAML file that names by `key` which entry's `recipe` it is of.
+
+    Raises:
+        ConfigError: as `load`, or it names none of the registry, whose names are listed.
+    """
+    values = read(path, overrides)
     name = values.get(key, default)
     if not isinstance(name, str) or name not in registry:
-        raise ConfigError(f"{source}: {key}: {name!r}, expected one of {', '.join(registry)}")
-    return registry[name]
+        raise ConfigError(f"{path}: {key}: {name!r}, expected one of {', '.join(registry)}")
+    return validate(registry[name].recipe, values, source=str(path))
 
 
 def _included(value: Any) -> Any:

@@ -9,7 +9,7 @@ import paddle
 from paddle import nn
 
 from unimo import paper
-from unimo.config import Config, choose, dump, read, validate
+from unimo.config import Config, dump, load_named, validate
 from unimo.engine import checkpoint
 from unimo.engine.distributed import World
 from unimo.engine.events import ConfigFile
@@ -58,9 +58,7 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = (), family: str | N
     Raises:
         ConfigError: it is of another family than `family`, or its keys are wrong.
     """
-    values = read(path, overrides)
-    schema = choose(FAMILIES, values, "family", family or "retrieval", path).recipe
-    recipe = validate(schema, values, str(path))
+    recipe = load_named(FAMILIES, "family", family or "retrieval", path, overrides)
     if family not in (None, recipe.family):
         raise ConfigError(f"{path} is a recipe of family {recipe.family}, not of {family}")
     return recipe

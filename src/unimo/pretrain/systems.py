@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from paddle import nn
 
-from unimo.config import Config, choose, read, validate
+from unimo.config import Config, load_named
 from unimo.engine.task import Task
 from unimo.pretrain import objectives, unimo
 from unimo.pretrain.recipe import PretrainRecipe
@@ -30,5 +30,4 @@ PRETRAINING = {
 
 def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Any:
     """The recipe of a YAML file, of the system that it names; without a name, of UNIMO."""
-    values = read(path, overrides)
-    return validate(choose(PRETRAINING, values, "system", "unimo", path).recipe, values, str(path))
+    return load_named(PRETRAINING, "system", "unimo", path, overrides)
