@@ -41,14 +41,14 @@ def in_order(lengths: Sequence[int] | np.ndarray, budget: int, rank: int = 0, wo
     Args:
         lengths: [n] positions of each sample; a batch holds as many as fit `budget` padded positions, at least one.
     """
-    first, widest, number = 0, 0, 0
-    for sample, length in enumerate([*lengths, None]):
-        width = max(widest, length or 0)
-        if length is None or (sample > first and (sample + 1 - first) * width > budget):
-            if number % world == rank and sample > first:
-                yield np.arange(first, sample)
-            first, width, number = sample, length or 0, number + 1
-        widest = width
+    starts, widest = [0], 0
+    for sample, length in enumerate(lengths):
+        widest = max(widest, length)
+        if sample > starts[-1] and (sample + 1 - starts[-1]) * widest > budget:
+            starts.append(sample)
+            widest = length
+    batches = np.split(np.arange(len(lengths)), starts[1:])
+    yield from (batch for batch in batches[rank::world] if len(batch))
 
 
 def gathered(parts: Sequence[Sequence]) -> list:
