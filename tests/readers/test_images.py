@@ -66,7 +66,7 @@ def test_what_a_model_reads_decides_what_is_opened(tmp_path, small_world):
     store = str(write(tmp_path / "a", **{pair.image_id.replace("-", "_"): 1 for pair in pairs}))
     assert open_images(pairs, small_world, (store,), SIZES, 5).key == "regions"
     with pytest.raises(ConfigError, match="reads regions: name the feature store"):
-        open_images(pairs, small_world, None, SIZES, 5)
+        open_images(pairs, small_world, (), SIZES, 5)
     with pytest.raises(ConfigError, match="has 4-d features, the model reads 8-d"):
         open_store(store, SIZES.model_copy(update={"image_embedding_size": 8}))
     for config, positions in ((Unimo2Config(image_size=64), 17), (OnerConfig(image_size=32, resolution=8), 17)):
@@ -75,7 +75,7 @@ def test_what_a_model_reads_decides_what_is_opened(tmp_path, small_world):
         with pytest.raises(ConfigError, match="reads pixels, not the regions"):
             open_store(store, config)
         with pytest.raises(ConfigError, match="reads pixels, not regions: leave out the feature store"):
-            open_images(pairs, small_world, store, config, 5)
+            open_images(pairs, small_world, (store,), config, 5)
     with pytest.raises(DataError, match=r"6 picture file\(s\) do not exist, such as .*red-dog.png"):
         open_images(pairs, tmp_path, (), OnerConfig(), 5)
 

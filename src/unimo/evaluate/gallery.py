@@ -19,7 +19,7 @@ from unimo.models.streams import Pixels, Regions, Text
 from unimo.models.systems import longest_text
 from unimo.readers.annotations import Rewrite, read_pairs, read_rewrites
 from unimo.readers.captions import Captions, caption_ids, collate_text
-from unimo.readers.images import open_images
+from unimo.readers.images import Stores, open_images
 from unimo.readers.tensors import as_picture, as_text
 from unimo.readers.tokenizer import Tokenizer
 
@@ -30,7 +30,7 @@ class RetrievalSettings(Config):
     """What an evaluation of retrieval is of."""
 
     pairs: str = Field(description="pairs.jsonl")
-    regions: str | tuple[str, ...] = Field(
+    regions: Stores = Field(
         (), description="Feature store of the pairs' images; several are one set. None for a model of pixels."
     )
     rewrites: str | None = Field(
@@ -136,7 +136,7 @@ class Gallery:
         return as_text(collate_text([ids], self.tokenizer.pad_id))
 
     def _picture(self, image_id: str) -> Regions | Pixels:
-        return as_picture(self.images.key, self.images.collate([image_id]))
+        return as_picture({self.images.key: self.images.collate([image_id])})
 
     def _pictures(self) -> Iterator[Regions | Pixels]:
         return map(self._picture, self.units)

@@ -20,7 +20,7 @@ from unimo.finetune.circle import circle_loss
 from unimo.readers.annotations import read_pairs
 from unimo.readers.batching import Batch, fingerprint
 from unimo.readers.captions import Captions, collate_text
-from unimo.readers.images import open_images
+from unimo.readers.images import Stores, open_images
 from unimo.readers.tensors import as_picture, as_text
 from unimo.readers.tokenizer import Tokenizer
 
@@ -32,7 +32,7 @@ class RetrievalRecipe(Config):
 
     family: Literal["retrieval"] = "retrieval"
     pairs: str
-    regions: str | tuple[str, ...] = ()  # feature store of the pairs' images, or several; none for a model of pixels
+    regions: Stores = ()  # feature store of the pairs' images, or several; none for a model of pixels
     negatives: int = Field(10, gt=0)  # images and captions each: 21 pairs per caption at 10
     captions_per_batch: int = Field(32, gt=0)  # of one micro-batch, over all processes
     margin: float = 0.2
@@ -106,11 +106,10 @@ class RetrievalTask(Task):
         return {"circle": len(batch.ids)}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        text, inputs, n = as_text(batch.inputs["text"]), batch.inputs, self.recipe.negatives
-        key = "regions" if "regions" in inputs else "pixels"
-        scores = pair_scores(
-            self.scorer, text, as_picture(key, inputs[key]), inputs["text_rows"], inputs["image_rows"]
-        ).reshape([-1, 1 + 2 * n])
+        inputs, n = batch.inputs, self.recipe.negatives
+        text, pictures = as_text(inputs["text"]), as_picture(inputs)
+        scores = pair_scores(self.scorer, text, pictures, inputs["text_rows"], inputs["image_rows"])
+        scores = scores.reshape([-1, 1 + 2 * n])
         by_image = circle_loss(scores[:, :1], scores[:, 1 : 1 + n], self.recipe.margin, self.recipe.scale)
         by_caption = circle_loss(scores[:, :1], scores[:, 1 + n :], self.recipe.margin, self.recipe.scale)
         return {"circle": (by_image + by_caption) / 2}

@@ -8,6 +8,7 @@ from unimo.config import Config, Paper
 from unimo.engine.settings import EngineConfig
 from unimo.models.systems import check_length
 from unimo.models.unimo import UnimoConfig
+from unimo.readers.images import Stores
 
 Objective = Literal["mlm", "seq2seq", "region_feature", "region_class", "cmcl"]
 
@@ -19,7 +20,7 @@ class DataFiles(Config):
     rewrites: str | None = None  # X+, X-, X^I and X^T of the pairs' captions
     images: str | None = None  # pictures of the image stream
     texts: str | None = None  # texts.jsonl, or a folder of token shards (docs/corpora.md)
-    regions: str | tuple[str, ...] | None = None  # feature store, or several, with every image of pairs and images
+    regions: Stores = ()  # feature store, or several, with every image of pairs and images
 
 
 class Masking(Config):

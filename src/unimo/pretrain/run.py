@@ -73,7 +73,11 @@ def evaluation(recipe: Any, tokenizer: Tokenizer, task: Task) -> list[Evaluation
     """Zero-shot retrieval on the dev split, where the recipe asks for it."""
     if not recipe.engine.eval_every or not recipe.data.pairs:
         return []
-    files = {"pairs": recipe.data.pairs, "regions": recipe.data.regions or ()}
-    settings = RetrievalSettings(**files, max_tokens=recipe.max_tokens, max_regions=recipe.max_regions)
+    settings = RetrievalSettings(
+        pairs=recipe.data.pairs,
+        regions=recipe.data.regions,
+        max_tokens=recipe.max_tokens,
+        max_regions=recipe.max_regions,
+    )
     dev = Gallery(recipe.model, tokenizer, settings, "dev")
     return [on_the_way(dev, task, recipe.engine)]

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image as Picture
+from pydantic import BeforeValidator
 
 from unimo.config import find
 from unimo.errors import ConfigError, DataError
@@ -17,6 +18,13 @@ from unimo.readers.regions import collate_regions
 
 SHOWN = 3  # ids that an error message spells out
 Rngs = Sequence[np.random.Generator]
+
+
+def _listed(value: Any) -> Any:
+    return () if value is None else (value,) if isinstance(value, str) else value
+
+
+Stores = Annotated[tuple[str, ...], BeforeValidator(_listed)]  # of a config: one feature store, several, or none
 
 
 class Images(Protocol):
@@ -46,19 +54,16 @@ class RegionImages:
 
     def __init__(self, stores: Sequence[FeatureStore], max_regions: int):
         self.stores, self.max_regions = list(stores), max_regions
-        first = self.stores[0]
-        for other in self.stores[1:]:
-            _check_alike(first, other)
-        self._place = {image_id: store for store in self.stores for image_id in store.ids}
-        if len(self._place) < sum(map(len, self.stores)):
-            _refuse_doubles(self.stores)
+        for number, other in enumerate(self.stores[1:], start=1):
+            _check_alike(self.stores[0], other)
+            _refuse_doubles(self.stores[:number], other)
         prints = [store.fingerprint for store in self.stores]
         self.fingerprint = prints[0] if len(prints) == 1 else fingerprint(*prints)
 
     @property
     def ids(self) -> list[str]:
         """All pictures, store after store."""
-        return list(self._place)
+        return [image_id for store in self.stores for image_id in store.ids]
 
     def positions(self, ids: Sequence[str]) -> np.ndarray:
         """Slots of each picture, the global one included. [n] int64"""
@@ -77,10 +82,13 @@ class RegionImages:
         return collate_regions([self.read(i) for i in ids], self.max_regions)
 
     def _store(self, image_id: str) -> FeatureStore:
-        if image_id not in self._place and len(self.stores) > 1:
-            stores = ", ".join(str(store.path) for store in self.stores)
-            raise DataError(f"image {image_id!r} is in none of the feature stores {stores}; extract its regions")
-        return self._place.get(image_id, self.stores[0])  # a single store says what it holds
+        for store in self.stores:
+            if image_id in store:
+                return store
+        if len(self.stores) == 1:
+            return self.stores[0]  # it says what it holds
+        stores = ", ".join(str(store.path) for store in self.stores)
+        raise DataError(f"image {image_id!r} is in none of the feature stores {stores}; extract its regions")
 
 
 def _check_alike(one: FeatureStore, other: FeatureStore) -> None:
@@ -96,14 +104,13 @@ def _check_alike(one: FeatureStore, other: FeatureStore) -> None:
         )
 
 
-def _refuse_doubles(stores: Sequence[FeatureStore]) -> None:
-    seen: dict[str, Path] = {}
-    doubles = []
-    for store in stores:
-        doubles += [(i, seen[i], store.path) for i in store.ids if i in seen]
-        seen |= dict.fromkeys(store.ids, store.path)
-    shown = ", ".join(f"{i!r} in {a} and {b}" for i, a, b in doubles[:SHOWN])
-    raise DataError(f"{len(doubles)} image(s) are in two feature stores ({shown}); name stores of different pictures")
+def _refuse_doubles(stores: Sequence[FeatureStore], other: FeatureStore) -> None:
+    doubles = [(i, store.path) for i in other.ids for store in stores if i in store]
+    if doubles:
+        shown = ", ".join(f"{i!r} in {path} and {other.path}" for i, path in doubles[:SHOWN])
+        raise DataError(
+            f"{len(doubles)} image(s) are in two feature stores ({shown}); name stores of different pictures"
+        )
 
 
 class PixelImages:
@@ -150,7 +157,7 @@ class PixelImages:
 def open_images(
     records: Sequence[Pair | Image],
     folder: Path,
-    regions: str | Sequence[str] | None,
+    regions: Stores,
     config: Any,
     max_regions: int,
 ) -> Images:
@@ -158,19 +165,18 @@ def open_images(
 
     Args:
         folder: that the records' paths are relative to; only pixels are read from there.
-        regions: feature store, or several, for a model of regions.
+        regions: feature stores, for a model of regions.
 
     Raises:
         ConfigError: a model of regions without a store, or of other features; one of pixels with a store.
         DataError: a picture is not in the store, or has no file.
     """
-    paths = [regions] if isinstance(regions, str) else list(regions or ())
     if described(config).images == "regions":
         if not regions:
             raise ConfigError("this model reads regions: name the feature store (regions=..., --regions)")
         return open_regions(regions, config, max_regions)
     if regions:
-        raise ConfigError(f"this model reads pixels, not regions: leave out the feature store {', '.join(paths)}")
+        raise ConfigError(f"this model reads pixels, not regions: leave out the feature store {', '.join(regions)}")
     files = {record.image_id: folder / record.image for record in records}
     missing = [str(path) for path in files.values() if not path.is_file()]
     if missing:
@@ -178,10 +184,9 @@ def open_images(
     return PixelImages(files, config.image_size, config.resolution)
 
 
-def open_regions(regions: str | Sequence[str], config: Any, max_regions: int) -> RegionImages:
+def open_regions(regions: Stores, config: Any, max_regions: int) -> RegionImages:
     """The regions of one or more feature stores, for a model of these sizes; see `open_store`."""
-    paths = [regions] if isinstance(regions, str) else regions
-    return RegionImages([open_store(path, config) for path in paths], max_regions)
+    return RegionImages([open_store(path, config) for path in regions], max_regions)
 
 
 def open_store(path: str, config: Any) -> FeatureStore:

@@ -28,9 +28,9 @@ def as_pixels(arrays: dict[str, np.ndarray]) -> Pixels:
     return Pixels(paddle.to_tensor(arrays["images"]))
 
 
-def as_picture(key: str, arrays: dict[str, np.ndarray]) -> Regions | Pixels:
-    """What an `Images` of this key has collated, as the stream that a model reads."""
-    return {"regions": as_regions, "pixels": as_pixels}[key](arrays)
+def as_picture(inputs: dict[str, dict[str, np.ndarray]]) -> Regions | Pixels:
+    """What an `Images` has collated under its key, as the stream that a model reads."""
+    return as_regions(inputs["regions"]) if "regions" in inputs else as_pixels(inputs["pixels"])
 
 
 def widen_images(features: np.ndarray) -> np.ndarray:
