@@ -44,16 +44,9 @@ def models(small_world, tmp_path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def recipe(small_world) -> dict:
-    return {
-        "pairs": str(small_world / "pairs.jsonl"),
-        "regions": str(small_world / "regions"),
-        "negatives": 2,
-        "captions_per_batch": 8,
-        "max_tokens": 9,
-        "max_regions": 3,
-        "engine": {"steps": 4, "learning_rate": 1e-3, "log_every": 1, "save_every": 2},
-    }
+def recipe(recipe) -> dict:
+    sizes = {"negatives": 2, "max_tokens": 9, "max_regions": 3}
+    return recipe | sizes | {"engine": {"steps": 4, "learning_rate": 1e-3, "log_every": 1, "save_every": 2}}
 
 
 def invoke(*call: object) -> tuple[int, str]:

@@ -18,16 +18,9 @@ CONFIG = UnimoConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
 
 
 @pytest.fixture
-def recipe(small_world) -> dict:
-    return {
-        "pairs": str(small_world / "pairs.jsonl"),
-        "regions": str(small_world / "regions"),
-        "negatives": 3,
-        "captions_per_batch": 8,
-        "max_tokens": 24,
-        "max_regions": 5,
-        "engine": {"steps": 300, "learning_rate": 3e-3, "log_every": 50, "save_every": 300},
-    }
+def recipe(recipe) -> dict:
+    sizes = {"negatives": 3, "max_tokens": 24, "max_regions": 5}
+    return recipe | sizes | {"engine": {"steps": 300, "learning_rate": 3e-3, "log_every": 50, "save_every": 300}}
 
 
 def test_pairings_are_the_positive_then_images_then_captions(small_world, recipe):
