@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.stage import WHOLE, Shard, beside, read_manifest, write_manifest
-from unimo.atomic import atomic_write
 from unimo.errors import DataError
 from unimo.readers.annotations import write_jsonl
 from unimo.readers.feature_store import FeatureStore, StoreWriter
 from unimo.readers.token_shards import TokenShards, TokenShardWriter, is_tokens
+from unimo.storage.atomic import atomic_write
 
 SAME = ("stage", "settings", "inputs", "packages", "versions")  # in the manifests of all parts
 LISTS = ("rejects.jsonl", "neighbours.jsonl", "credits.jsonl")  # what lies beside a part

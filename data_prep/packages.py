@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from unimo.cache import cache_folder, sha256
 from unimo.errors import DataError
+from unimo.storage.cache import cache_folder, sha256
 
 CATALOGUE: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from unimo.atomic import atomic_write
 from unimo.errors import DataError
+from unimo.storage.atomic import atomic_write
 
 MAX_PIXELS = 50_000_000  # ours; a small file can claim billions of pixels
 

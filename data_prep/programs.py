@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.packages import apt_get
-from unimo.cache import cache_folder, locked, sha256
 from unimo.errors import DataError
+from unimo.storage.cache import cache_folder, locked, sha256
 
 RECORD = "packages.json"  # beside the unpacked files, written before the folder gets its name
 

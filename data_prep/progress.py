@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unimo.atomic import atomic_write
 from unimo.errors import DataError
+from unimo.storage.atomic import atomic_write
 
 Record = dict[str, Any]
 

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import click
 
-from unimo.atomic import atomic_write
-from unimo.cache import sha256
 from unimo.errors import DataError
 from unimo.readers.annotations import write_jsonl
+from unimo.storage.atomic import atomic_write
+from unimo.storage.cache import sha256
 
 T = TypeVar("T")
 PATH = click.Path(path_type=Path)

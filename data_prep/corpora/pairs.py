@@ -18,9 +18,9 @@ from data_prep.corpora.fetch import Rules
 from data_prep.corpora.lists import LICENCES, Bad, Row, rows
 from data_prep.corpora.text_files import whole
 from data_prep.stage import WHOLE, Shard, Work, beside
-from unimo.atomic import atomic_write
-from unimo.cache import sha256
 from unimo.readers.annotations import Image, Pair, read_pairs, write_jsonl
+from unimo.storage.atomic import atomic_write
+from unimo.storage.cache import sha256
 
 DISTRIBUTIONS = ("pillow", "numpy")
 _NUMBERED = ("conceptual-captions", "sbu")  # their ids are ours and cannot repeat

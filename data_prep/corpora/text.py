@@ -8,10 +8,10 @@ from pathlib import Path
 from data_prep.captions import NearIndex, words
 from data_prep.corpora.text_files import Position, Record, read, source_files
 from data_prep.stage import WHOLE, Shard, Work, beside
-from unimo.cache import sha256
 from unimo.readers.annotations import read_pairs
 from unimo.readers.token_shards import TokenShardWriter
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
+from unimo.storage.cache import sha256
 
 BATCH_TEXTS, BATCH_CHARACTERS = 1000, 1 << 20  # tokenized at once, on all cores
 DISTRIBUTIONS = ("tokenizers", "safetensors", "numpy")

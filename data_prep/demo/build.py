@@ -18,10 +18,10 @@ from data_prep.demo.splits import Use, assign, groups, look
 from data_prep.packages import Package, fetch
 from data_prep.pictures import read_picture, shrink, write_picture
 from data_prep.stage import versions
-from unimo.atomic import atomic_write
-from unimo.cache import sha256
 from unimo.errors import DataError
 from unimo.readers.annotations import Image, Pair, Sentence, write_jsonl
+from unimo.storage.atomic import atomic_write
+from unimo.storage.cache import sha256
 
 LONGEST = 512  # pixels of a picture's longer side, ours; the detector looks at 300 x 300
 TEXTS = 20_000  # ours: some minutes of pre-training at the demo's size

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from data_prep.archives import deb_members
 from data_prep.packages import fetch
 from data_prep.pictures import read_picture, shrink
-from unimo.atomic import atomic_write
 from unimo.errors import DataError
+from unimo.storage.atomic import atomic_write
 
 FOLDER = Path(__file__).parent / "openclipart"
 ROOT = "usr/share/openclipart/png/"

@@ -14,7 +14,6 @@ from data_prep.page.counts import kinds_of, manifests
 from data_prep.page.marks import changed, highlighted, read_graph
 from data_prep.regions.drawing import SIDE, drawing, templates
 from data_prep.stage import beside
-from unimo.atomic import atomic_write
 from unimo.errors import DataError
 from unimo.readers.annotations import (
     NonEmpty,
@@ -29,6 +28,7 @@ from unimo.readers.annotations import (
 from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore
 from unimo.report.pictures import thumbnail
+from unimo.storage.atomic import atomic_write
 
 BOXES = 6  # drawn of a picture, best first; the labels of all are listed under it
 THUMBNAIL = 96  # pixels of the longer side of other pictures

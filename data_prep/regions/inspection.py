@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from data_prep.regions.build import picture_files
 from data_prep.regions.drawing import drawing, is_outside, templates
-from unimo.atomic import atomic_write
 from unimo.readers.feature_store import FeatureStore
+from unimo.storage.atomic import atomic_write
 
 BOXES = 12  # drawn of an image, best first; more hide one another
 SAMPLE = 2000  # images whose boxes and features are counted, evenly spaced over the store

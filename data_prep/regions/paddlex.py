@@ -9,8 +9,8 @@ import yaml
 
 from data_prep.regions.extractor import Regions
 from data_prep.regions.resnet import FEATURE_DIM, ResNetFeatures
-from unimo.cache import sha256
 from unimo.errors import DataError, MissingDependencyError
+from unimo.storage.cache import sha256
 
 FILES = ("inference.yml", "inference.json", "inference.pdiparams")  # what paddle.jit.save and PaddleX's export write
 

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from data_prep.stage import Work
-from unimo.atomic import atomic_write
 from unimo.readers.feature_store import FeatureStore, RegionRecord
 from unimo.readers.tokenizer import load_tokenizer
+from unimo.storage.atomic import atomic_write
 
 FIRST_POSITION = 2  # as of every text of UNIMO
 _COCO = re.compile(r"COCO_(?:train|val|test)\d{4}_0*(\d+)")  # the release knows COCO's images by number

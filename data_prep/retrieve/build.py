@@ -18,11 +18,11 @@ from data_prep.regions.overlap import decoded
 from data_prep.retrieve.images import ImageIndex, pooled, vectors
 from data_prep.retrieve.texts import Text, TextIndex
 from data_prep.stage import WHOLE, Shard, Work, beside, read_manifest
-from unimo.cache import sha256
 from unimo.errors import DataError
 from unimo.readers.annotations import Pair, Rewrite, read_images, read_pairs, read_rewrites, read_texts, write_jsonl
 from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore
+from unimo.storage.cache import sha256
 
 DISTRIBUTIONS = ("bm25s", "faiss-cpu", "numpy", "scipy")
 BATCH = 1000  # captions looked up at a time; also the most that a kill can lose

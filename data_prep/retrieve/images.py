@@ -15,9 +15,9 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
-from unimo.atomic import atomic_write
 from unimo.errors import DataError
 from unimo.readers.feature_store import FeatureStore
+from unimo.storage.atomic import atomic_write
 
 BLOCK = 16  # queries at a time: faiss compares up to 19 one by one, so a result does not depend on the others
 

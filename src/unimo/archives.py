@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from unimo.atomic import sync_folder
 from unimo.errors import DataError
+from unimo.storage.atomic import sync_folder
 
 MAX_MEMBERS = 10_000  # UNIMO-2 large has 1,178 variables, and four more files for each with the state of its optimiser
 _MAX_DEPTH = 8

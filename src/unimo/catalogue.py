@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import Field
 
-from unimo.cache import cache_folder
 from unimo.config import Config, Mode, find, load
 from unimo.errors import ConfigError
 from unimo.paper import Number, rows
+from unimo.storage.cache import cache_folder
 
 HASHES = "hashes.json"  # in the zoo's cache folder, by address
 SHARING = ("image_retrieval", "text_retrieval", "captioning")  # tasks that have a dataset in common with others

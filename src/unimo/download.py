@@ -25,8 +25,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from unimo.atomic import atomic_write, sync_folder
 from unimo.errors import DataError
+from unimo.storage.atomic import atomic_write, sync_folder
 
 BLOCK = 1 << 20  # bytes
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # status codes that a later try may not give

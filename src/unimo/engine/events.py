@@ -15,11 +15,11 @@ from typing import Any, Literal, TextIO
 
 from tqdm import tqdm
 
-from unimo.atomic import atomic_write
 from unimo.engine import checkpoint
 from unimo.engine.distributed import World
 from unimo.engine.settings import EngineConfig
 from unimo.errors import ConfigError, DataError, MissingDependencyError
+from unimo.storage.atomic import atomic_write
 
 Hook = Literal["on_start", "on_step", "on_log", "on_save", "on_end"]  # on_step: after every update
 

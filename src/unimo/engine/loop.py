@@ -11,7 +11,6 @@ from typing import Any
 import paddle
 from paddle import nn
 
-from unimo.atomic import atomic_write
 from unimo.engine.distributed import Watchdog, World
 from unimo.engine.events import Checkpoints, LogFile, Progress, Run
 from unimo.engine.schedules import shortfall
@@ -22,6 +21,7 @@ from unimo.engine.trainer import Trainer
 from unimo.errors import ConfigError, DataError, NonFiniteError, Preempted, UnimoError
 from unimo.provenance import versions
 from unimo.readers.read_ahead import Prefetch
+from unimo.storage.atomic import atomic_write
 
 STATUS = {Preempted: "preempted", NonFiniteError: "non_finite"}
 

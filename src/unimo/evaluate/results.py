@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from pydantic import ValidationError
 
-from unimo.atomic import atomic_write
 from unimo.config import Paper
 from unimo.errors import DataError, NonFiniteError
 from unimo.paper import numbers
 from unimo.provenance import provenance
 from unimo.readers.annotations import Record, problem
+from unimo.storage.atomic import atomic_write
 
 if TYPE_CHECKING:  # a report reads results without loading Paddle
     from paddle import nn

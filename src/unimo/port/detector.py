@@ -6,7 +6,6 @@ from typing import Any
 
 import yaml
 
-from unimo.atomic import new_folder
 from unimo.config import validate
 from unimo.engine.checkpoint import MODEL, write_safetensors_to
 from unimo.errors import CheckpointError, ConfigError
@@ -16,6 +15,7 @@ from unimo.port.checkpoint import Checkpoint, Options, given_config
 from unimo.port.detector_names import COUNTERS, FIXED, KEYS, UNUSED, name_table
 from unimo.port.tensors import open_tensors
 from unimo.port.weights import gather, linear_weights, problems, refuse, scatter, shapes_of
+from unimo.storage.atomic import new_folder
 
 SYSTEM, SIZES = "bottom-up-attention", "config.yaml"
 _MOST_BYTES = 1 << 20  # of config.yaml; the published one has some 5 kB

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from unimo.atomic import atomic_write
 from unimo.engine import checkpoint as folders
 from unimo.engine.model_folder import (
     CONFIG,
@@ -25,6 +24,7 @@ from unimo.models.systems import skeleton
 from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.tensors import open_tensors
 from unimo.port.weights import Stored, gather, problems, refuse, shapes_of
+from unimo.storage.atomic import atomic_write
 
 
 def read_folder(path: Path, options: Options) -> Checkpoint:

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import paddle
 
-from unimo.atomic import atomic_write
 from unimo.errors import ConfigError
 from unimo.models.systems import system_of
 from unimo.models.unimo import Unimo
 from unimo.models.unimo2 import STREAMS, Unimo2
 from unimo.port import unimo2_names, unimo_names, verify, verify_unimo2
 from unimo.readers.captions import FIRST_POSITION
+from unimo.storage.atomic import atomic_write
 
 BATCH, WORDS, SLOTS, TAGS = 3, 9, 6, 5  # sizes of the inputs; every stream has rows with pads
 MODES = {"pair": STREAMS, "text": ("text",), "image": ("image",), "caption": STREAMS}  # of UNIMO-2

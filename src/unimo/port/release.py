@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from unimo.atomic import new_folder
 from unimo.config import Config, validate
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
@@ -18,6 +17,7 @@ from unimo.port.moments import is_optimizer_variable, read_moments, write_moment
 from unimo.port.release_names import holds
 from unimo.port.variables import list_variables, open_combined, open_variable, write_combined, write_folder
 from unimo.port.weights import Stored, gather, problems, refuse, scatter, shapes_of, values_of
+from unimo.storage.atomic import new_folder
 
 NAMES = {"unimo": unimo_names, "unimo-2": unimo2_names}  # name table, parts, heads and sizes of each release
 REQUIRED = {"unimo": ("text", "encoder"), "unimo-2": unimo2_names.CORE}  # a text task's save has no image embedding

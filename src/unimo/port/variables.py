@@ -19,9 +19,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from unimo.atomic import atomic_write
 from unimo.errors import CheckpointError
 from unimo.port.weights import Stored
+from unimo.storage.atomic import atomic_write
 
 # numbers of VarType.Type in Paddle's framework.proto
 DTYPES = {0: np.bool_, 2: np.int32, 3: np.int64, 4: np.float16, 5: np.float32, 6: np.float64}

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import paddle
 
-from unimo.atomic import atomic_write
 from unimo.config import validate
 from unimo.engine.checkpoint import write_safetensors_to
 from unimo.errors import CheckpointError, ConfigError
@@ -26,6 +25,7 @@ from unimo.port.library_folder import read_config, write_folder
 from unimo.port.tensors import open_tensors
 from unimo.port.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
 from unimo.port.weights import Lazy, Stored, gather, linear_weights, problems, refuse, scatter, shapes_of
+from unimo.storage.atomic import atomic_write
 
 PREFIX = {"unimo-2": "vit.", "oner": "tower."}
 HEAD_WIDTH = 64  # of an attention head in the published ViTs

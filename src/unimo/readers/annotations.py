@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from unimo.atomic import atomic_write
 from unimo.errors import DataError
+from unimo.storage.atomic import atomic_write
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 Split = Literal["train", "dev", "test"]

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from unimo.atomic import atomic_write
-from unimo.cache import sha256
 from unimo.errors import DataError
-from unimo.readers.mapped import map_arrays, read_index
 from unimo.readers.tokenizer import Tokenizer
+from unimo.storage.atomic import atomic_write
+from unimo.storage.cache import sha256
+from unimo.storage.mapped_shards import map_arrays, read_index
 
 FORMAT, VERSION = "unimo-tokens", 1
 KEYS = {"format", "version", "tokenizer", "vocab_size", "made_from", "complete", "shards", "state"}

@@ -21,8 +21,8 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from unimo.atomic import atomic_write
 from unimo.errors import DataError
+from unimo.storage.atomic import atomic_write
 
 SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"

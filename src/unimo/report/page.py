@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from unimo.atomic import atomic_write
 from unimo.errors import MissingDependencyError
 from unimo.paper import join
 from unimo.report import pictures, results
 from unimo.report.run_folder import Gallery, Metrics, RankedCaption, RewrittenCaption, RunFolder
 from unimo.report.word_diff import word_diff
+from unimo.storage.atomic import atomic_write
 
 try:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

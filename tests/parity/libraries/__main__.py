@@ -20,9 +20,9 @@ import cases_vit
 import click
 from case import Case, Result
 
-from unimo.atomic import atomic_write
 from unimo.errors import UnimoError
 from unimo.hardware import describe, use_fast_gemm
+from unimo.storage.atomic import atomic_write
 
 CASES = {case.name: case for case in (*cases_paddle.CASES, *cases_text.CASES, *cases_vit.CASES)}
 HEAD = "| format | direction | library | sizes | largest difference / largest activation | equal argmax |"

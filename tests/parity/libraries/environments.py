@@ -13,7 +13,7 @@ import venv
 from collections.abc import Sequence
 from pathlib import Path
 
-from unimo.atomic import atomic_write
+from unimo.storage.atomic import atomic_write
 
 TRANSFORMERS = ("torch==2.13.0", "transformers==5.23.0", "numpy==2.2.6")
 TIMM = (  # torchvision's wheel asks for a torch with CUDA that a ViT does not need
