@@ -18,6 +18,7 @@ from tiny_task import TinyModel
 
 from unimo.engine import checkpoint
 from unimo.errors import CheckpointError
+from unimo.storage.safetensors_writer import write_safetensors
 
 SHAPES = {"embed.weight.moment1": [8, 16]}
 
@@ -62,7 +63,7 @@ DTYPES = ["float32", "float16", "float64", "int64", "int32", "bool"]
 def test_our_writer_writes_what_the_library_reads(tmp_path_factory, tensors):
     path = tmp_path_factory.mktemp("st") / "x.safetensors"
     shapes = {name: (str(a.dtype), list(a.shape)) for name, a in tensors.items()}
-    checkpoint.write_safetensors(path, shapes, tensors.values())
+    write_safetensors(path, shapes, tensors.values())
     read = load_file(path)
     assert read.keys() == tensors.keys()
     for name, array in tensors.items():

@@ -17,10 +17,10 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from paddle import Tensor, nn
@@ -29,48 +29,16 @@ from safetensors import SafetensorError, safe_open
 from unimo.errors import CheckpointError, DataError
 from unimo.storage.atomic import atomic_write, sync_folder
 from unimo.storage.cache import sha256
+from unimo.storage.safetensors_writer import write_safetensors
 
 MARKER, LATEST, BEST = "COMPLETE", "latest", "best"
 MODEL, KEPT = "model.safetensors", "task.safetensors"
 OPTIMIZER, TRAINER = "optimizer.safetensors", "trainer_state.json"
-DTYPES = {"float32": "F32", "float16": "F16", "float64": "F64", "int64": "I64", "int32": "I32"}
-DTYPES |= {"bool": "BOOL", "uint8": "U8"}
 
 
 def folder_of(run_dir: Path, step: int) -> Path:
     """Where the checkpoint of a step lies."""
     return run_dir / "checkpoints" / f"step_{step:08d}"
-
-
-def write_safetensors(path: Path, shapes: dict[str, tuple[str, list[int]]], arrays: Iterable[np.ndarray]) -> None:
-    """`write_safetensors_to` a new file."""
-    with open(path, "wb") as file:
-        write_safetensors_to(file, shapes, arrays)
-
-
-def write_safetensors_to(
-    file: BinaryIO,
-    shapes: dict[str, tuple[str, list[int]]],
-    arrays: Iterable[np.ndarray],
-    metadata: dict[str, str] | None = None,
-) -> None:
-    """Write arrays as they come, so that never more than one is held; the library's writer copies them all.
-
-    Args:
-        shapes: dtype name and shape per tensor, in the order of `arrays`.
-        metadata: texts for the header.
-    """
-    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
-    start = 0
-    for name, (dtype, shape) in shapes.items():
-        end = start + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        header[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}
-        start = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
-    for array in arrays:
-        file.write(np.ascontiguousarray(array).data)
 
 
 def save(

@@ -9,6 +9,7 @@ from unimo.engine import checkpoint
 from unimo.engine.distributed import World
 from unimo.errors import ConfigError
 from unimo.readers.batching import Batch
+from unimo.storage.safetensors_writer import DTYPES
 
 
 class Task(nn.Layer):
@@ -83,9 +84,7 @@ def check_parameters(task: Task) -> None:
         for name, p in layer.named_parameters()
         if not p.stop_gradient
     ]
-    strange = [
-        f"{name} ({t.dtype})" for name, t in (trained | kept).items() if checkpoint.dtype_of(t) not in checkpoint.DTYPES
-    ]
+    strange = [f"{name} ({t.dtype})" for name, t in (trained | kept).items() if checkpoint.dtype_of(t) not in DTYPES]
     if outside:
         raise ConfigError(f"parameters outside of task.model would be neither trained nor saved: {outside}")
     if twice:
@@ -93,4 +92,4 @@ def check_parameters(task: Task) -> None:
     if following:
         raise ConfigError(f"kept parameters take no gradient; set stop_gradient of {following}")
     if strange:
-        raise ConfigError(f"checkpoints hold {', '.join(checkpoint.DTYPES)}; these are of another type: {strange}")
+        raise ConfigError(f"checkpoints hold {', '.join(DTYPES)}; these are of another type: {strange}")

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from unimo.config import validate
-from unimo.engine.checkpoint import MODEL, write_safetensors_to
+from unimo.engine.checkpoint import MODEL
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.detector import FasterRCNNConfig
 from unimo.models.systems import skeleton
@@ -16,6 +16,7 @@ from unimo.port.detector_names import COUNTERS, FIXED, KEYS, UNUSED, name_table
 from unimo.port.tensors import open_tensors
 from unimo.port.weights import gather, linear_weights, problems, refuse, scatter, shapes_of
 from unimo.storage.atomic import new_folder
+from unimo.storage.safetensors_writer import write_safetensors_to
 
 SYSTEM, SIZES = "bottom-up-attention", "config.yaml"
 _MOST_BYTES = 1 << 20  # of config.yaml; the published one has some 5 kB

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unimo.engine.checkpoint import MODEL, write_safetensors_to
+from unimo.engine.checkpoint import MODEL
 from unimo.errors import CheckpointError
 from unimo.port.weights import Stored
 from unimo.readers.tokenizer import ROBERTA_SPECIALS, SETTINGS, Tokenizer, load_tokenizer
 from unimo.storage.atomic import new_folder
+from unimo.storage.safetensors_writer import write_safetensors_to
 
 CONFIGS = ("config.json", "model_config.json")  # the second is that of PaddleNLP before 2.5
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")

@@ -25,6 +25,7 @@ from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.tensors import open_tensors
 from unimo.port.weights import Stored, gather, problems, refuse, shapes_of
 from unimo.storage.atomic import atomic_write
+from unimo.storage.safetensors_writer import write_safetensors, write_safetensors_to
 
 
 def read_folder(path: Path, options: Options) -> Checkpoint:
@@ -65,12 +66,12 @@ def write_folder(path: Path, checkpoint: Checkpoint, seed: int = 1) -> list[str]
                 yield parameters[name].numpy()
 
     with folders.whole_folder(path) as temporary:
-        folders.write_safetensors(temporary / folders.MODEL, _float32(shapes), values())
+        write_safetensors(temporary / folders.MODEL, _float32(shapes), values())
         describe(temporary, checkpoint.system, checkpoint.config, checkpoint.heads, checkpoint.tokenizer)
         if checkpoint.optimizer is not None:
             moments = {name: moment.shape for name, moment in checkpoint.optimizer.items()}
             arrays = (moment.read() for moment in checkpoint.optimizer.values())
-            folders.write_safetensors(temporary / folders.OPTIMIZER, _float32(moments), arrays)
+            write_safetensors(temporary / folders.OPTIMIZER, _float32(moments), arrays)
             (temporary / folders.TRAINER).write_text(json.dumps({"step": checkpoint.step}), encoding="utf-8")
     random = parts_without(tensors, shapes)
     return [f"not in the checkpoint, starting at random (seed {seed}): {', '.join(random)}"] * bool(random)
@@ -106,7 +107,7 @@ def write_safetensors_file(path: Path, checkpoint: Checkpoint) -> list[str]:
     """Write the tensors that there are, and the sizes beside them."""
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     with atomic_write(path) as file:
-        folders.write_safetensors_to(file, _float32(shapes), (t.read() for t in checkpoint.tensors.values()))
+        write_safetensors_to(file, _float32(shapes), (t.read() for t in checkpoint.tensors.values()))
     return _write_config(path, checkpoint)
 
 

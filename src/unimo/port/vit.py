@@ -16,7 +16,6 @@ import numpy as np
 import paddle
 
 from unimo.config import validate
-from unimo.engine.checkpoint import write_safetensors_to
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.vision import resize_positions
@@ -26,6 +25,7 @@ from unimo.port.tensors import open_tensors
 from unimo.port.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
 from unimo.port.weights import Lazy, Stored, gather, linear_weights, problems, refuse, scatter, shapes_of
 from unimo.storage.atomic import atomic_write
+from unimo.storage.safetensors_writer import write_safetensors_to
 
 PREFIX = {"unimo-2": "vit.", "oner": "tower."}
 HEAD_WIDTH = 64  # of an attention head in the published ViTs
