@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from unimo.archives import is_unsafe
 from unimo.errors import DataError
+from unimo.zoo.unpack import is_unsafe
 
 MAX_MEMBER = 128 << 20  # bytes of one member, ours: the largest that the stages read is 70 MB
 

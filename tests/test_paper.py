@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from unimo import paper
-from unimo.catalogue import entries, scores
 from unimo.config import ROOT, Paper, load
 from unimo.finetune.retrieval import RetrievalRecipe
+from unimo.zoo.catalogue import entries, scores
 
 FILE = ROOT / "model_configs" / "paper_tables.yaml"
 FLICKR = Paper(table="unimo_table1", row="UNIMO-base", dataset="Flickr30k")

@@ -23,8 +23,8 @@ from urllib.parse import quote, urljoin, urlsplit
 import numpy as np
 
 from data_prep.pictures import read_picture, shrink
-from unimo.download import PASSING
 from unimo.errors import DataError
+from unimo.zoo.download import PASSING
 
 # Pillow would start Ghostscript for EPS, and has decoders that are rarely looked at.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")

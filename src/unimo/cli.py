@@ -148,7 +148,7 @@ def zoo() -> None:
 @zoo.command("list")
 def zoo_list() -> None:
     """Print the names, and which of them are in the cache."""
-    from unimo.catalogue import table
+    from unimo.zoo.catalogue import table
 
     click.echo("\n".join(table()))
 
@@ -157,7 +157,7 @@ def zoo_list() -> None:
 @click.argument("name")
 def zoo_show(name: str) -> None:
     """Print what is known of a checkpoint and what is not: address, sizes, heads, the papers' scores, hash, disk."""
-    from unimo.catalogue import card, entry_of
+    from unimo.zoo.catalogue import card, entry_of
 
     click.echo("\n".join(card(entry_of(name))))
 
@@ -168,8 +168,8 @@ def zoo_show(name: str) -> None:
 @click.option("--offline", is_flag=True, help="Do not use the network; say what to bring, and where to put it.")
 def zoo_fetch(name: str, source: Path | None, offline: bool) -> None:
     """Download, check, unpack and port a checkpoint, and print the model folder; a broken download is resumed."""
-    from unimo.catalogue import entry_of
     from unimo.zoo import fetch
+    from unimo.zoo.catalogue import entry_of
 
     click.echo(fetch(entry_of(name), source, offline=offline, log=lambda line: click.echo(line, err=True)))
 

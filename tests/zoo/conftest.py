@@ -8,8 +8,8 @@ import pytest
 import yaml
 from small_release import FIXTURE, entry, pack
 
-from unimo.catalogue import Entry
 from unimo.models.unimo import UnimoConfig
+from unimo.zoo.catalogue import Entry
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from unimo.catalogue import Entry
 from unimo.config import ROOT
 from unimo.models.unimo import Unimo
 from unimo.port.checkpoint import Options, build
 from unimo.port.release import read_release
+from unimo.zoo.catalogue import Entry
 
 FIXTURE = ROOT / "tests" / "fixtures" / "parity" / "unimo"
 HEADS = ["pool", "lm", "match", "classify"]

@@ -10,8 +10,8 @@ from file_server import File, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unimo.download import download
 from unimo.errors import DataError
+from unimo.zoo.download import download
 
 BODY = np.random.default_rng(0).bytes(300_000)
 OTHER = np.random.default_rng(1).bytes(300_000)

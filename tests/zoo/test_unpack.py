@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unimo.archives import MAX_MEMBERS, unpack
 from unimo.errors import DataError
+from unimo.zoo.unpack import MAX_MEMBERS, unpack
 
 LIMIT = 1 << 20
 
@@ -174,7 +174,7 @@ def test_a_size_below_zero_is_refused(archive):
 
 MEASURED = """
 import resource, sys, time, pathlib
-from unimo.archives import unpack
+from unimo.zoo.unpack import unpack
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 archive = pathlib.Path(sys.argv[1])
 try:

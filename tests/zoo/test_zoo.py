@@ -20,7 +20,6 @@ from file_server import File, serving
 from small_release import FIXTURE, HEADS, PARAMETERS, VARIABLES, pack, reference, same
 
 from unimo import zoo
-from unimo.catalogue import Entry, card, entries, entry_of, table
 from unimo.config import dump
 from unimo.engine.checkpoint import torn
 from unimo.errors import CheckpointError, ConfigError, DataError
@@ -31,6 +30,8 @@ from unimo.port.convert import convert
 from unimo.port.release import write_release
 from unimo.port.weights import shapes_of, values_of
 from unimo.readers.tokenizer import load_tokenizer
+from unimo.zoo import released
+from unimo.zoo.catalogue import Entry, card, entries, entry_of, table
 
 
 def fetch(entry: Entry, cache: Path, source: Path | None = None, **options) -> tuple[Path, str]:
@@ -46,13 +47,13 @@ def fetch(entry: Entry, cache: Path, source: Path | None = None, **options) -> t
 @pytest.mark.parametrize("name", entries())
 def test_every_entry_builds_with_the_count_it_promises(name):
     entry = entry_of(name)
-    shapes = shapes_of(skeleton(entry.system, zoo.config_of(entry), entry.heads))
+    shapes = shapes_of(skeleton(entry.system, released.config_of(entry), entry.heads))
     if entry.parameters:
         assert sum(int(np.prod(shape)) for shape in shapes.values()) == entry.parameters
-    names = zoo.NAMES[entry.system].name_table(zoo.config_of(entry))
+    names = released.NAMES[entry.system].name_table(released.config_of(entry))
     if entry.variables:
         assert sum(len(names[name]) for name in shapes) == entry.variables
-    assert zoo._most_bytes(entry) > 4 * sum(int(np.prod(shape)) for shape in shapes.values())
+    assert released._most_bytes(entry) > 4 * sum(int(np.prod(shape)) for shape in shapes.values())
 
 
 def test_the_released_checkpoints_are_listed_with_their_addresses():
@@ -173,7 +174,7 @@ def test_hostile_archives_touch_nothing(tiny, cache, tmp_path):
 FETCH = """
 import sys
 from pathlib import Path
-from unimo.catalogue import Entry
+from unimo.zoo.catalogue import Entry
 from unimo.zoo import fetch
 print(fetch(Entry.model_validate_json(sys.argv[1]), cache=Path(sys.argv[2]), wait=0.1))
 """

@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from unimo import zoo
-from unimo.catalogue import entries, scores
 from unimo.cli import main
 from unimo.config import ROOT, load
 from unimo.finetune.retrieval import RetrievalRecipe
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.paper import numbers
 from unimo.readers.tokenizer import load_tokenizer
+from unimo.zoo.catalogue import entries, scores
 
 
 def run(cache: Path, *command: str) -> tuple[int, str]:
@@ -26,7 +26,7 @@ def run(cache: Path, *command: str) -> tuple[int, str]:
 def test_list_names_everything_without_paddle(tmp_path):
     code, output = run(tmp_path, "zoo", "list")
     assert code == 0 and all(name in output for name in entries()) and " yes " not in output
-    program = "import sys; from unimo.catalogue import table; table(); assert 'paddle' not in sys.modules"
+    program = "import sys; from unimo.zoo.catalogue import table; table(); assert 'paddle' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
