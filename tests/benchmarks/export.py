@@ -34,7 +34,7 @@ def write(folder: Path, layers: int) -> None:
     import paddle
 
     from unimo.engine.model_folder import write_model
-    from unimo.export import export
+    from unimo.export.graphs import export
     from unimo.models.unimo import Unimo, UnimoConfig
     from unimo.readers.tokenizer import SPECIALS, load_tokenizer
 
@@ -67,8 +67,9 @@ def worker(side: str, folder: Path) -> None:
     keep_freed_memory()
     import paddle
 
-    from unimo import export, inference
     from unimo.engine.model_folder import read_model
+    from unimo.export.graphs import graphs as export
+    from unimo.export.graphs import runner as inference
 
     model, _ = read_model(folder / "model")
     model.eval()

@@ -9,13 +9,13 @@ import paddle
 import pytest
 from click.testing import CliRunner
 
-from unimo import export as exporting
 from unimo.cli import main
 from unimo.engine import checkpoint
 from unimo.engine.model_folder import write_model
 from unimo.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
-from unimo.export import PARTS, TOLERANCE, export, random_inputs
-from unimo.inference import open_part, read_manifest
+from unimo.export.graphs import PARTS, TOLERANCE, export, random_inputs
+from unimo.export.graphs import graphs as exporting
+from unimo.export.runner import open_part, read_manifest
 from unimo.models.layers import captioning_mask
 from unimo.models.unimo import Regions, Tags, Text, Unimo, UnimoConfig
 from unimo.readers.tokenizer import load_tokenizer

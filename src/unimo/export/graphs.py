@@ -25,7 +25,7 @@ from paddle.static import InputSpec
 from unimo.engine import checkpoint
 from unimo.engine.model_folder import check_replaceable, read_model
 from unimo.errors import CheckpointError, ConfigError, MissingDependencyError
-from unimo.inference import GRAPH, MANIFEST, WEIGHTS, run_graph
+from unimo.export.runner import GRAPH, MANIFEST, WEIGHTS, run_graph
 from unimo.models.layers import Cache, KeyValue, attention_bias
 from unimo.models.streams import Regions, Text
 from unimo.models.unimo import Encoded, Unimo, UnimoConfig
