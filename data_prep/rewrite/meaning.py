@@ -7,7 +7,7 @@ import paddle
 
 from data_prep.weights import minilm
 from unimo.models.unimo import Text
-from unimo.port.checkpoint import Options, build
+from unimo.port.hub import Options, build
 from unimo.readers.captions import caption_ids, collate_text
 from unimo.readers.tokenizer import load_tokenizer
 from unimo.zoo import read_any

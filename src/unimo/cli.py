@@ -217,8 +217,8 @@ def convert(source: Path, target: Path, source_format: str | None, target_format
     Formats: unimo (this toolkit's model folder), release, release-combined, paddlenlp, roberta, bert, vit-hf, vit-timm,
     vit-npz, frcnn-lxmert, safetensors, pdparams. docs/porting.md says what each carries.
     """
-    from unimo.port.checkpoint import Options
     from unimo.port.convert import convert
+    from unimo.port.hub import Options
 
     read = Options(**{name: options.pop(name) for name in ("system", "config", "names", "optimizer")})
     for line in convert(source, target, source_format, target_format, read, **options):
@@ -231,7 +231,7 @@ def convert(source: Path, target: Path, source_format: str | None, target_format
 @foreign
 def inspect(path: Path, source_format: str | None, **options: Any) -> None:
     """Say what a checkpoint is: format, system and size that fit, tensors with shapes, types and statistics."""
-    from unimo.port.checkpoint import Options
+    from unimo.port.hub import Options
     from unimo.port.inspection import inspect
 
     for line in inspect(path, source_format, Options(**options)):
@@ -244,7 +244,7 @@ def inspect(path: Path, source_format: str | None, **options: Any) -> None:
 @foreign
 def diff(one: Path, other: Path, **options: Any) -> None:
     """Compare two checkpoints, of the same or of different formats, tensor by tensor. Exit code 1 if they differ."""
-    from unimo.port.checkpoint import Options
+    from unimo.port.hub import Options
     from unimo.port.inspection import diff
 
     lines, same = diff(one, other, Options(**options))
@@ -263,7 +263,7 @@ def diff(one: Path, other: Path, **options: Any) -> None:
 def record(model: str, output: Path, mode: str, seed: int) -> None:
     """Write random inputs and the outputs of MODEL (a name of the zoo, a model or run folder) as `port verify` reads
     them, for example to check that a conversion to another machine or format still computes the same."""
-    from unimo.port.record import record
+    from unimo.port.parity.record import record
     from unimo.zoo import from_pretrained
 
     click.echo(f"wrote {output}: {', '.join(record(from_pretrained(model), output, mode, seed))}")
@@ -281,7 +281,7 @@ def verify(checkpoint_dir: Path, config_file: Path, golden: Path, system: str, t
     CHECKPOINT_DIR is a release's folder of one file per variable. Prints each output's largest absolute difference on
     valid (unpadded) positions; the exit code is 0 if all are within the tolerance, 1 if not, 2 for unusable input.
     """
-    from unimo.port.verify import SYSTEMS
+    from unimo.port.parity.verify_unimo import SYSTEMS
 
     lines, comparisons = SYSTEMS[system](checkpoint_dir, config_file, golden)
     for line in lines:

@@ -13,8 +13,8 @@ import pytest
 from unimo.errors import ConfigError
 from unimo.models.detector import FasterRCNN, FasterRCNNConfig, choose, choose_lxmert
 from unimo.models.systems import SYSTEMS, skeleton
-from unimo.port.checkpoint import Options
-from unimo.port.detector import read
+from unimo.port.frcnn_lxmert import read
+from unimo.port.hub import Options
 from unimo.port.weights import fill, shapes_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "detector"

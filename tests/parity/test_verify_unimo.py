@@ -17,7 +17,7 @@ from unimo.cli import main
 from unimo.models.heads import PoolHead
 from unimo.models.layers import FeedForward
 from unimo.models.unimo import Unimo
-from unimo.port.variables import list_variables, open_variable, write_folder
+from unimo.port.files.variables import list_variables, open_variable, write_folder
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "parity" / "unimo"
 GOLDEN = dict(np.load(FIXTURE / "io.npz"))

@@ -18,7 +18,7 @@ from unimo.models.heads import PoolHead
 from unimo.models.layers import LayerNorm
 from unimo.models.unimo2 import Unimo2
 from unimo.models.vision import VisionTransformer
-from unimo.port.variables import list_variables, open_variable, write_folder
+from unimo.port.files.variables import list_variables, open_variable, write_folder
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "parity" / "unimo2"
 MODES = ("vl", "txt", "img", "cap")

@@ -33,8 +33,8 @@ import paddle
 import safetensors.numpy
 
 from unimo.errors import CheckpointError
-from unimo.port.tensors import open_tensors
-from unimo.port.variables import open_combined, open_variable, write_combined, write_folder
+from unimo.port.files.tensor_files import open_tensors
+from unimo.port.files.variables import open_combined, open_variable, write_combined, write_folder
 from unimo.port.weights import Stored
 
 CASE_SECONDS = 2.0

@@ -8,7 +8,7 @@ import paddle
 import pytest
 
 from unimo.errors import CheckpointError
-from unimo.port.variables import list_variables, open_combined, open_variable, write_combined, write_folder
+from unimo.port.files.variables import list_variables, open_combined, open_variable, write_combined, write_folder
 from unimo.port.weights import of_array
 
 CHECKPOINT = Path(__file__).parents[1] / "fixtures" / "parity" / "unimo" / "checkpoint"

@@ -17,8 +17,8 @@ from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.unimo import UnimoConfig
 from unimo.models.unimo2 import Unimo2Config
 from unimo.port import ours
-from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.formats import FORMATS, detect
+from unimo.port.hub import Checkpoint, Options
 from unimo.port.weights import of_array, shapes_of
 from unimo.readers.tokenizer import load_tokenizer
 

@@ -18,12 +18,12 @@ import yaml
 from unimo import zoo
 from unimo.errors import CheckpointError, ConfigError, UnimoError
 from unimo.models.detector import FasterRCNN, FasterRCNNConfig
-from unimo.port.checkpoint import Options
 from unimo.port.convert import convert
-from unimo.port.detector import read, write
-from unimo.port.detector_names import COUNTERS, FIXED, KEYS, name_table
+from unimo.port.files.tensor_files import open_tensors
 from unimo.port.formats import detect
-from unimo.port.tensors import open_tensors
+from unimo.port.frcnn_lxmert import read, write
+from unimo.port.hub import Options
+from unimo.port.names.frcnn_lxmert_names import COUNTERS, FIXED, KEYS, name_table
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "detector"
 LIBRARIES = Path(__file__).parents[1] / "parity" / "libraries"

@@ -16,8 +16,8 @@ import pytest
 import safetensors.numpy
 
 from unimo.errors import CheckpointError
-from unimo.port.tensors import kind_of, open_tensors
-from unimo.port.variables import write_folder
+from unimo.port.files.tensor_files import kind_of, open_tensors
+from unimo.port.files.variables import write_folder
 
 TORCH = Path(__file__).parents[1] / "fixtures" / "torch"
 ARRAYS = {

@@ -13,7 +13,7 @@ import paddle
 import pytest
 
 from unimo.errors import CheckpointError
-from unimo.port.pickles import open_pdparams, read_pickle
+from unimo.port.files.pickles import open_pdparams, read_pickle
 
 STATE = {
     "float": np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3),
@@ -131,7 +131,7 @@ def test_no_file_runs_code(tmp_path, monkeypatch):
         "getattr": pickle.dumps(Call(getattr, Call(__import__, "os"), "system")),
         "a builtin of ours": call("builtins", "tuple.__class__", "x"),
         "paddle": call("paddle.utils.cpp_extension.extension_utils", "run_cmd", touch),
-        "module of its own": call("unimo.port.pickles", "open_pdparams", "x"),
+        "module of its own": call("unimo.port.files.pickles", "open_pdparams", "x"),
         "object": b"\x80\2cos\nsystem\n" + text(touch) + op.TUPLE1 + op.NEWOBJ + op.STOP,
         "instance": b"(ios\nsystem\n.",
         "build": b"\x80\2}}(" + text("__class__") + b"cos\nsystem\nub.",

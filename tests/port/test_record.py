@@ -9,7 +9,7 @@ from unimo.cli import main
 from unimo.models.unimo import HEADS, Unimo, UnimoConfig
 from unimo.models.unimo2 import HEADS as HEADS2
 from unimo.models.unimo2 import Unimo2, Unimo2Config
-from unimo.port.record import MODES
+from unimo.port.parity.record import MODES
 from unimo.zoo import save_pretrained
 
 CONFIG = UnimoConfig(

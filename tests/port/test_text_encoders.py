@@ -16,10 +16,10 @@ from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.models.unimo2 import Unimo2Config
 from unimo.port import bert, paddlenlp, roberta, text_encoders
 from unimo.port.bert import BERT
-from unimo.port.checkpoint import Checkpoint, Options
+from unimo.port.hub import Checkpoint, Options
+from unimo.port.names.text_names import Library
 from unimo.port.paddlenlp import PADDLENLP
 from unimo.port.roberta import ROBERTA
-from unimo.port.text_names import Library
 from unimo.port.weights import shapes_of, values_of
 from unimo.zoo import start
 

@@ -8,8 +8,8 @@ import pytest
 from unimo.config import load
 from unimo.models.systems import skeleton
 from unimo.models.unimo2 import HEADS, Unimo2, Unimo2Config
-from unimo.port.unimo2_names import NOT_OURS, heads_of, name_table, parts_of, sizes_in
-from unimo.port.variables import list_variables, open_variable, write_folder
+from unimo.port.files.variables import list_variables, open_variable, write_folder
+from unimo.port.names.unimo2_names import NOT_OURS, heads_of, name_table, parts_of, sizes_in
 from unimo.port.weights import fill, gather, problems, scatter, shapes_of, values_of
 
 ROOT = Path(__file__).parents[2]

@@ -20,10 +20,10 @@ from unimo.models.oner import OnerConfig
 from unimo.models.systems import skeleton
 from unimo.models.vision import VisionTransformer, resize_positions
 from unimo.port import vit
-from unimo.port.checkpoint import Checkpoint, Options
 from unimo.port.convert import convert
-from unimo.port.tensors import open_tensors
-from unimo.port.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
+from unimo.port.files.tensor_files import open_tensors
+from unimo.port.hub import Checkpoint, Options
+from unimo.port.names.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
 from unimo.port.weights import fill, shapes_of, values_of
 
 H, HEADS, LAYERS, PATCH, GRID = 64, 4, 2, 8, 4

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from unimo.port.text_names import Library
+from unimo.port.names.text_names import Library
 
 HIDDEN, LAYERS, HEADS, VOCABULARY, ROWS = 16, 3, 4, 40, 20
 SPECIALS = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"]

@@ -18,8 +18,8 @@ from unimo.models.oner import Oner, OnerConfig
 from unimo.models.unimo import HEADS, Unimo, UnimoConfig
 from unimo.models.unimo2 import Unimo2, Unimo2Config
 from unimo.port.convert import convert
+from unimo.port.files.variables import write_folder
 from unimo.port.formats import FORMATS, detect
-from unimo.port.variables import write_folder
 from unimo.zoo import pretrained
 
 SIZES = dict(hidden_size=32, num_attention_heads=4, num_hidden_layers=2, vocab_size=30, max_position_embeddings=20)

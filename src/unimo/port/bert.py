@@ -7,9 +7,9 @@ the config that `read` makes.
 from pathlib import Path
 
 from unimo.port import text_encoders
-from unimo.port.checkpoint import Checkpoint, Options
+from unimo.port.hub import Checkpoint, Options
 from unimo.port.library_folder import write_vocabulary
-from unimo.port.text_names import Library, both
+from unimo.port.names.text_names import Library, both
 
 EMBEDDINGS = {
     "word_embedding.weight": ("embeddings.word_embeddings.weight",),

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from unimo.engine import checkpoint as folders
 from unimo.engine.model_folder import CONFIG
 from unimo.errors import CheckpointError, ConfigError
-from unimo.port import bert, detector, ours, paddlenlp, release, roberta, vit
-from unimo.port.checkpoint import Checkpoint, Options
-from unimo.port.tensors import WEIGHT_FILES, kind_of, open_tensors
+from unimo.port import bert, frcnn_lxmert, ours, paddlenlp, release, roberta, vit
+from unimo.port.files.tensor_files import WEIGHT_FILES, kind_of, open_tensors
+from unimo.port.hub import Checkpoint, Options
 
 Write = Callable[[Path, Checkpoint], list[str]]  # returns notes for people
 
@@ -55,7 +55,7 @@ FORMATS = {
     "vit-timm": Format("timm ViT: starts an image side", vit.read_timm, vit.write_timm, _ENCODER),
     "vit-npz": Format("Google's ViT .npz: starts an image side", vit.read_npz, vit.write_npz, _ENCODER),
     "frcnn-lxmert": Format(
-        "the region detector of Hugging Face's LXMERT example", detector.read, detector.write, _ENCODER
+        "the region detector of Hugging Face's LXMERT example", frcnn_lxmert.read, frcnn_lxmert.write, _ENCODER
     ),
 }
 

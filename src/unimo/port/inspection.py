@@ -12,10 +12,10 @@ from unimo.engine import checkpoint as folders
 from unimo.engine.model_folder import locate
 from unimo.errors import CheckpointError, ConfigError, UnimoError
 from unimo.models.systems import SYSTEMS
-from unimo.port.checkpoint import Options
+from unimo.port.files.tensor_files import open_tensors
+from unimo.port.files.variables import list_variables, open_combined, open_variable
 from unimo.port.formats import FORMATS, check_names, detect
-from unimo.port.tensors import open_tensors
-from unimo.port.variables import list_variables, open_combined, open_variable
+from unimo.port.hub import Options
 from unimo.port.weights import Stored
 
 SIZES = ROOT / "model_configs" / "models"  # NAME_SIZE.yaml

@@ -11,11 +11,11 @@ from typing import Any
 from unimo.config import Config, validate
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
-from unimo.port import unimo2_names, unimo_names
-from unimo.port.checkpoint import Checkpoint, Options, given_config
+from unimo.port.files.variables import list_variables, open_combined, open_variable, write_combined, write_folder
+from unimo.port.hub import Checkpoint, Options, given_config
 from unimo.port.moments import is_optimizer_variable, read_moments, write_moments
-from unimo.port.release_names import holds
-from unimo.port.variables import list_variables, open_combined, open_variable, write_combined, write_folder
+from unimo.port.names import unimo2_names, unimo_names
+from unimo.port.names.release_names import holds
 from unimo.port.weights import Stored, gather, problems, refuse, scatter, shapes_of, values_of
 from unimo.storage.atomic import new_folder
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from unimo.port import text_encoders
 from unimo.port.bert import BERT, DEFAULTS, FIXED
-from unimo.port.checkpoint import Checkpoint, Options
-from unimo.port.text_names import Library, both
+from unimo.port.hub import Checkpoint, Options
+from unimo.port.names.text_names import Library, both
 
 ROBERTA = Library(
     name="RoBERTa",

@@ -6,7 +6,7 @@ from typing import Any
 from unimo.config import Config, validate
 from unimo.errors import CheckpointError
 from unimo.models.systems import SYSTEMS
-from unimo.port.text_names import Library
+from unimo.port.names.text_names import Library
 from unimo.readers.captions import FIRST_POSITION
 from unimo.readers.tokenizer import Tokenizer
 

@@ -17,9 +17,10 @@ from paddle import nn
 
 from unimo.errors import CheckpointError
 from unimo.models.systems import skeleton
-from unimo.port.checkpoint import Checkpoint, Options, given_config
+from unimo.port.files.tensor_files import open_tensors
+from unimo.port.hub import Checkpoint, Options, given_config
 from unimo.port.library_folder import read_config, read_vocabulary, write_folder
-from unimo.port.tensors import open_tensors
+from unimo.port.names.text_names import POSITIONS, TYPES, Library, our_name
 from unimo.port.text_configs import (
     check_system,
     differences,
@@ -29,7 +30,6 @@ from unimo.port.text_configs import (
     text_sizes,
     their_config,
 )
-from unimo.port.text_names import POSITIONS, TYPES, Library, our_name
 from unimo.port.weights import Lazy, Stored, Table, gather, linear_weights, problems, refuse, scatter, shapes_of
 from unimo.readers.captions import FIRST_POSITION
 

@@ -19,10 +19,10 @@ from unimo.config import validate
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.vision import resize_positions
-from unimo.port.checkpoint import Checkpoint, Options, given_config
+from unimo.port.files.tensor_files import open_tensors
+from unimo.port.hub import Checkpoint, Options, given_config
 from unimo.port.library_folder import read_config, write_folder
-from unimo.port.tensors import open_tensors
-from unimo.port.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
+from unimo.port.names.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
 from unimo.port.weights import Lazy, Stored, gather, linear_weights, problems, refuse, scatter, shapes_of
 from unimo.storage.atomic import atomic_write
 from unimo.storage.safetensors_writer import write_safetensors_to

@@ -10,9 +10,9 @@ from paddle import nn
 from unimo.engine import model_folder
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import system_of
-from unimo.port.checkpoint import Checkpoint, Options, build
 from unimo.port.convert import fitting
 from unimo.port.formats import FORMATS, detect
+from unimo.port.hub import Checkpoint, Options, build
 from unimo.port.ours import parts_without, read_folder
 from unimo.port.weights import fill, finite, shapes_of
 from unimo.readers.tokenizer import Tokenizer

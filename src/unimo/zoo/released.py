@@ -22,7 +22,7 @@ from unimo.config import find, load
 from unimo.engine.checkpoint import torn
 from unimo.errors import CheckpointError, DataError, UnimoError
 from unimo.models.systems import SYSTEMS, skeleton
-from unimo.port.checkpoint import Checkpoint, Options
+from unimo.port.hub import Checkpoint, Options
 from unimo.port.ours import write_folder
 from unimo.port.release import MARKS, NAMES, read_release
 from unimo.port.weights import finite, shapes_of

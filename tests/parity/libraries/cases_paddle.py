@@ -13,9 +13,9 @@ from case import Case, Result, compare_bits
 from unimo.config import ROOT, load
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.port import ours, release
-from unimo.port.checkpoint import Checkpoint, Options
-from unimo.port.variables import list_variables
-from unimo.port.verify import SYSTEMS as VERIFY
+from unimo.port.files.variables import list_variables
+from unimo.port.hub import Checkpoint, Options
+from unimo.port.parity.verify_unimo import SYSTEMS as VERIFY
 from unimo.port.weights import Stored, of_array, shapes_of
 
 FIXTURES = ROOT / "tests" / "fixtures" / "parity"

@@ -18,8 +18,8 @@ from unimo.config import ROOT
 from unimo.models.systems import SYSTEMS
 from unimo.models.unimo import Text
 from unimo.port import bert, paddlenlp, roberta, text_encoders
-from unimo.port.checkpoint import Checkpoint, Options
-from unimo.port.text_names import Library
+from unimo.port.hub import Checkpoint, Options
+from unimo.port.names.text_names import Library
 from unimo.port.weights import fill, values_of
 from unimo.readers.captions import collate_text
 from unimo.readers.tokenizer import load_tokenizer

@@ -13,9 +13,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from unimo.errors import CheckpointError
-from unimo.port.mapped import array_in, checked_sizes, damage, map_file, stored_entry, widen_bfloat16, zip_entries
-from unimo.port.pickles import open_pdparams
-from unimo.port.torch_files import LEGACY_MAGIC, open_torch
+from unimo.port.files.mapped import array_in, checked_sizes, damage, map_file, stored_entry, widen_bfloat16, zip_entries
+from unimo.port.files.pickles import open_pdparams
+from unimo.port.files.torch_files import LEGACY_MAGIC, open_torch
 from unimo.port.weights import Lazy, Stored, of_array
 
 # what a folder of weights may hold, in the order in which they are looked for

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from unimo.errors import CheckpointError
-from unimo.port.mapped import array_in, checked_sizes, damage, map_file, stored_entry, widen_bfloat16, zip_entries
-from unimo.port.pickles import Name, Names, ordered_dict, parse
+from unimo.port.files.mapped import array_in, checked_sizes, damage, map_file, stored_entry, widen_bfloat16, zip_entries
+from unimo.port.files.pickles import Name, Names, ordered_dict, parse
 from unimo.port.weights import Stored
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"  # pickle of 0x1950a86a20f9469cfc6c

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from unimo.models.unimo2 import GRID, STREAMS, Unimo2Config
-from unimo.port.release_names import Rows, affine, block, holds, norm
+from unimo.port.names.release_names import Rows, affine, block, holds, norm
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -15,11 +15,11 @@ from paddle import Tensor
 
 from unimo.errors import DataError
 from unimo.models.unimo2 import STREAMS, Encoded, Pixels, Text, Unimo2, Unimo2Config
-from unimo.port.checkpoint import Options
-from unimo.port.golden import Comparison, Golden, Sizes, check, compare, floats, ids, read_golden, read_json
+from unimo.port.hub import Options
+from unimo.port.names.release_names import holds
+from unimo.port.names.unimo2_names import CORE, PARTS, Shapes, name_table, parts_of
+from unimo.port.parity.golden import Comparison, Golden, Sizes, check, compare, floats, ids, read_golden, read_json
 from unimo.port.release import loaded, read_release, shapes_in
-from unimo.port.release_names import holds
-from unimo.port.unimo2_names import CORE, PARTS, Shapes, name_table, parts_of
 from unimo.port.weights import fill, finite
 
 # Inputs of a stream and their sizes: B images of W x W pixels with P patches, S text tokens in Q mask rows (1 or S).

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from unimo.errors import CheckpointError
-from unimo.port.mapped import array_in, checked_sizes, damage, map_file, widen_bfloat16
+from unimo.port.files.mapped import array_in, checked_sizes, damage, map_file, widen_bfloat16
 from unimo.port.weights import Stored
 
 # What a file may name -> what stands for it: a function of the arguments of the call, or None where none is allowed

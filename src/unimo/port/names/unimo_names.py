@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from unimo.models.unimo import UnimoConfig
-from unimo.port.release_names import Rows, affine, block, holds, norm
+from unimo.port.names.release_names import Rows, affine, block, holds, norm
 
 # Part of the model -> our parameter -> the release's variables that make it, joined along the last axis.
 # {i} counts layers, {n} is the number of labels.

@@ -10,7 +10,7 @@ from paddle import nn
 from unimo.config import Config, load, validate
 from unimo.errors import ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
-from unimo.port.golden import read_json
+from unimo.port.parity.golden import read_json
 from unimo.port.weights import Stored, fill, finite
 from unimo.readers.tokenizer import Tokenizer
 

@@ -11,9 +11,9 @@ from unimo.engine.checkpoint import MODEL
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.detector import FasterRCNNConfig
 from unimo.models.systems import skeleton
-from unimo.port.checkpoint import Checkpoint, Options, given_config
-from unimo.port.detector_names import COUNTERS, FIXED, KEYS, UNUSED, name_table
-from unimo.port.tensors import open_tensors
+from unimo.port.files.tensor_files import open_tensors
+from unimo.port.hub import Checkpoint, Options, given_config
+from unimo.port.names.frcnn_lxmert_names import COUNTERS, FIXED, KEYS, UNUSED, name_table
 from unimo.port.weights import gather, linear_weights, problems, refuse, scatter, shapes_of
 from unimo.storage.atomic import new_folder
 from unimo.storage.safetensors_writer import write_safetensors_to

@@ -13,12 +13,12 @@ import paddle
 from paddle import Tensor
 
 from unimo.models.unimo import Encoded, Regions, Tags, Text, Unimo, UnimoConfig
-from unimo.port.checkpoint import Options, build
-from unimo.port.golden import Comparison, Golden, Sizes, check, compare, floats, ids, read_golden, read_json
+from unimo.port.hub import Options, build
+from unimo.port.names.release_names import holds
+from unimo.port.names.unimo_names import HEAD_PARTS, heads_of, name_table, parts_of
+from unimo.port.parity.golden import Comparison, Golden, Sizes, check, compare, floats, ids, read_golden, read_json
+from unimo.port.parity.verify_unimo2 import verify_unimo2
 from unimo.port.release import loaded, read_release, shapes_in
-from unimo.port.release_names import holds
-from unimo.port.unimo_names import HEAD_PARTS, heads_of, name_table, parts_of
-from unimo.port.verify_unimo2 import verify_unimo2
 
 # Inputs and their sizes: B examples, N image slots of width D, O tags, S text tokens. Masks are 0/1, [query, key].
 INPUTS: dict[str, Sizes] = {

@@ -10,7 +10,8 @@ from unimo.errors import ConfigError
 from unimo.models.systems import system_of
 from unimo.models.unimo import Unimo
 from unimo.models.unimo2 import STREAMS, Unimo2
-from unimo.port import unimo2_names, unimo_names, verify, verify_unimo2
+from unimo.port.names import unimo2_names, unimo_names
+from unimo.port.parity import verify_unimo, verify_unimo2
 from unimo.readers.captions import FIRST_POSITION
 from unimo.storage.atomic import atomic_write
 
@@ -76,9 +77,9 @@ def _unimo(model: Unimo, rng: np.random.Generator) -> dict[str, np.ndarray]:
     whole[:, context:, context:] *= np.tril(np.ones([WORDS, WORDS], np.int64))
     golden["in_m_vol"] = whole
     there = {"image", *unimo_names.parts_of(model.heads)}
-    for run in verify.PASSES:
-        encoded, *_ = verify.encode_pass(model, golden, run)
-        for name, output in verify.OUTPUTS.items():
+    for run in verify_unimo.PASSES:
+        encoded, *_ = verify_unimo.encode_pass(model, golden, run)
+        for name, output in verify_unimo.OUTPUTS.items():
             if output.run == run and there.issuperset(output.parts):
                 golden[name] = output.compute(model, encoded).numpy()
     return golden
