@@ -27,7 +27,7 @@ from unimo.readers.annotations import (
 )
 from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore
-from unimo.report.pictures import thumbnail
+from unimo.report.thumbnails import thumbnail
 from unimo.storage.atomic import atomic_write
 
 BOXES = 6  # drawn of a picture, best first; the labels of all are listed under it

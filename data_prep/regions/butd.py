@@ -13,7 +13,7 @@ from data_prep.regions.extractor import Regions
 from unimo import zoo
 from unimo.engine.checkpoint import digest
 from unimo.errors import ConfigError
-from unimo.models.detector import STRIDE, Chosen, Detected, FasterRCNN, FasterRCNNConfig, choose, choose_lxmert
+from unimo.models.faster_rcnn import STRIDE, Chosen, Detected, FasterRCNN, FasterRCNNConfig, choose, choose_lxmert
 
 Selection = Literal["original", "lxmert"]
 THRESHOLD = 0.2  # conf_thresh of generate_tsv.py

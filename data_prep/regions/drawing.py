@@ -8,7 +8,7 @@ import numpy as np
 
 from unimo.errors import MissingDependencyError
 from unimo.readers.feature_store import RegionRecord
-from unimo.report.pictures import thumbnail
+from unimo.report.thumbnails import thumbnail
 
 try:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

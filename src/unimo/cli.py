@@ -124,8 +124,8 @@ def report_run(runs: tuple[Path, ...], output: Path | None) -> None:
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 def report_table(runs: tuple[Path, ...]) -> None:
     """Print the metrics of RUN folders with 95 % intervals, chance, the paper's numbers and differences."""
-    from unimo.report.results import as_text
     from unimo.report.run_folder import open_runs
+    from unimo.report.tables import as_text
 
     click.echo(as_text(open_runs(runs)))
 

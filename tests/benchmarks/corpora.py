@@ -27,7 +27,7 @@ from data_prep.corpora.fetch import Rules
 from data_prep.corpora.pairs import build
 from unimo.config import ROOT
 from unimo.pretrain.recipe import Masking
-from unimo.pretrain.streams import TextStream, TokenStream
+from unimo.pretrain.unimo_streams import TextStream, TokenStream
 from unimo.readers.annotations import read_texts
 from unimo.readers.batching import Stream
 from unimo.readers.token_shards import TokenShards

@@ -22,7 +22,7 @@ from side_by_side import Target, alternate, print_machine, ratio, verdict
 from tqdm import tqdm
 
 from unimo.readers.feature_store import FeatureStore, RegionRecord, StoreWriter
-from unimo.readers.regions import collate_regions, widen
+from unimo.readers.region_batches import collate_regions, widen
 from unimo.readers.tensors import as_regions, on_device
 
 IMAGES, BOXES, DIM, CLASSES, BATCH = 2000, (10, 100), 2048, 1601, 32

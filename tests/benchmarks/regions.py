@@ -34,7 +34,7 @@ from data_prep.regions.extractor import Extractor, make
 from data_prep.regions.overlap import AHEAD, decoded, writing
 from unimo import zoo
 from unimo.hardware import keep_freed_memory, share_freed_memory, use_fast_gemm
-from unimo.models.detector import FasterRCNN, FasterRCNNConfig
+from unimo.models.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from unimo.readers.feature_store import FeatureStore, StoreWriter
 
 DEFAULT, THREADS = ["opencv-ssd", "resnet50", "grid"], 2

@@ -18,7 +18,7 @@ from data_prep.regions.extractor import make
 from unimo import zoo
 from unimo.config import load
 from unimo.errors import CheckpointError, ConfigError
-from unimo.models.detector import FasterRCNNConfig, choose
+from unimo.models.faster_rcnn import FasterRCNNConfig, choose
 from unimo.models.oner import Oner, OnerConfig
 from unimo.port.convert import convert
 from unimo.readers.feature_store import FeatureStore

@@ -7,7 +7,7 @@ import pytest
 from unimo.errors import ConfigError
 from unimo.evaluate.pair_scorers import CONTRAST_WEIGHT, SCORERS, pair_scorer, pair_scores
 from unimo.evaluate.scoring import score_matrix
-from unimo.models.detector import FasterRCNNConfig
+from unimo.models.faster_rcnn import FasterRCNNConfig
 from unimo.models.oner import Oner, OnerConfig
 from unimo.models.streams import Pixels, Regions, Text
 from unimo.models.systems import SYSTEMS, skeleton

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from unimo.cli import main
 from unimo.config import ROOT
 from unimo.engine.model_folder import read_description
-from unimo.models.detector import FasterRCNNConfig
+from unimo.models.faster_rcnn import FasterRCNNConfig
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.unimo import UnimoConfig
 from unimo.models.unimo2 import Unimo2Config

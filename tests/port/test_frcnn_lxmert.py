@@ -17,7 +17,7 @@ import yaml
 
 from unimo import zoo
 from unimo.errors import CheckpointError, ConfigError, UnimoError
-from unimo.models.detector import FasterRCNN, FasterRCNNConfig
+from unimo.models.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from unimo.port.convert import convert
 from unimo.port.files.tensor_files import open_tensors
 from unimo.port.formats import detect
@@ -242,7 +242,7 @@ def test_the_published_size_beside_the_source(tmp_path):
     from environments import FRCNN, environment, run_program
 
     from data_prep.regions.butd import prepare
-    from unimo.models.detector import choose_lxmert
+    from unimo.models.faster_rcnn import choose_lxmert
 
     run_program(environment(FRCNN), LIBRARIES / "peer_frcnn.py", os.environ["LXMERT_FRCNN"], tmp_path)
     convert(tmp_path / "theirs", tmp_path / "butd")

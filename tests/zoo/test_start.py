@@ -13,7 +13,7 @@ from small_release import FIXTURE, reference, same
 from unimo import zoo
 from unimo.engine import checkpoint
 from unimo.errors import CheckpointError, ConfigError
-from unimo.models.detector import FasterRCNN, FasterRCNNConfig
+from unimo.models.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from unimo.models.oner import Oner, OnerConfig
 from unimo.models.unimo import HEADS, Unimo, UnimoConfig
 from unimo.models.unimo2 import Unimo2, Unimo2Config

@@ -9,7 +9,7 @@ from paddle import nn
 from unimo.config import Config
 from unimo.errors import ConfigError
 from unimo.models import oner, unimo, unimo2
-from unimo.models.detector import FasterRCNN, FasterRCNNConfig
+from unimo.models.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from unimo.models.streams import FIRST_POSITION
 
 

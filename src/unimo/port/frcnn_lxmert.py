@@ -9,7 +9,7 @@ import yaml
 from unimo.config import validate
 from unimo.engine.checkpoint import MODEL
 from unimo.errors import CheckpointError, ConfigError
-from unimo.models.detector import FasterRCNNConfig
+from unimo.models.faster_rcnn import FasterRCNNConfig
 from unimo.models.systems import skeleton
 from unimo.port.files.tensor_files import open_tensors
 from unimo.port.hub import Checkpoint, Options, given_config

@@ -4,7 +4,7 @@ from unimo.config import find
 from unimo.errors import ConfigError
 from unimo.models.unimo import UnimoConfig
 from unimo.pretrain.recipe import PretrainRecipe
-from unimo.pretrain.streams import ImageStream, PairStream, TextStream, TokenStream
+from unimo.pretrain.unimo_streams import ImageStream, PairStream, TextStream, TokenStream
 from unimo.readers.annotations import read_images, read_pairs, read_rewrites, read_texts
 from unimo.readers.batching import Source
 from unimo.readers.feature_store import FeatureStore

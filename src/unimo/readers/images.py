@@ -14,7 +14,7 @@ from unimo.models.systems import described
 from unimo.readers.annotations import Image, Pair
 from unimo.readers.batching import fingerprint
 from unimo.readers.feature_store import FeatureStore, RegionRecord
-from unimo.readers.regions import collate_regions
+from unimo.readers.region_batches import collate_regions
 
 SHOWN = 3  # ids that an error message spells out
 Rngs = Sequence[np.random.Generator]

@@ -6,7 +6,7 @@ from paddle import Tensor
 from paddle.utils.dlpack import from_dlpack
 
 from unimo.models.streams import Pixels, Regions, Text
-from unimo.readers.regions import widen
+from unimo.readers.region_batches import widen
 
 
 def as_text(arrays: dict[str, np.ndarray]) -> Text:

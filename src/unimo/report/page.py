@@ -10,8 +10,9 @@ import numpy as np
 
 from unimo.errors import MissingDependencyError
 from unimo.paper import join
-from unimo.report import pictures, results
 from unimo.report.run_folder import Gallery, Metrics, RankedCaption, RewrittenCaption, RunFolder
+from unimo.report.tables import DIFFERENCES, tables
+from unimo.report.thumbnails import LONGEST, thumbnail
 from unimo.report.word_diff import word_diff
 from unimo.storage.atomic import atomic_write
 
@@ -50,11 +51,11 @@ def write_page(runs: Sequence[RunFolder], output: Path) -> None:
     numbers = count()
     environment.filters["inline"] = lambda svg: Markup(figures.with_prefix(svg, f"figure{next(numbers)}-"))
     html = environment.get_template("page.html.jinja").render(
-        tables=results.tables(runs),
-        differences=results.DIFFERENCES,
+        tables=tables(runs),
+        differences=DIFFERENCES,
         runs=[_section(run) for run in runs],
         points=figures.POINTS,
-        longest=pictures.LONGEST,
+        longest=LONGEST,
     )
     with atomic_write(output) as file:
         file.write(html.encode())
@@ -126,8 +127,8 @@ def score_rows(candidates: dict[str, dict[str, list[float]]]) -> list[dict[str, 
 
 
 def _ranked(caption: RankedCaption, folder: Path) -> dict[str, Any]:
-    own = {"id": caption.image_id, "picture": pictures.thumbnail(folder / caption.image)}
-    found = [{"id": s.image_id, "picture": pictures.thumbnail(folder / s.image), **s.model_dump()} for s in caption.top]
+    own = {"id": caption.image_id, "picture": thumbnail(folder / caption.image)}
+    found = [{"id": s.image_id, "picture": thumbnail(folder / s.image), **s.model_dump()} for s in caption.top]
     rank = next((rank for rank, shown in enumerate(caption.top, start=1) if shown.hit), None)
     return {"caption": caption.caption, "own": own, "found": found, "rank": rank}
 

@@ -11,8 +11,8 @@ from statistics import mean, stdev
 from unimo.errors import DataError, MissingDependencyError
 from unimo.evaluate.results import Metric
 from unimo.report.columns import layout_of
-from unimo.report.results import aligned
 from unimo.report.run_folder import RunFolder, open_runs
+from unimo.report.tables import aligned
 
 try:
     from scipy.stats import t as student

@@ -5,7 +5,7 @@ Read off modeling_frcnn.py of huggingface/transformers-research-projects, folder
 
 from typing import Any
 
-from unimo.models.detector import FasterRCNNConfig
+from unimo.models.faster_rcnn import FasterRCNNConfig
 from unimo.models.systems import skeleton
 from unimo.port.weights import Table, shapes_of
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from unimo.readers.feature_store import RegionRecord
-from unimo.readers.regions import collate_regions, widen
+from unimo.readers.region_batches import collate_regions, widen
 
 
 def record(n: int, seed: int = 0) -> RegionRecord:

@@ -8,8 +8,8 @@ from unimo.config import validate
 from unimo.errors import ConfigError
 from unimo.pretrain.objectives import Pretraining
 from unimo.pretrain.recipe import PretrainRecipe
-from unimo.pretrain.streams import Candidate, candidate_rows
 from unimo.pretrain.unimo import build_sources
+from unimo.pretrain.unimo_streams import Candidate, candidate_rows
 from unimo.readers.batching import Batch, Stream
 from unimo.readers.tokenizer import load_tokenizer
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unimo.report.pictures import LONGEST, thumbnail
+from unimo.report.thumbnails import LONGEST, thumbnail
 
 
 def decoded(address: str) -> np.ndarray:

@@ -7,8 +7,8 @@ from example_runs import classification, metrics, pretraining, write
 
 from unimo.errors import DataError
 from unimo.evaluate.results import Metric, write_result
-from unimo.report.results import as_text
 from unimo.report.run_folder import open_runs
+from unimo.report.tables import as_text
 
 
 def runs(folder: Path, **described: dict) -> list[Path]:

@@ -11,7 +11,7 @@ import paddle.nn.functional as F
 import pytest
 
 from unimo.errors import ConfigError
-from unimo.models.detector import FasterRCNN, FasterRCNNConfig, choose, choose_lxmert
+from unimo.models.faster_rcnn import FasterRCNN, FasterRCNNConfig, choose, choose_lxmert
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.port.frcnn_lxmert import read
 from unimo.port.hub import Options
