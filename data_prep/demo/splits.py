@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from data_prep.captions import normalise
+from data_prep.near_duplicates import normalise
 
 Use = Literal["train", "dev", "test", "unpaired", "duplicate"]
 

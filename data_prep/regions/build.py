@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.regions.extractor import Regions, make
-from data_prep.regions.overlap import decoded, writing
+from data_prep.regions.threads import decoded, writing
 from data_prep.stage import WHOLE, Shard, Work
 from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import read_images, read_pairs

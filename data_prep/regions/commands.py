@@ -85,7 +85,7 @@ def import_command(form: str, source: Path, out: Path, shard: Shard, **choices: 
     \b
     Example: python -m data_prep regions import butd trainval_36.tsv --output data/coco/regions
     """
-    from data_prep.regions.importers.run import Choices, import_features
+    from data_prep.regions.importers.import_store import Choices, import_features
 
     click.echo(import_features(form, source, out, Choices(**choices), shard))
 
@@ -105,7 +105,7 @@ def inspect(store: Path, out: Path | None, **settings: Any) -> None:
     \b
     Example: python -m data_prep regions inspect data/demo/regions --pairs data/demo/pairs.jsonl --output regions.html
     """
-    from data_prep.regions.inspection import inspect
+    from data_prep.regions.store_page import inspect
 
     for line in inspect(store, out=out or store.with_name(f"{store.name}.html"), **settings):
         click.echo(line)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.regions.boxes import pool
-from data_prep.regions.detector import CLASS_NAMES, MAP_DIM, Detections, Detector
 from data_prep.regions.extractor import Regions
+from data_prep.regions.geometry import pool
+from data_prep.regions.ssd import CLASS_NAMES, MAP_DIM, Detections, Detector
 
 
 class OpenCVExtractor:

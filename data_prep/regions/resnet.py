@@ -9,8 +9,8 @@ import numpy as np
 import paddle
 from PIL import Image
 
-from data_prep.packages import fetch
-from data_prep.regions.boxes import pool
+from data_prep.regions.geometry import pool
+from data_prep.sources.packages import fetch
 from unimo.errors import DataError
 from unimo.models.vision import ResNet50
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.captions import NearIndex, near, normalise, words
 from data_prep.demo.splits import alike, look
+from data_prep.near_duplicates import NearIndex, near, normalise, words
 from data_prep.progress import Progress
-from data_prep.regions.overlap import decoded
-from data_prep.retrieve.images import ImageIndex, pooled, vectors
-from data_prep.retrieve.texts import Text, TextIndex
+from data_prep.regions.threads import decoded
+from data_prep.retrieve.image_neighbours import ImageIndex, pooled, vectors
+from data_prep.retrieve.text_neighbours import Text, TextIndex
 from data_prep.stage import WHOLE, Shard, Work, beside, read_manifest
 from unimo.errors import DataError
 from unimo.readers.annotations import Pair, Rewrite, read_images, read_pairs, read_rewrites, read_texts, write_jsonl

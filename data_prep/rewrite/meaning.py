@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from data_prep.weights import minilm
+from data_prep.sources.minilm import minilm
 from unimo.models.unimo import Text
 from unimo.port.hub import Options, build
 from unimo.readers.captions import caption_ids, collate_text

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_prep.captions import normalise
+from data_prep.near_duplicates import normalise
 from data_prep.progress import Progress, Record
 from data_prep.rewrite.graphs import Parser
 from data_prep.rewrite.meaning import SentenceEncoder

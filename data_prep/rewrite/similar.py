@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from data_prep.captions import normalise
+from data_prep.near_duplicates import normalise
 from data_prep.rewrite.graphs import Graph, nodes
 from data_prep.rewrite.wordnet import WordNet
 from unimo.errors import DataError

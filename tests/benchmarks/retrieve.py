@@ -18,11 +18,11 @@ from typing import Any
 import faiss
 import numpy as np
 
-from data_prep.captions import NearIndex, normalise, words
-from data_prep.packages import fetch
+from data_prep.near_duplicates import NearIndex, normalise, words
 from data_prep.retrieve.build import BATCH, Finder
-from data_prep.retrieve.images import ImageIndex
-from data_prep.retrieve.texts import Text, TextIndex
+from data_prep.retrieve.image_neighbours import ImageIndex
+from data_prep.retrieve.text_neighbours import Text, TextIndex
+from data_prep.sources.packages import fetch
 from unimo.readers.annotations import Pair
 
 SIZES = ((10_000, 1_000), (30_000, 3_000), (100_000, 10_000))

@@ -25,14 +25,14 @@ from side_by_side import Target, alternate, print_machine, ratio, verdict
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # data_prep/ is run from the clone
 
-from data_prep.demo.sources import SHIPPED, short_sentences
-from data_prep.packages import fetch
+from data_prep.demo.contents import SHIPPED, short_sentences
 from data_prep.rewrite.graphs import MODEL, Graph, Parser
 from data_prep.rewrite.paraphrases import keeps_meaning, words
 from data_prep.rewrite.similar import Candidates, content, similar, vectorizer
 from data_prep.rewrite.swaps import Scene, Swapper, count
 from data_prep.rewrite.translate import ENGINES
 from data_prep.rewrite.wordnet import WordNet
+from data_prep.sources.packages import fetch
 
 TRANSLATED = 200  # captions that go to the engines: they are slow
 POOLS, ASKED = (2_000, 8_000, 32_000), 256  # captions that similar ones are looked for among, and for how many

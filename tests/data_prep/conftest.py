@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.demo.sources import SHIPPED
-from data_prep.packages import fetch
+from data_prep.demo.contents import SHIPPED
 from data_prep.rewrite.graphs import Parser
 from data_prep.rewrite.wordnet import PACKAGE as WORDNET
 from data_prep.rewrite.wordnet import WordNet
+from data_prep.sources.packages import fetch
 from unimo.errors import DataError
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep.demo.sources import SHIPPED
+from data_prep.demo.contents import SHIPPED
 from data_prep.pictures import read_picture, shrink, write_picture
 from unimo.errors import DataError
 

@@ -1,0 +1,1 @@
+"""What packages of Debian, PyPI and npm hold: fetched, checked, read as streams."""
