@@ -75,7 +75,7 @@ def test_rows_hold_the_group_and_what_was_rewritten_and_retrieved(sources, small
     kinds = {n: g for n, g in batch.inputs.items() if n.startswith(("captions", "retrieved"))}
     texts = []
     for group in kinds.values():
-        rows = group["ids"] if "ids" in group else [None] * len(group["with"])
+        rows = group["ids"] if "ids" in group else [None] * len(group["partner"])
         texts += [None if r is None else tokenizer.decode([t for t in r if t not in (0, 2, 3)]) for r in rows]
     contrast, size = batch.inputs["contrast"], 1 + source.contrast.companions
     assert len(contrast["grid"]) == len(batch.inputs["contrast_images"]["mask"]) == size * len(batch.ids)

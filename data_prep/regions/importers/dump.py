@@ -132,8 +132,8 @@ def _pixels(columns: np.ndarray, width: int, height: int, normalised: bool) -> n
     shares = columns[:, :4] if normalised else columns[:, :4] / sides
     x1, y1, x2, y2 = shares.T
     if shares.min() < -_SLACK or shares.max() > 1 + _SLACK:
-        advice = "try --boxes pixels" if normalised else "try --size-order, or --boxes normalised"
-        raise OutsideError(f"boxes reach {columns[:, :4].max(0).tolist()} in an image of {width} x {height}; {advice}")
+        hint = "try --boxes pixels" if normalised else "try --size-order, or --boxes normalised"
+        raise OutsideError(f"boxes reach {columns[:, :4].max(0).tolist()} in an image of {width} x {height}; {hint}")
     if not normalised and columns[:, :4].max() <= _SMALL < min(width, height):
         raise OutsideError(
             f"all boxes lie in the first {_SMALL:.0f} pixels of {width} x {height}; try --boxes normalised"

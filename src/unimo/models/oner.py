@@ -49,7 +49,7 @@ class OnerConfig(Config):
 
 
 @dataclass
-class EncodedR:
+class Encoded:
     """Last states, after the final norm: of the class token, and of each stream given."""
 
     cls: Tensor  # [B, H]
@@ -118,7 +118,7 @@ class Oner(nn.Layer):
         pixels: Pixels | None = None,
         masked_patches: Tensor | None = None,
         attention_mask: Tensor | None = None,
-    ) -> EncodedR:
+    ) -> Encoded:
         """Encode an image, a text, or both as one sequence.
 
         Args:
@@ -141,7 +141,7 @@ class Oner(nn.Layer):
         sizes = [1, *([patches] if pixels is not None else []), *([text.ids.shape[1]] if text is not None else [])]
         cls, *streams = states.split(sizes, axis=1)
         image = streams.pop(0) if pixels is not None else None
-        return EncodedR(cls.squeeze(1), image, streams.pop() if streams else None, mask[:, 1:])
+        return Encoded(cls.squeeze(1), image, streams.pop() if streams else None, mask[:, 1:])
 
     def embed_image(self, pixels: Pixels, masked_patches: Tensor | None = None) -> Tensor:
         """[B, 3, side, side] -> class token and patches [B, P + 1, H]; a masked patch keeps only its position."""
@@ -156,7 +156,7 @@ class Oner(nn.Layer):
         """The embedding that is compared, of length 1: [..., H] -> [..., projection_size]."""
         return F.normalize(self.projection(states), axis=-1)
 
-    def mean_state(self, encoded: EncodedR) -> Tensor:
+    def mean_state(self, encoded: Encoded) -> Tensor:
         """Mean of the states of all patches and real words; zeros where there is neither. [B, H]"""
         states = paddle.concat([s for s in (encoded.image, encoded.text) if s is not None], axis=1)
         weights = encoded.mask / encoded.mask.sum(1, keepdim=True).clip(min=1.0)

@@ -9,7 +9,7 @@ from unimo.models.unimo import Unimo
 def word_prediction_loss(model: Unimo, text_states: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
     """Summed cross-entropy of the words at some positions; the same for masked words and for seq2seq targets.
 
-    Only these positions go through the head, whose vocabulary product is the dearest of the step.
+    Only these positions go through the head, whose vocabulary product costs most of a step.
 
     Args:
         text_states: [B, S, H] states of the text stream.

@@ -81,7 +81,7 @@ class Pretraining(Task):
         """CMCL over all four candidate sets; sets that the files leave empty are simply not there."""
         images, scores = as_regions(inputs["contrast_images"]), []
         for name in [n for n in inputs if n.startswith("captions")]:  # inputs of similar length
-            partner = paddle.to_tensor(inputs[name]["with"])
+            partner = paddle.to_tensor(inputs[name]["partner"])
             scores.append(self.model.pair_scores(as_text(inputs[name]), images, paddle.arange(len(partner)), partner))
         if "retrieved_texts" in inputs:
             scores.append(self._retrieved_texts(inputs["retrieved_texts"], regions))
@@ -94,13 +94,13 @@ class Pretraining(Task):
         """X^T: a sentence encoded alone against its pair's image encoded alone. [n]"""
         texts = self.model.pooled_text(self.model(as_text(retrieved)))
         images = self.model.pooled_image(self.model(regions=regions))
-        return self.model.match(texts, images.index_select(paddle.to_tensor(retrieved["with"]))).squeeze(1)
+        return self.model.match(texts, images.index_select(paddle.to_tensor(retrieved["partner"]))).squeeze(1)
 
     def _retrieved_images(self, retrieved: dict, texts: Text) -> Tensor:
         """X^I: an image encoded alone against its pair's caption encoded alone. [n]"""
         images = self.model.pooled_image(self.model(regions=as_regions(retrieved)))
         texts = self.model.pooled_text(self.model(texts))
-        return self.model.match(texts.index_select(paddle.to_tensor(retrieved["with"])), images).squeeze(1)
+        return self.model.match(texts.index_select(paddle.to_tensor(retrieved["partner"])), images).squeeze(1)
 
 
 def build_task(model: Unimo, recipe: PretrainRecipe) -> Pretraining:

@@ -200,7 +200,7 @@ class PairStream:
         inputs["contrast_images"] = self.images.collate(image_ids)
         if images:
             groups["retrieved_images"] = images
-            with_owner = {"with": np.array([c.partner for c in images])}
+            with_owner = {"partner": np.array([c.partner for c in images])}
             inputs["retrieved_images"] = self.images.collate([c.content for c in images]) | with_owner
             inputs["own_captions"] = collate_text([self.sequences[i] for i in samples], self.tokenizer.pad_id)
         in_order = [candidate for members in groups.values() for candidate in members]
@@ -208,7 +208,7 @@ class PairStream:
 
     def _collate(self, candidates: Sequence["Candidate"]) -> Arrays:
         text = collate_text([c.content for c in candidates], self.tokenizer.pad_id)
-        return text | {"with": np.array([c.partner for c in candidates])}
+        return text | {"partner": np.array([c.partner for c in candidates])}
 
     def _rewritten(self, sample: int, rng: np.random.Generator) -> list[tuple[list[int], bool]]:
         """Paraphrases (X+) and hard negatives (X-) of a caption that the files have, as many as the recipe asks."""

@@ -314,5 +314,5 @@ def _read_images(path: Path, header: dict[str, Any]) -> tuple[dict[str, int], np
 def _map_shard(path: Path, header: dict[str, Any], shard: dict[str, Any]) -> dict[str, np.ndarray]:
     """Read-only arrays of one shard, checked against what the index says of it."""
     layout = {name: (dtype, (shard["rows"], *row)) for name, (dtype, row) in _layout(header).items()}
-    advice = "restore it from a copy, or extract the regions again into a new folder"
-    return map_arrays(path / shard["file"], shard["bytes"], layout, advice)
+    hint = "restore it from a copy, or extract the regions again into a new folder"
+    return map_arrays(path / shard["file"], shard["bytes"], layout, hint)

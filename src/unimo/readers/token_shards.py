@@ -71,8 +71,8 @@ class TokenShards:
         if number not in self._maps:
             shard = self.header["shards"][number]
             layout = {"tokens": (self.dtype, (shard["tokens"],)), "ends": (np.int64, (shard["texts"],))}
-            advice = "restore it from a copy, or run `corpora text` again into a new folder"
-            arrays = map_arrays(self.path / shard["file"], shard["bytes"], layout, advice)
+            hint = "restore it from a copy, or run `corpora text` again into a new folder"
+            arrays = map_arrays(self.path / shard["file"], shard["bytes"], layout, hint)
             self._maps[number] = arrays["tokens"], arrays["ends"]
         return self._maps[number]
 
