@@ -125,8 +125,10 @@ class Work:
         write_manifest(self.out, manifest)
         made = ", ".join(f"{n:,} {what}" for what, n in counts.items())
         rate = f"{done:,} {unit} now, {done / max(seconds, 1e-9):.1f} a second"
-        left = f"; {len(self.rejects)} left out ({beside(self.out, 'rejects.jsonl')})" * bool(self.rejects)
-        return f"{self.out}: {made} in {seconds:.0f} s ({rate}){left}"
+        line = f"{self.out}: {made} in {seconds:.0f} s ({rate})"
+        if self.rejects:
+            line += f"; {len(self.rejects)} left out ({beside(self.out, 'rejects.jsonl')})"
+        return line
 
 
 def restore_signals() -> None:

@@ -25,10 +25,19 @@ LAYER = {
     **both("layers.{i}.feed_forward_norm", "encoder.layer.{i}.output.LayerNorm"),
 }
 DEFAULTS = {  # of BertConfig; RobertaConfig has them too, but for the vocabulary and its pad
-    **{"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
-    **{"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "initializer_range": 0.02},
-    **{"hidden_act": "gelu", "vocab_size": 30522, "max_position_embeddings": 512, "type_vocab_size": 2},
-    **{"layer_norm_eps": 1e-12, "pad_token_id": 0},
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "initializer_range": 0.02,
+    "hidden_act": "gelu",
+    "vocab_size": 30522,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "pad_token_id": 0,
 }
 FIXED = {
     "hidden_act": ("gelu", "relu"),

@@ -106,8 +106,10 @@ def overlay(checkpoint: Checkpoint, base: Checkpoint, source: str) -> Checkpoint
     carried, notes = fitting(checkpoint, base.system, base.config, shapes, source)
     kept = {name.split(".")[0] for name in shapes if name not in carried}
     left = {name.split(".")[0] for name in checkpoint.tensors if name not in carried}
-    notes += [f"from the base model: {', '.join(sorted(kept))}"] * bool(kept)
-    notes += [f"the base model has no place for: {', '.join(sorted(left))}"] * bool(left)
+    if kept:
+        notes.append(f"from the base model: {', '.join(sorted(kept))}")
+    if left:
+        notes.append(f"the base model has no place for: {', '.join(sorted(left))}")
     return replace(
         checkpoint,
         config=base.config,
@@ -147,7 +149,8 @@ def fitting(
     for start, keys in UNSEEN.items():
         for key in keys if any(name.startswith(start) for name in carried) else ():
             there, here = getattr(theirs, key), getattr(config, key)
-            wrong += [f"{key}: {there}, expected {here}"] * (there != here)
+            if there != here:
+                wrong.append(f"{key}: {there}, expected {here}")
     found, wanted = _depths(carried), _depths(shapes)
     wrong += [
         f"{stack}: {n} layers, expected {wanted[stack]} or more" for stack, n in found.items() if n < wanted[stack]
@@ -155,7 +158,8 @@ def fitting(
     refuse(source, wrong)
     for key in (key for key in type(config).model_fields if key.endswith("layer_norm_eps")):
         there, here = getattr(theirs, key), getattr(config, key)
-        notes += [f"{key} is {here} here, {there} in {source}"] * (there != here)
+        if there != here:
+            notes.append(f"{key} is {here} here, {there} in {source}")
     return carried, notes
 
 

@@ -91,7 +91,7 @@ def _config(path: Path, options: Options) -> tuple[FasterRCNNConfig, list[str]]:
         values["lxmert_overlaps"] = [values["lxmert_overlaps"]]
     refuse(file, wrong)
     absent = [key for key in KEYS.values() if key not in found]
-    notes = [f"not in {SIZES}, the published detector's were taken: {', '.join(absent)}"] * bool(absent)
+    notes = [f"not in {SIZES}, the published detector's were taken: {', '.join(absent)}"] if absent else []
     config = validate(FasterRCNNConfig, values, source=str(file))
     if not config.blue_first:
         notes.append(

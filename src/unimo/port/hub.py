@@ -44,7 +44,7 @@ class Checkpoint:
 
     def facts(self) -> list[str]:
         """What a person should know of how it was read, one fact a line."""
-        unused = [f"not used ({len(self.unused)}): {', '.join(self.unused)}"] * bool(self.unused)
+        unused = [f"not used ({len(self.unused)}): {', '.join(self.unused)}"] if self.unused else []
         return [*unused, *self.notes]
 
 

@@ -74,7 +74,7 @@ def write_folder(path: Path, checkpoint: Checkpoint, seed: int = 1) -> list[str]
             write_safetensors(temporary / folders.OPTIMIZER, _float32(moments), arrays)
             (temporary / folders.TRAINER).write_text(json.dumps({"step": checkpoint.step}), encoding="utf-8")
     random = parts_without(tensors, shapes)
-    return [f"not in the checkpoint, starting at random (seed {seed}): {', '.join(random)}"] * bool(random)
+    return [f"not in the checkpoint, starting at random (seed {seed}): {', '.join(random)}"] if random else []
 
 
 def parts_without(tensors: Container[str], names: Iterable[str]) -> list[str]:

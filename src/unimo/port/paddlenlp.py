@@ -25,7 +25,9 @@ def _vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:
     (folder / "vocab.txt").write_text("".join(f"{token}\t{i}\n" for token, i in lines), encoding="utf-8")
     settings = {"tokenizer_class": "UNIMOTokenizer", "do_lower_case": values["normalizer"]["lowercase"]}
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2), encoding="utf-8")
-    return ["UNIMOTokenizer splits at symbols, as this vocabulary's own does not"] * (not splits_symbols(values))
+    if splits_symbols(values):
+        return []
+    return ["UNIMOTokenizer splits at symbols, as this vocabulary's own does not"]
 
 
 PADDLENLP = Library(
@@ -56,9 +58,17 @@ PADDLENLP = Library(
     type_rows=4,
     torch=False,
     defaults={  # of UNIMOConfig
-        **{"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
-        **{"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "initializer_range": 0.02},
-        **{"hidden_act": "relu", "vocab_size": 18000, "max_position_embeddings": 513, "type_vocab_size": 4},
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "initializer_range": 0.02,
+        "hidden_act": "relu",
+        "vocab_size": 18000,
+        "max_position_embeddings": 513,
+        "type_vocab_size": 4,
         "layer_norm_eps": 1e-5,  # not in the config: its layer norms are Paddle's as they come
     },
     fixed={

@@ -184,7 +184,8 @@ def _release_variables(checkpoint: Checkpoint) -> tuple[dict[str, Stored], list[
     if checkpoint.optimizer is not None:
         variables |= write_moments(table, checkpoint.optimizer, checkpoint.step)
     left = sorted({name.split(".")[0] for name in checkpoint.tensors if name not in table})
-    return variables, [*[f"not carried, the release has no variables for: {', '.join(left)}"] * bool(left), *notes]
+    lost = [f"not carried, the release has no variables for: {', '.join(left)}"] if left else []
+    return variables, [*lost, *notes]
 
 
 def _compare(source: object, system: str, config: Any) -> tuple[str, ...]:
@@ -196,7 +197,7 @@ def _compare(source: object, system: str, config: Any) -> tuple[str, ...]:
     SYSTEMS[system].config.from_release(config.model_dump(), source=f"the config for {source}")
     widths = {config.hidden_size // getattr(config, k) for k in config.model_fields if k.endswith("attention_heads")}
     others = ", ".join(map(str, sorted(widths - {HEAD_WIDTH})))
-    notes = [f"attention heads are {others} wide in this model, {HEAD_WIDTH} in every released one"] * bool(others)
+    notes = [f"attention heads are {others} wide in this model, {HEAD_WIDTH} in every released one"] if others else []
     if config.layer_norm_eps != EPSILON:
         notes.append(f"layer_norm_eps is {config.layer_norm_eps} in this model, always {EPSILON} in the release's code")
     return tuple(notes)

@@ -58,7 +58,8 @@ def their_config(library: Library, system: str, config: Any, lm: bool, tokenizer
     """The library's config.json for the text encoder of a model."""
     sizes = text_sizes(system, config)
     theirs = {
-        **{"architectures": [library.architectures[lm]], "model_type": library.model_type},
+        "architectures": [library.architectures[lm]],
+        "model_type": library.model_type,
         **{key: values[0] for key, values in library.fixed.items()},
         **sizes,
         "intermediate_size": 4 * sizes["hidden_size"],
@@ -90,4 +91,4 @@ def differences(system: str, config: Any, theirs: Mapping[str, Any]) -> list[str
 def epsilon_note(library: Library, config: Any, theirs: Mapping[str, Any]) -> list[str]:
     """A note where the two layer norms differ: they do so in the sixth digit or so of a state."""
     ours, other = config.layer_norm_eps, theirs["layer_norm_eps"]
-    return [f"layer_norm_eps is {ours}, {library.name}'s is {other}"] * (ours != other)
+    return [f"layer_norm_eps is {ours}, {library.name}'s is {other}"] if ours != other else []

@@ -99,7 +99,7 @@ def write(library: Library, folder: Path, checkpoint: Checkpoint) -> list[str]:
         heads = {name for group in library.head.values() for name in group}
         made = {name if name in heads else library.prefix + name: tensor for name, tensor in made.items()}
     left = sorted({name.split(".")[0] for name in ours if name not in {*table, positions, types}})
-    notes = [f"not carried, {library.name} has no place for them: {', '.join(left)}"] * bool(left)
+    notes = [f"not carried, {library.name} has no place for them: {', '.join(left)}"] if left else []
     if shift > 0 and ours[positions].read()[:shift].any():
         notes.append(f"not carried: the first {shift} rows of {positions}, which no token has")
 
@@ -179,8 +179,10 @@ def _cuts(library: Library, stored: Mapping[str, Stored], config: Any, system: s
     """What a config of fewer layers or positions leaves behind; `rows` of their position table have a place."""
     layers, taken = library.count_layers(stored), text_sizes(system, config)["num_hidden_layers"]
     positions = stored[library.positions].shape[0]
-    notes = [f"only the first {taken} of {layers} layers were taken"] * (taken < layers)
-    return notes + [f"only the first {rows} of {positions} positions were taken"] * (rows < positions)
+    notes = [f"only the first {taken} of {layers} layers were taken"] if taken < layers else []
+    if rows < positions:
+        notes.append(f"only the first {rows} of {positions} positions were taken")
+    return notes
 
 
 def _untied(library: Library, stored: Mapping[str, Stored]) -> list[str]:

@@ -46,8 +46,9 @@ def read_hf(path: Path, options: Options) -> Checkpoint:
     """A Hugging Face ViT folder, or the file of weights in one."""
     config, stored = _config_beside(path), open_tensors(path)
     act, epsilon = config.get("hidden_act", "gelu"), config.get("layer_norm_eps", HF.epsilon)
-    wrong = [f"hidden_act is {act!r}, expected 'gelu'"] * (act != "gelu")
-    wrong += [f"layer_norm_eps is {epsilon!r}, expected a number"] * (not isinstance(epsilon, float | int))
+    wrong = [f"hidden_act is {act!r}, expected 'gelu'"] if act != "gelu" else []
+    if not isinstance(epsilon, float | int):
+        wrong.append(f"layer_norm_eps is {epsilon!r}, expected a number")
     layout = HF_MODULES if any(name.endswith("layers.0.attention.q_proj.weight") for name in stored) else HF
     return _read(path, layout, stored, options, config.get("num_attention_heads"), epsilon, wrong)
 
@@ -55,7 +56,7 @@ def read_hf(path: Path, options: Options) -> Checkpoint:
 def read_timm(path: Path, options: Options) -> Checkpoint:
     """A weight file of timm's VisionTransformer, or a folder of one and its config.json."""
     architecture = str(_config_beside(path).get("architecture", ""))
-    wrong = [f"{architecture} has another activation than the exact GELU"] * ("quickgelu" in architecture)
+    wrong = [f"{architecture} has another activation than the exact GELU"] if "quickgelu" in architecture else []
     return _read(path, TIMM, open_tensors(path), options, None, TIMM.epsilon, wrong)
 
 
@@ -128,7 +129,9 @@ def _read(
     names = layout.names(layers)
     used = {name for group in names.values() for name in group}
     unused, others = _sort_others(layout, [name for name in encoder if name not in used])
-    wrong = wrong + others + [f"{first.format(i=0)}: missing, so no layer is there"] * (not layers and not others)
+    wrong = wrong + others
+    if not layers and not others:
+        wrong.append(f"{first.format(i=0)}: missing, so no layer is there")
     sizes = _sizes(layout, encoder, wrong) | {"num_hidden_layers": layers, "layer_norm_eps": epsilon}
     refuse(path, wrong)
     if heads is not None:
@@ -259,7 +262,7 @@ def _padding_note(system: str, config: Any, library: str) -> list[str]:
 
 def _epsilon_note(system: str, config: Any, library: str, theirs: float) -> list[str]:
     ours = _own(system, config, "layer_norm_eps")
-    return [f"layer norms: epsilon is {ours:g} here, {theirs:g} in {library}"] * (ours != theirs)
+    return [f"layer norms: epsilon is {ours:g} here, {theirs:g} in {library}"] if ours != theirs else []
 
 
 def _theirs(layout: Layout, checkpoint: Checkpoint) -> tuple[dict[str, Stored], list[str]]:
@@ -276,7 +279,7 @@ def _theirs(layout: Layout, checkpoint: Checkpoint) -> tuple[dict[str, Stored], 
         )
     left = sorted({name.split(".")[0] for name in checkpoint.tensors if not name.startswith(prefix)})
     left += [name for name in checkpoint.tensors if name.startswith(prefix) and name not in table]
-    notes = [f"not carried, {layout.library} has no place for: {', '.join(left)}"] * bool(left)
+    notes = [f"not carried, {layout.library} has no place for: {', '.join(left)}"] if left else []
     transposed = linear_weights(skeleton(system, config, ())) if layout.torch else set()
     return scatter(table, checkpoint.tensors, transposed), notes + _padding_note(system, config, layout.library)
 

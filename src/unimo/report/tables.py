@@ -123,7 +123,7 @@ def as_text(runs: Sequence[RunFolder]) -> str:
     for table in found:
         if table.layout.legend != legend:
             legend = table.layout.legend
-            lines += [""] * bool(lines) + [legend]
+            lines += ["", legend] if lines else [legend]
         lines += ["", table.title]
         for block in table.blocks:
             lines += ["", *aligned(block.grid())]

@@ -175,8 +175,11 @@ def _compare(entry: Entry, checkpoint: Checkpoint) -> list[str]:
     expected = shapes_of(skeleton(entry.system, config_of(entry), entry.heads))
     absent = parts_of(name for name in expected if name not in checkpoint.tensors)
     further = parts_of(name for name in checkpoint.tensors if name not in expected)
-    lines += [f"expected and not there: {', '.join(absent)}"] * bool(absent)
-    return lines + [f"there besides: {', '.join(further)}"] * bool(further)
+    if absent:
+        lines.append(f"expected and not there: {', '.join(absent)}")
+    if further:
+        lines.append(f"there besides: {', '.join(further)}")
+    return lines
 
 
 def config_of(entry: Entry) -> Any:

@@ -28,8 +28,19 @@ WEIGHT_FILES = (
 )
 _MAX_INDEX = 1 << 24  # bytes of json; an entry takes about 80
 _SAFETENSORS = {
-    **{"BOOL": "b1", "U8": "u1", "I8": "i1", "I16": "i2", "U16": "u2", "I32": "i4", "U32": "u4", "I64": "i8"},
-    **{"U64": "u8", "F16": "f2", "BF16": "u2", "F32": "f4", "F64": "f8"},
+    "BOOL": "b1",
+    "U8": "u1",
+    "I8": "i1",
+    "I16": "i2",
+    "U16": "u2",
+    "I32": "i4",
+    "U32": "u4",
+    "I64": "i8",
+    "U64": "u8",
+    "F16": "f2",
+    "BF16": "u2",
+    "F32": "f4",
+    "F64": "f8",
 }
 # numpy/lib/format.py: magic, version 1 (uint16 length) to 3 (uint32 length), a dict literal, spaces, newline.
 # "|V2" is bfloat16: jax saves it so.
