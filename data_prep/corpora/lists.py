@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from data_prep.corpora.text_files import texts_of
 from unimo.errors import DataError
+from unimo.storage.json_files import read_json
 
 SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}  # restval: Karpathy trains on it too
 LICENCES = {
@@ -96,7 +97,7 @@ def _each(records: Iterable[Any], make: Callable[[Any], Row | Bad], where: str) 
 
 
 def _karpathy_or_coco(sources: Sequence[Path], name: str) -> Iterator[Row | Bad]:
-    contents = [(path, _json(path)) for path in sources]
+    contents = [(path, read_json(path)) for path in sources]
     annotated = [(path, content) for path, content in contents if "annotations" in content]
     splits: dict[Any, str] = {}
     for path, content in contents:
@@ -180,7 +181,7 @@ def _conceptual_captions(sources: Sequence[Path], name: str, split: str) -> Iter
 
 def _sbu(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
     if len(sources) == 1:
-        content = _json(sources[0])
+        content = read_json(sources[0])
         yield from _numbered(content["image_urls"], content["captions"], sources, name, split)
         return
     if len(sources) != 2:
@@ -248,16 +249,6 @@ def _of_openimages(values: dict[str, Any], place: str, name: str, small: bool) -
         md5=(values.get("OriginalMD5") or None) if chosen == original else None,
         credit={key: values[key] for key in keys if values.get(key)},
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__}, expected an object with names")
-    return content
 
 
 def _objects(path: Path) -> Iterator[dict[str, Any]]:

@@ -68,19 +68,18 @@ def worker(side: str, folder: Path) -> None:
     import paddle
 
     from unimo.engine.model_folder import read_model
-    from unimo.export.graphs import graphs as export
-    from unimo.export.graphs import runner as inference
+    from unimo.export import graphs, runner
 
     model, _ = read_model(folder / "model")
     model.eval()
     figures = {}
     for name, lengths in PARTS.items():
-        arrays = export.random_inputs(name, model.config, lengths, seed=0)
+        arrays = graphs.random_inputs(name, model.config, lengths, seed=0)
         given = {key: paddle.to_tensor(np.ones_like(a) if key.endswith("mask") else a) for key, a in arrays.items()}
         if side == "dygraph":
-            run = paddle.no_grad()(lambda given, name=name: export.PARTS[name].compute(model, given))
+            run = paddle.no_grad()(lambda given, name=name: graphs.PARTS[name].compute(model, given))
         else:
-            run = inference.open_part(folder / "export", name)
+            run = runner.open_part(folder / "export", name)
         figures[name] = measure(lambda run=run, given=given: run(given))
     print(json.dumps(figures))
 

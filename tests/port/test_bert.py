@@ -174,7 +174,7 @@ def test_config_beside_the_weights_is_compared(file):
     with pytest.raises(CheckpointError, match="(?s)num_attention_heads: 8, expected 4.*hidden_act: 'relu'"):
         start_from(make_model(), file)
     file.with_name("config.json").write_text("[]")
-    with pytest.raises(CheckpointError, match="not a json object"):
+    with pytest.raises(CheckpointError, match="holds a list, expected an object"):
         start_from(make_model(), file)
 
 

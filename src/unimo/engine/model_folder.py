@@ -13,6 +13,7 @@ from unimo.errors import CheckpointError
 from unimo.models.systems import SYSTEMS, skeleton, system_of
 from unimo.readers.tokenizer import FILE as TOKENIZER
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
+from unimo.storage.json_files import read_json
 
 CONFIG, RECIPE = "config.json", "recipe.yaml"
 
@@ -90,10 +91,10 @@ def parse_description(path: Path) -> tuple[str, Any, tuple[str, ...]]:
         CheckpointError: it is not such a file, or of a system that is not ours.
         ConfigError: wrong values.
     """
+    values = read_json(path, CheckpointError, "it should be a model's config")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
         system, heads = values.pop("system"), tuple(values.pop("heads"))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a model's config ({error!r})") from error
     if system not in SYSTEMS:
         raise CheckpointError(f"{path} is of a model of system {system!r}, expected one of {', '.join(SYSTEMS)}")

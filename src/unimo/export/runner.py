@@ -3,7 +3,6 @@
 manifest.json of the folder says which parts there are, their inputs and outputs in order, with dtype and shape.
 """
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from paddle import Tensor, inference
 
 from unimo.errors import CheckpointError, DataError
 from unimo.hardware import has_avx512
+from unimo.storage.json_files import read_json
 
 MANIFEST, GRAPH, WEIGHTS = "manifest.json", "model.json", "model.pdiparams"
 # Passes left out because Paddle's plain operators are faster (tests/benchmarks/export.py). Without AVX-512, oneDNN's
@@ -30,11 +30,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        manifest["parts"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder} is not an export folder ({error!r}); `unimo export` writes one") from error
+    hint = f"{folder} is not an export folder; `unimo export` writes one"
+    manifest = read_json(folder / MANIFEST, CheckpointError, hint)
+    if not isinstance(manifest.get("parts"), dict):
+        raise CheckpointError(f"{folder / MANIFEST} lists no parts; {hint}")
     return manifest
 
 

@@ -1,16 +1,16 @@
 """The checkpoint formats by name, what reads and writes them, and how to tell which one a path is."""
 
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from unimo.engine import checkpoint as folders
 from unimo.engine.model_folder import CONFIG
-from unimo.errors import CheckpointError, ConfigError
+from unimo.errors import CheckpointError, ConfigError, DataError
 from unimo.port import bert, frcnn_lxmert, ours, paddlenlp, release, roberta, vit
 from unimo.port.files.tensor_files import WEIGHT_FILES, kind_of, open_tensors
 from unimo.port.hub import Checkpoint, Options
+from unimo.storage.json_files import read_json
 
 Write = Callable[[Path, Checkpoint], list[str]]  # returns notes for people
 
@@ -128,8 +128,8 @@ def _of_names(names: Collection[str], suffix: str) -> str | None:
 
 
 def _json(path: Path) -> dict:
+    """A file's json object; empty for whatever else is there: it tells no format then."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except DataError:
         return {}
-    return values if isinstance(values, dict) else {}

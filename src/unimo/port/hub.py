@@ -10,9 +10,9 @@ from paddle import nn
 from unimo.config import Config, load, validate
 from unimo.errors import ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
-from unimo.port.parity.golden import read_json
 from unimo.port.weights import Stored, fill, finite
 from unimo.readers.tokenizer import Tokenizer
+from unimo.storage.json_files import read_json
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def given_config(given: Path | Config, system: str, source: Path) -> Config:
         raise ConfigError(f"{source} is of {system}, the sizes given are those of {other}")
     if given.suffix == ".yaml":
         return load(schema, given)
-    values = read_json(given)
+    values = read_json(given, ConfigError)
     if values.get("system", system) != system:
         raise ConfigError(f"{given} is a config of {values['system']}, expected one of {system}")
     if "system" in values or not hasattr(schema, "from_release"):

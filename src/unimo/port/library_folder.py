@@ -10,6 +10,7 @@ from unimo.errors import CheckpointError
 from unimo.port.weights import Stored
 from unimo.readers.tokenizer import ROBERTA_SPECIALS, SETTINGS, Tokenizer, load_tokenizer
 from unimo.storage.atomic import new_folder
+from unimo.storage.json_files import read_json
 from unimo.storage.safetensors_writer import write_safetensors_to
 
 CONFIGS = ("config.json", "model_config.json")  # the second is that of PaddleNLP before 2.5
@@ -25,13 +26,7 @@ def read_config(folder: Path, defaults: Mapping[str, Any]) -> dict[str, Any] | N
     path = next((folder / name for name in CONFIGS if (folder / name).is_file()), None)
     if path is None:
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError(f"a {type(values).__name__}")
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not a json object: {error}") from error
-    return {**defaults, **_plain(values)}
+    return {**defaults, **_plain(read_json(path, CheckpointError))}
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The checkpoints that the model zoo knows by name: model_configs/zoo.yaml, and what people are shown of it."""
 
 import difflib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from unimo.config import Config, Mode, find, load
 from unimo.errors import ConfigError
 from unimo.paper import Number, rows
 from unimo.storage.cache import cache_folder
+from unimo.storage.json_files import read_json
 
 HASHES = "hashes.json"  # in the zoo's cache folder, by address
 SHARING = ("image_retrieval", "text_retrieval", "captioning")  # tasks that have a dataset in common with others
@@ -78,20 +78,12 @@ def home_of(entry: Entry, cache: Path | None = None) -> Path:
 
 def recorded_hash(entry: Entry, zoo: Path) -> dict[str, Any] | None:
     """What the first archive of the entry's address gave: sha256, bytes, source, date; None before there was one."""
-    return read_json(zoo / HASHES).get(entry.url)
+    return read_record(zoo / HASHES).get(entry.url)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A json object; empty if there is no such file. Raises a ConfigError for a file that is something else."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); repair or remove it") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}, expected a json object; repair or remove it")
-    return values
+def read_record(path: Path) -> dict[str, Any]:
+    """A json object that the zoo keeps; empty where there is none yet. Raises a ConfigError for any other file."""
+    return read_json(path, ConfigError, "repair or remove it") if path.exists() else {}
 
 
 def table(cache: Path | None = None) -> list[str]:
@@ -108,7 +100,7 @@ def card(entry: Entry, cache: Path | None = None) -> list[str]:
     """`unimo zoo show`: all that is known of an entry, and what is not."""
     home = home_of(entry, cache)
     record = recorded_hash(entry, home.parent)
-    ported = read_json(home / "model" / PORT_RECORD)
+    ported = read_record(home / "model" / PORT_RECORD)
     weights = f"{4 * entry.parameters / 1e6:,.0f} MB" if entry.parameters else "not known"
     facts = {
         "about": entry.about,

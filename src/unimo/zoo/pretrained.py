@@ -16,7 +16,7 @@ from unimo.port.hub import Checkpoint, Options, build
 from unimo.port.ours import parts_without, read_folder
 from unimo.port.weights import fill, finite, shapes_of
 from unimo.readers.tokenizer import Tokenizer
-from unimo.zoo.catalogue import PORT_RECORD, entry_of, read_json
+from unimo.zoo.catalogue import PORT_RECORD, entry_of, read_record
 from unimo.zoo.released import fetch, parts_of
 
 
@@ -65,7 +65,7 @@ def read_any(name_or_path: str | Path, options: Options | None = None) -> tuple[
     if form != "unimo":
         return FORMATS[form].read(path, options), []
     folder = locate(name_or_path)
-    return read_folder(folder, options), read_json(folder / PORT_RECORD).get("random", [])
+    return read_folder(folder, options), read_record(folder / PORT_RECORD).get("random", [])
 
 
 def start(model: nn.Layer, name_or_path: str | Path) -> list[str]:

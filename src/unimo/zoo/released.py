@@ -29,7 +29,7 @@ from unimo.port.weights import finite, shapes_of
 from unimo.readers.tokenizer import load_tokenizer
 from unimo.storage.atomic import atomic_write
 from unimo.storage.cache import locked, sha256
-from unimo.zoo.catalogue import HASHES, PORT_RECORD, Entry, home_of, read_json, recorded_hash
+from unimo.zoo.catalogue import HASHES, PORT_RECORD, Entry, home_of, read_record, recorded_hash
 from unimo.zoo.download import download
 from unimo.zoo.unpack import unpack
 
@@ -128,7 +128,7 @@ def _hash(entry: Entry, archive: Path, home: Path) -> dict[str, Any]:
 def _remember(entry: Entry, record: dict[str, Any], home: Path, log: Callable[[str], None]) -> str:
     """Record the hash of an archive that was ported, unless there is one; returns what is to be said of it."""
     with locked(home.parent / "hashes.lock", log):
-        hashes = read_json(home.parent / HASHES)
+        hashes = read_record(home.parent / HASHES)
         if entry.url in hashes:
             return f"sha256 {record['sha256']}, as recorded on {hashes[entry.url]['date']}"
         with atomic_write(home.parent / HASHES) as file:

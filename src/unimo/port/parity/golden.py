@@ -1,18 +1,16 @@
 """Recorded inputs and outputs of an original model (npz of `in_*` and `out_*` arrays): reading, checking, comparing."""
 
-import json
 import zipfile
 import zlib
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import paddle
 from paddle import Tensor
 
-from unimo.errors import ConfigError, DataError
+from unimo.errors import DataError
 
 Sizes = tuple[str | int, ...]  # of an array, by symbol; "N+1" is a sum
 Golden = Mapping[str, np.ndarray]
@@ -40,21 +38,6 @@ def compare(name: str, got: np.ndarray, recorded: np.ndarray, valid: np.ndarray,
         raise DataError(f"{name}: {mask} masks every position of it, so there is nothing to compare")
     difference = np.abs(got[valid].astype(np.float64) - recorded[valid].astype(np.float64))
     return Comparison(name, float(difference.max()), difference.size)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The release's json of sizes.
-
-    Raises:
-        ConfigError: not a json object.
-    """
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected the release's json, got: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a json object, got a {type(values).__name__}")
-    return values
 
 
 def read_golden(path: Path, outputs: Iterable[str]) -> Golden:

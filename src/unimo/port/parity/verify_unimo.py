@@ -12,13 +12,15 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
+from unimo.errors import ConfigError
 from unimo.models.unimo import Encoded, Regions, Tags, Text, Unimo, UnimoConfig
 from unimo.port.hub import Options, build
 from unimo.port.names.release_names import holds
 from unimo.port.names.unimo_names import HEAD_PARTS, heads_of, name_table, parts_of
-from unimo.port.parity.golden import Comparison, Golden, Sizes, check, compare, floats, ids, read_golden, read_json
+from unimo.port.parity.golden import Comparison, Golden, Sizes, check, compare, floats, ids, read_golden
 from unimo.port.parity.verify_unimo2 import verify_unimo2
 from unimo.port.release import loaded, read_release, shapes_in
+from unimo.storage.json_files import read_json
 
 # Inputs and their sizes: B examples, N image slots of width D, O tags, S text tokens. Masks are 0/1, [query, key].
 INPUTS: dict[str, Sizes] = {
@@ -94,7 +96,7 @@ def verify_unimo(folder: Path, config_file: Path, golden_file: Path) -> tuple[li
     """
     golden = read_golden(golden_file, OUTPUTS)
     outputs = {name: OUTPUTS[name] for name in OUTPUTS if name in golden}
-    config = UnimoConfig.from_release(read_json(config_file), source=str(config_file))
+    config = UnimoConfig.from_release(read_json(config_file, ConfigError), source=str(config_file))
     shapes = shapes_in(folder)
     held, labels = heads_of(shapes)
     count = golden["out_cls_logits"].shape[-1:] if "out_cls_logits" in golden else labels[:1]

@@ -13,14 +13,15 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from unimo.errors import DataError
+from unimo.errors import ConfigError, DataError
 from unimo.models.unimo2 import STREAMS, Encoded, Pixels, Text, Unimo2, Unimo2Config
 from unimo.port.hub import Options
 from unimo.port.names.release_names import holds
 from unimo.port.names.unimo2_names import CORE, PARTS, Shapes, name_table, parts_of
-from unimo.port.parity.golden import Comparison, Golden, Sizes, check, compare, floats, ids, read_golden, read_json
+from unimo.port.parity.golden import Comparison, Golden, Sizes, check, compare, floats, ids, read_golden
 from unimo.port.release import loaded, read_release, shapes_in
 from unimo.port.weights import fill, finite
+from unimo.storage.json_files import read_json
 
 # Inputs of a stream and their sizes: B images of W x W pixels with P patches, S text tokens in Q mask rows (1 or S).
 INPUTS: dict[str, dict[str, Sizes]] = {
@@ -73,7 +74,7 @@ def verify_unimo2(folder: Path, config_file: Path, golden_file: Path) -> tuple[l
     shapes = shapes_in(folder)
     streams, captioning = _pass_of(golden, outputs, shapes)
     sizes = _sizes_of(golden, shapes)
-    config = Unimo2Config.from_release(read_json(config_file) | sizes, source=str(config_file))
+    config = Unimo2Config.from_release(read_json(config_file, ConfigError) | sizes, source=str(config_file))
     parts = [part for part in PARTS if part in CORE or any(part in output.parts for output in outputs.values())]
     parts += [part for part in ("vit", "text") if part in parts_of((), streams)]
     used = [name for stream in streams for name in INPUTS[stream]]
