@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from unimo.readers.feature_store import RegionRecord
 from unimo.readers.region_batches import collate_regions, widen
@@ -18,15 +17,13 @@ def test_widen_is_exact_for_every_finite_half():
     np.testing.assert_array_equal(widen(half).view(np.uint32), half.astype(np.float32).view(np.uint32))
 
 
-@pytest.mark.parametrize("multiple", [1, 8])
-def test_padded_regions(multiple: int):
+def test_padded_regions():
     records = [record(3), record(0), record(9, seed=1)]
-    batch = collate_regions(records, multiple=multiple)
-    slots = {1: 10, 8: 16}[multiple]
+    batch = collate_regions(records)
     assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
-        "features": ((3, slots, 16), np.float16),
-        "boxes": ((3, slots, 5), np.float32),
-        "mask": ((3, slots), np.float32),
+        "features": ((3, 10, 16), np.float16),
+        "boxes": ((3, 10, 5), np.float32),
+        "mask": ((3, 10), np.float32),
     }
     assert batch["mask"].sum(axis=1).tolist() == [4, 0, 10]  # slot 0 of an image without boxes is masked too
     for i, r in enumerate(records):

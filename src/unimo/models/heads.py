@@ -1,10 +1,26 @@
 """Heads on top of encoder states. A model builds the heads that it is asked for and runs one only when it is called."""
 
+from collections.abc import Iterable, Sequence
+
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from unimo.errors import ConfigError
 from unimo.models.layers import Activation, LayerNorm, Linear, activate, dropout, tied_logits
+
+
+def choose_heads(asked: Iterable[str], known: Sequence[str], system: str) -> tuple[str, ...]:
+    """The heads asked for, each once, in the order of `known`.
+
+    Raises:
+        ConfigError: any that is not among the `known` ones of the system.
+    """
+    asked = set(asked)
+    unknown = sorted(asked - set(known))
+    if unknown:
+        raise ConfigError(f"unknown heads {unknown}; {system} has {list(known)}")
+    return tuple(head for head in known if head in asked)
 
 
 class PoolHead(nn.Layer):

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from unimo.config import Config
 from unimo.errors import ConfigError
-from unimo.models.heads import MaskedLMHead, RegionHead
+from unimo.models.heads import MaskedLMHead, RegionHead, choose_heads
 from unimo.models.layers import Linear, attention_bias, dropout, initialise, truncated_normal
 from unimo.models.streams import Pixels, Text
 from unimo.models.vision import VisionTransformer
@@ -97,10 +97,7 @@ class Oner(nn.Layer):
 
     def __init__(self, config: OnerConfig, heads: Iterable[str] = ()):
         super().__init__()
-        unknown = sorted(set(heads) - set(HEADS))
-        if unknown:
-            raise ConfigError(f"unknown heads {unknown}; OneR has {list(HEADS)}")
-        self.config, self.heads = config, tuple(h for h in HEADS if h in set(heads))
+        self.config, self.heads = config, choose_heads(heads, HEADS, "OneR")
         h = config.hidden_size
         self.tower = Tower(config)
         self.projection = Linear(h, config.projection_size)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from unimo.config import Config, validate
 from unimo.errors import ConfigError
-from unimo.models.heads import ClassifyHead, MaskedLMHead, MatchHead, PoolHead, RegionHead
+from unimo.models.heads import ClassifyHead, MaskedLMHead, MatchHead, PoolHead, RegionHead, choose_heads
 from unimo.models.layers import (
     Activation,
     Cache,
@@ -83,10 +83,7 @@ class Unimo(nn.Layer):
 
     def __init__(self, config: UnimoConfig, heads: Iterable[str] = ()):
         super().__init__()
-        unknown = sorted(set(heads) - set(HEADS))
-        if unknown:
-            raise ConfigError(f"unknown heads {unknown}; UNIMO has {list(HEADS)}")
-        self.config, self.heads = config, tuple(h for h in HEADS if h in set(heads))
+        self.config, self.heads = config, choose_heads(heads, HEADS, "UNIMO")
         h, eps = config.hidden_size, config.layer_norm_eps
         self.word_embedding = nn.Embedding(config.vocab_size, h)
         self.position_embedding = nn.Embedding(config.max_position_embeddings, h)

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from unimo.config import Config, validate
 from unimo.errors import ConfigError
 from unimo.models.dictionary import GroundedDictionary, Grounding
-from unimo.models.heads import ClassifyHead, MaskedLMHead, PoolHead
+from unimo.models.heads import ClassifyHead, MaskedLMHead, PoolHead, choose_heads
 from unimo.models.layers import Cache, LayerNorm, PostNormBlock, attention_bias, dropout, initialise, run_blocks
 from unimo.models.streams import Pixels, Text
 from unimo.models.vision import VisionTransformer
@@ -185,14 +185,12 @@ class Unimo2(nn.Layer):
 
     def __init__(self, config: Unimo2Config, heads: Iterable[str] = (), streams: Iterable[str] = STREAMS):
         super().__init__()
-        heads, streams = set(heads), set(streams)
-        if heads - set(HEADS):
-            raise ConfigError(f"unknown heads {sorted(heads - set(HEADS))}; UNIMO-2 has {list(HEADS)}")
+        heads, streams = choose_heads(heads, HEADS, "UNIMO-2"), set(streams)
         if not streams or streams - set(STREAMS):
             raise ConfigError(f"streams {sorted(streams)}: expected one or both of {list(STREAMS)}")
         if "lm" in heads and "text" not in streams:
             raise ConfigError("the lm head shares the text encoder's word table: it needs the stream text")
-        self.config, self.heads = config, tuple(h for h in HEADS if h in heads)
+        self.config, self.heads = config, heads
         self.streams = tuple(s for s in STREAMS if s in streams)
         h, eps = config.hidden_size, config.layer_norm_eps
         if "image" in streams:

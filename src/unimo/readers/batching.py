@@ -46,72 +46,67 @@ def plan_epoch(
     budget: int,
     rng: np.random.Generator,
     multiple: int = 8,
-    pad_multiple: int = 1,
     pool: int = 8192,
 ) -> list[np.ndarray]:
     """Cut a random order of all samples into batches of similar length; each is an array of sample numbers.
 
-    A batch costs samples * (sum over parts of its longest sample, rounded up), and never more than `budget`. Its size
+    A batch costs samples * (sum over parts of its longest sample), and never more than `budget`. Its size
     is a multiple of `multiple` where the budget allows one, but for the epoch's last. Batches come in random order.
 
     Args:
         lengths: [n, parts] int, positions of each sample.
-        pad_multiple: what the reader rounds padded widths up to.
         pool: samples that are sorted together; more waste less and mix less.
 
     Raises:
         DataError: there is no sample, or one does not fit the budget alone.
     """
-    widths = -(-lengths // pad_multiple) * pad_multiple
-    if not len(widths):
+    if not len(lengths):
         raise DataError("there are no samples to make batches of")
-    longest = int(widths.sum(axis=1).argmax())
-    if widths[longest].sum() > budget:
+    longest = int(lengths.sum(axis=1).argmax())
+    if lengths[longest].sum() > budget:
         raise DataError(
-            f"sample {longest} alone takes {widths[longest].sum()} padded positions, the batch budget is {budget}; "
+            f"sample {longest} alone takes {lengths[longest].sum()} padded positions, the batch budget is {budget}; "
             "raise the budget or cut samples shorter"
         )
-    order, batches, rest = rng.permutation(len(widths)), [], np.zeros(0, np.int64)
+    order, batches, rest = rng.permutation(len(lengths)), [], np.zeros(0, np.int64)
     for start in range(0, len(order), pool):
         together = np.append(rest, order[start : start + pool])
-        batches += _cut(_sorted(together, widths, budget, pad_multiple), widths, budget, multiple)
+        batches += _cut(_sorted(together, lengths, budget), lengths, budget, multiple)
         rest = batches.pop()  # may be small: it goes on into the next pool
-    if batches and 2 * len(rest) < len(
-        batches[-1]
-    ):  # share with its neighbour, so that several processes get something each
+    if batches and 2 * len(rest) < len(batches[-1]):  # share, so that several processes get something each
         both = np.append(batches[-1], rest)
         halves = both[: len(both) // 2], both[len(both) // 2 :]
-        if max(_cost(widths[half]) for half in halves) <= budget:
+        if max(_cost(lengths[half]) for half in halves) <= budget:
             batches[-1], rest = halves
     batches.append(rest)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def _cost(widths: np.ndarray) -> int:
-    return len(widths) * int(widths.max(axis=0).sum())
+def _cost(lengths: np.ndarray) -> int:
+    return len(lengths) * int(lengths.max(axis=0).sum())
 
 
-def _sorted(samples: np.ndarray, widths: np.ndarray, budget: int, pad_multiple: int) -> np.ndarray:
+def _sorted(samples: np.ndarray, lengths: np.ndarray, budget: int) -> np.ndarray:
     """Longest first: in strips by the part that varies most, and within a strip by the other parts, up in one and down
     in the next, so that neighbours are alike across strips too.
 
     A batch should be as short in one direction as in the other, hence the square root; the factor 2 is the best of 1,
-    1.4 and 2 over lengths of several shapes. With one part the strips are single widths.
+    1.4 and 2 over lengths of several shapes. With one part the strips are single lengths.
     """
-    chosen = widths[samples]
+    chosen = lengths[samples]
     part = int(chosen.std(axis=0).argmax())
     main, others = chosen[:, part], chosen.sum(axis=1) - chosen[:, part]
     batches, ratio = chosen.sum() / budget, main.std() / max(others.std(), 1e-9)
     strips = max(1.0, 2 * np.sqrt(batches * ratio))
-    strip = -(main // (math.ceil((np.ptp(main) + 1) / strips / pad_multiple) * pad_multiple))
+    strip = -(main // math.ceil((np.ptp(main) + 1) / strips))
     return samples[np.lexsort((np.where(strip % 2, others, -others), strip))]
 
 
-def _cut(samples: np.ndarray, widths: np.ndarray, budget: int, multiple: int) -> Iterator[np.ndarray]:
+def _cut(samples: np.ndarray, lengths: np.ndarray, budget: int, multiple: int) -> Iterator[np.ndarray]:
     """Consecutive batches, each as large as the budget and the multiple allow."""
-    window = max(1, budget // int(widths[samples].sum(axis=1).min()))  # no batch can hold more samples
+    window = max(1, budget // int(lengths[samples].sum(axis=1).min()))  # no batch can hold more samples
     while len(samples):
-        ahead = np.maximum.accumulate(widths[samples[:window]], axis=0).sum(axis=1)
+        ahead = np.maximum.accumulate(lengths[samples[:window]], axis=0).sum(axis=1)
         fitting = int((ahead * np.arange(1, len(ahead) + 1) <= budget).sum())  # the cost grows with every sample
         if multiple <= fitting < len(samples):
             fitting -= fitting % multiple
@@ -141,13 +136,13 @@ class Stream:
         rank: int = 0,
         world: int = 1,
         multiple: int = 8,
-        pad_multiple: int = 1,
         even: bool = False,
     ):
         self.source, self.budget, self.rank, self.world, self.even = source, budget, rank, world, even
-        self.multiple, self.pad_multiple = multiple, pad_multiple
+        self.multiple = multiple
         self._key = [seed, zlib.crc32(source.name.encode())]
-        settings = [source.fingerprint, budget, seed, multiple, pad_multiple, *(["even"] if even else [])]
+        rounding = 1  # of padded lengths, no longer a choice; checkpoints know their data by it
+        settings = [source.fingerprint, budget, seed, multiple, rounding, *(["even"] if even else [])]
         self.fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
         self._start(0)
 
@@ -192,7 +187,7 @@ class Stream:
 
     def _planned(self, epoch: int) -> list[np.ndarray]:
         rng = self._rng("plan", epoch, 0)
-        return plan_epoch(self.source.lengths, self.budget, rng, self.multiple, self.pad_multiple)
+        return plan_epoch(self.source.lengths, self.budget, rng, self.multiple)
 
     def _rng(self, purpose: str, epoch: int, index: int) -> np.random.Generator:
         return np.random.default_rng([*self._key, zlib.crc32(purpose.encode()), epoch, index])

@@ -48,15 +48,13 @@ def collate_text(
     sequences: Sequence[Sequence[int]],
     pad_id: int,
     positions: Sequence[Sequence[int]] | None = None,
-    multiple: int = 1,
 ) -> dict[str, np.ndarray]:
     """Padded model input: ids and positions int64 [B, S], mask float32 [B, S].
 
     Args:
         positions: of each token where they do not simply count up from 2 (seq2seq restarts them at the target).
-        multiple: S is rounded up to a multiple of this.
     """
-    size = -(-max(map(len, sequences)) // multiple) * multiple
+    size = max(map(len, sequences))
     ids = np.full((len(sequences), size), pad_id, np.int64)
     places = np.ones((len(sequences), size), np.int64)  # pads sit at position 1
     mask = np.zeros((len(sequences), size), np.float32)

@@ -16,9 +16,7 @@ def widen(half: np.ndarray) -> np.ndarray:
     return ((bits & 0x8000) << 16 | (bits & 0x7FFF) << 13).view(np.float32) * np.float32(2.0**112)
 
 
-def collate_regions(
-    records: Sequence[RegionRecord], max_regions: int | None = None, multiple: int = 1
-) -> dict[str, np.ndarray]:
+def collate_regions(records: Sequence[RegionRecord], max_regions: int | None = None) -> dict[str, np.ndarray]:
     """Padded model input of a batch: features float16 [B, N, D], boxes float32 [B, N, 5], mask float32 [B, N].
 
     Slot 0 is the image as a whole: mean over all its regions, box (0, 0, 1, 1, 1). An image without regions is masked
@@ -26,10 +24,9 @@ def collate_regions(
 
     Args:
         max_regions: keep the first so many regions, slot 0 not counted; the mean is taken before the cut.
-        multiple: N is rounded up to a multiple of this.
     """
     kept = [len(r.features) if max_regions is None else min(len(r.features), max_regions) for r in records]
-    slots = -(-(1 + max(kept)) // multiple) * multiple
+    slots = 1 + max(kept)
     features = np.zeros((len(records), slots, records[0].features.shape[1]), np.float16)
     boxes = np.zeros((len(records), slots, 5), np.float32)
     mask = np.zeros((len(records), slots), np.float32)
