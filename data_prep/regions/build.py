@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.regions.extractor import Regions, make
+from data_prep.regions.extractor import Regions
+from data_prep.regions.registry import make
 from data_prep.regions.threads import decoded, writing
 from data_prep.stage import WHOLE, Shard, Work
 from unimo.errors import ConfigError, DataError

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from data_prep.regions.extractor import EXTRACTORS
 from data_prep.regions.importers import FORMATS
+from data_prep.regions.registry import EXTRACTORS
 from data_prep.stage import PATH, Shard, cache_option, shard_option
 
 

@@ -14,7 +14,7 @@ from data_prep.merge import merge
 from data_prep.pictures import write_picture
 from data_prep.regions.build import build
 from data_prep.regions.butd import picture_size, prepare
-from data_prep.regions.extractor import make
+from data_prep.regions.registry import make
 from unimo import zoo
 from unimo.config import load
 from unimo.errors import CheckpointError, ConfigError

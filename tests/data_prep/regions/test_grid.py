@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data_prep.regions.build import build
-from data_prep.regions.extractor import make
+from data_prep.regions.registry import make
 from unimo import zoo
 from unimo.config import ROOT, load
 from unimo.errors import ConfigError

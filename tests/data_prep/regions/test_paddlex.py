@@ -11,7 +11,7 @@ import yaml
 from paddle import nn
 
 from data_prep.regions.build import build
-from data_prep.regions.extractor import make
+from data_prep.regions.registry import make
 from unimo.errors import ConfigError, DataError, MissingDependencyError
 from unimo.readers.feature_store import FeatureStore
 

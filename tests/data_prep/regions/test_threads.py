@@ -17,7 +17,8 @@ from PIL import Image
 from data_prep.pictures import read_picture
 from data_prep.regions import build as stage
 from data_prep.regions import threads
-from data_prep.regions.extractor import EXTRACTORS, Regions
+from data_prep.regions.extractor import Regions
+from data_prep.regions.registry import EXTRACTORS
 from data_prep.regions.threads import AHEAD, decoded, writing
 from unimo.errors import DataError, Preempted
 from unimo.readers.feature_store import FeatureStore, StoreWriter
