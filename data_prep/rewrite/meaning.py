@@ -1,5 +1,6 @@
 """How close two sentences are in meaning: cosine of MiniLM's sentence vectors (Reimers and Gurevych 2019)."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,8 @@ import paddle
 
 from data_prep.sources.minilm import minilm
 from unimo.models.unimo import Text
-from unimo.port.hub import Options, build
 from unimo.readers.captions import caption_ids, collate_text
-from unimo.readers.tokenizer import load_tokenizer
-from unimo.zoo import read_any
+from unimo.zoo import from_pretrained
 
 MAX_TOKENS = 128  # as all-MiniLM-L6-v2 was trained; a longer sentence loses its end
 
@@ -20,10 +19,10 @@ class SentenceEncoder:
 
     def __init__(self, cache: Path | None = None):
         folder, self.package = minilm(cache)
-        checkpoint, _ = read_any(folder, Options(system="unimo"))
-        with paddle.utils.unique_name.guard():
-            self.model, _ = build(checkpoint)
-        self.tokenizer = load_tokenizer(folder)
+        with paddle.utils.unique_name.guard(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is ported on the fly: nobody is to convert a folder of the cache
+            self.model = from_pretrained(folder, system="unimo")
+        self.tokenizer = self.model.tokenizer
 
     @paddle.no_grad()
     def __call__(self, sentence: str) -> np.ndarray:

@@ -20,7 +20,9 @@ from unimo.zoo.catalogue import PORT_RECORD, entry_of, read_record
 from unimo.zoo.released import fetch, parts_of
 
 
-def from_pretrained(name_or_path: str | Path, heads: Iterable[str] | None = None) -> nn.Layer:
+def from_pretrained(
+    name_or_path: str | Path, heads: Iterable[str] | None = None, system: str | None = None
+) -> nn.Layer:
     """A model in eval mode with its weights; `model.tokenizer` is its Tokenizer, or None where it has none.
 
     Args:
@@ -28,6 +30,7 @@ def from_pretrained(name_or_path: str | Path, heads: Iterable[str] | None = None
             checkpoint of any format that tells itself (port.formats), which is ported on the fly.
         heads: those to build; default: those of the checkpoint. One that the checkpoint lacks starts at random, and a
             warning names it.
+        system: unimo, unimo-2 or oner; what an encoder of another library is to be a part of.
 
     Raises:
         ConfigError: no such name, or heads that the system does not have.
@@ -41,7 +44,7 @@ def from_pretrained(name_or_path: str | Path, heads: Iterable[str] | None = None
             f"{_convert_command(path, form)}",
             stacklevel=2,
         )
-    checkpoint, random = read_any(name_or_path)
+    checkpoint, random = read_any(name_or_path, Options(system=system))
     model, lacking = build(checkpoint, heads)
     random = sorted({*random, *parts_of(lacking)} & {*parts_of(shapes_of(model))})
     if random:
