@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from data_prep.page.counts import count as count_all
 from data_prep.page.counts import kinds_of, manifests
-from data_prep.page.marks import changed, highlighted, read_graph
+from data_prep.page.marks import changed, highlighted
 from data_prep.regions.drawing import SIDE, drawing, templates
 from data_prep.stage import beside
 from unimo.errors import DataError
@@ -27,6 +27,7 @@ from unimo.readers.annotations import (
 )
 from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore
+from unimo.readers.scene_graphs import read_graph
 from unimo.report.thumbnails import thumbnail
 from unimo.storage.atomic import atomic_write
 
