@@ -79,6 +79,7 @@ class Work:
         inputs: files and feature stores that are read; their hashes go into the manifest.
         packages: `Package.record()` of each archive used, with its licence.
         distributions: installed Python packages whose versions decide what comes out.
+        files: those in the folder `out` that are the data set; the manifest holds their hashes.
     """
 
     stage: str
@@ -88,6 +89,7 @@ class Work:
     shard: Shard = WHOLE
     packages: Sequence[Mapping[str, str]] = ()
     distributions: Sequence[str] = ()
+    files: Sequence[str] = ()
     rejects: list[dict[str, str]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -121,6 +123,7 @@ class Work:
             "counts": dict(counts),
             "rejects": dict(Counter(r["reason"] for r in self.rejects)),
             "seconds": round(seconds, 1),
+            **({"sha256": {name: sha256(self.out / name) for name in self.files}} if self.files else {}),
         }
         write_manifest(self.out, manifest)
         made = ", ".join(f"{n:,} {what}" for what, n in counts.items())

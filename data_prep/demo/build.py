@@ -1,11 +1,8 @@
 """The stage itself: sources -> images/, pairs.jsonl, images.jsonl, texts.jsonl, rejects.jsonl, manifest.json."""
 
 import hashlib
-import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -13,22 +10,19 @@ from tqdm import tqdm
 
 from data_prep.demo import bulk, contents
 from data_prep.demo.contents import Item
-from data_prep.demo.splits import Use, assign, groups, look
-from data_prep.near_duplicates import normalise
+from data_prep.demo.splits import Use, assign, groups
+from data_prep.near_duplicates import look, normalise
 from data_prep.pictures import read_picture, shrink, write_picture
 from data_prep.sources.packages import Package, fetch
-from data_prep.stage import versions
+from data_prep.stage import Work
 from unimo.errors import DataError
 from unimo.readers.annotations import Image, Pair, Sentence, write_jsonl
-from unimo.storage.atomic import atomic_write
-from unimo.storage.cache import sha256
 
 LONGEST = 512  # pixels of a picture's longer side, ours; the detector looks at 300 x 300
 TEXTS = 20_000  # ours: some minutes of pre-training at the demo's size
 UNPAIRED = 1 / 6  # ours: share of training pictures used without captions where there are no other pictures
 
-
-# Source -> Debian packages. "debian" and "openclipart" have the drawings that ship with this program, too.
+# Source -> Debian packages
 EMOJI = ("fonts-noto-color-emoji", "unicode-cldr-core", "unicode-data")
 CLIPART = ("openclipart-png", "openclipart-svg")
 SOURCES = {
@@ -38,10 +32,11 @@ SOURCES = {
     "clipart": CLIPART,
     "emoji+clipart": EMOJI + CLIPART,
 }
+WITH_SHIPPED = ("debian", "openclipart")  # sources that have the drawings in this repository, too
 
 
-def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path | None = None) -> dict[str, Any]:
-    """Write the data set into the folder `out` and return its manifest.
+def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path | None = None) -> str:
+    """Write the data set into the folder `out`, and say what it holds.
 
     Args:
         source: a name of SOURCES, or "auto": "debian" if apt can give its packages, else "openclipart".
@@ -50,15 +45,22 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
     Raises:
         DataError: packages cannot be fetched, or nothing usable is left for training.
     """
-    rejects: list[dict[str, str]] = []
-
-    def reject(record_id: str, reason: str, detail: str = "") -> None:
-        rejects.append({"id": record_id, "reason": reason, "detail": detail})
-
     source, packages = _packages(source, cache)
-    items = list(_items(source, packages, reject))
+    records = [package.record() for package in packages.values()]
+    if source in WITH_SHIPPED:
+        records.append(contents.RECORD)
+    work = Work(
+        "demo",
+        out,
+        {"source": source, "limit": limit},
+        inputs=(),
+        packages=records,
+        distributions=("pillow", "numpy", "opencv-contrib-python", "scipy"),
+        files=("pairs.jsonl", "images.jsonl", "texts.jsonl"),
+    )
+    items = list(_items(source, packages, work.reject))
     items = _first([i for i in items if i.captions], limit) + _first([i for i in items if not i.captions], limit)
-    items, looks = _store(items, out, reject)
+    items, looks = _store(items, out, work.reject)
     uses = assign(
         [item.image_id for item in items],
         [bool(item.captions) for item in items],
@@ -67,10 +69,11 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
     )
     for item, use in zip(items, uses):
         if use == "duplicate":
-            reject(item.image_id, "near-duplicate of a picture or caption in dev or test")
+            work.reject(item.image_id, "near-duplicate of a picture or caption in dev or test")
             _file(item, out).unlink()
     if "train" not in uses:
-        raise DataError(f"nothing usable for training: {len(items)} pictures, {len(rejects)} left out ({rejects[:3]})")
+        left = work.rejects
+        raise DataError(f"nothing usable for training: {len(items)} pictures, {len(left)} left out ({left[:3]})")
     pairs = [_pair(item, use) for item, use in zip(items, uses) if use in ("train", "dev", "test")]
     images = [
         Image(image_id=item.image_id, image=_name(item), source=item.source)
@@ -79,27 +82,11 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
     ]
     held_out = {normalise(c) for pair in pairs if pair.split != "train" for c in pair.captions}
     texts = list(_texts(packages, held_out))
-    files = {"pairs.jsonl": pairs, "images.jsonl": images, "texts.jsonl": texts, "rejects.jsonl": rejects}
-    for name, records in files.items():
-        write_jsonl(out / name, records)
-    manifest = {
-        "source": source,
-        "limit": limit,
-        "packages": [package.record() for package in packages.values()],
-        "versions": versions(("pillow", "numpy", "opencv-contrib-python", "scipy")),
-        "notices": "pictures named openclipart-*: public domain, data_prep/demo/openclipart/NOTICE",
-        "counts": {
-            **{f"pairs_{split}": sum(p.split == split for p in pairs) for split in ("train", "dev", "test")},
-            "captions": sum(len(p.captions) for p in pairs),
-            "images": len(images),
-            "texts": len(texts),
-            "rejects": dict(Counter(r["reason"] for r in rejects)),
-        },
-        "sha256": {name: sha256(out / name) for name in files},
-    }
-    with atomic_write(out / "manifest.json") as file:
-        file.write(json.dumps(manifest, indent=1, ensure_ascii=False).encode())
-    return manifest
+    for name, made in zip(work.files, (pairs, images, texts), strict=True):
+        write_jsonl(out / name, made)
+    counts = {f"{split} pictures": sum(p.split == split for p in pairs) for split in ("train", "dev", "test")}
+    counts |= {"captions": sum(len(p.captions) for p in pairs), "pictures without": len(images), "texts": len(texts)}
+    return f"{work.finish(counts, 'train pictures')}; source: {source}"
 
 
 def _packages(source: str, cache: Path | None) -> tuple[str, dict[str, Package]]:
@@ -122,7 +109,7 @@ def _items(source: str, packages: dict[str, Package], reject: Callable[[str, str
     if source == "debian":
         yield from contents.gcompris(archives["gcompris-qt-data"], reject)
         yield from contents.tuxpaint(archives["tuxpaint-stamps-default"], reject)
-    if source in ("debian", "openclipart"):
+    if source in WITH_SHIPPED:
         yield from contents.openclipart(reject)
     if "unicode-data" in archives:
         yield from bulk.emoji(*(archives[name] for name in EMOJI), reject)

@@ -26,10 +26,4 @@ def demo(out: Path, source: str, limit: int | None, cache: Path | None) -> None:
     """
     from data_prep.demo.build import build
 
-    manifest = build(out, source, limit, cache)
-    counts = manifest["counts"]
-    click.echo(
-        f"{out}: {counts['pairs_train']} training, {counts['pairs_dev']} dev and {counts['pairs_test']} test pictures "
-        f"with {counts['captions']} captions, {counts['images']} pictures without, {counts['texts']} texts; source: "
-        f"{manifest['source']}; {sum(counts['rejects'].values())} records left out (rejects.jsonl)"
-    )
+    click.echo(build(out, source, limit, cache))

@@ -13,6 +13,7 @@ from unimo.errors import DataError
 
 Reject = Callable[[str, str], None]  # called with what was left out and why
 SHIPPED = Path(__file__).parent / "openclipart"
+RECORD = {"name": "openclipart drawings", "licence": "public domain, data_prep/demo/openclipart/NOTICE"}
 
 
 @dataclass(frozen=True)

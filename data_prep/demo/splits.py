@@ -1,35 +1,17 @@
-"""Near-duplicates into groups, groups into train, dev and test, before anything is learnt from the data."""
+"""Groups of near-duplicates, and their split into train, dev and test before anything is learnt from the data."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
-import cv2
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from data_prep.near_duplicates import normalise
+from data_prep.near_duplicates import alike, normalise
 
 Use = Literal["train", "dev", "test", "unpaired", "duplicate"]
-
-# Both must hold for two pictures to be near-duplicates. Chosen by looking at the closest pairs of the demo's pictures:
-# the hash alone joins unlike round things, the thumbnail alone joins all that is small and pale.
-HASH_BITS, THUMBNAIL_DIFFERENCE = 6, 10.0
-
-
-def look(picture: np.ndarray) -> np.ndarray:
-    """What pictures are compared by: 64 bits of perceptual hash and a 16 x 16 RGB thumbnail, [832] float32."""
-    bits = np.unpackbits(cv2.img_hash.pHash(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)))
-    thumbnail = cv2.resize(picture, (16, 16), interpolation=cv2.INTER_AREA)
-    return np.concatenate([bits, thumbnail.reshape(-1)]).astype(np.float32)
-
-
-def alike(looks: np.ndarray, one: np.ndarray) -> np.ndarray:
-    """Places of the rows of `looks` that are near-duplicates of `one`. [found] int64"""
-    near = np.flatnonzero((looks[:, :64] != one[:64]).sum(1) <= HASH_BITS)
-    return near[np.abs(looks[near, 64:] - one[64:]).mean(1) <= THUMBNAIL_DIFFERENCE]
 
 
 def groups(captions: Sequence[Sequence[str]], looks: np.ndarray) -> np.ndarray:

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.page.marks import read_graph
 from data_prep.stage import beside
 from unimo.readers.annotations import Pair, Rewrite
 from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore
+from unimo.readers.scene_graphs import read_graph
 
 KINDS = ("object", "attribute", "relation", "tfidf")  # of negatives; what else a file holds comes after them
-_FACTS = ("source", "settings", "versions", "packages", "counts", "rejects")  # shown of a manifest
+_FACTS = ("settings", "versions", "packages", "counts", "rejects")  # shown of a manifest
 
 
 def kinds_of(rewrites: Iterable[Rewrite]) -> list[str]:
@@ -88,10 +88,10 @@ def manifests(outputs: Iterable[Path]) -> Iterator[tuple[Path, str | None, dict[
             continue
         try:
             manifest = json.loads(path.read_bytes())
-            stage = str(manifest.get("stage", "demo"))  # that of the demo set names none
+            stage = str(manifest["stage"])
             facts = {key: plain(manifest[key]) for key in _FACTS if manifest.get(key)}
             todo += map(Path, manifest.get("inputs", {}))
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             stage, facts = "damaged", {"problem": str(error)}
         yield path, stage, facts
 

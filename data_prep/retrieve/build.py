@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.demo.splits import alike, look
-from data_prep.near_duplicates import NearIndex, near, normalise, words
+from data_prep.near_duplicates import NearIndex, alike, look, near, normalise, words
 from data_prep.progress import Progress
 from data_prep.regions.threads import decoded
 from data_prep.retrieve.image_neighbours import ImageIndex, pooled, vectors

