@@ -20,6 +20,7 @@ class Stages(click.Group):
     """Turns our errors, SIGTERM and SIGINT into one message and the exit code of their type."""
 
     def invoke(self, ctx: click.Context) -> None:
+        """Run the stage named; exits with 2 on a wrong input or a missing package, with 75 when a signal stopped it."""
         use_fast_gemm()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)

@@ -11,7 +11,8 @@ import yaml
 from unimo.cli import main
 from unimo.config import ROOT
 
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *DOCS]
 
 
 def commands(text: str) -> list[str]:
@@ -34,7 +35,7 @@ def parse(line: str) -> None:
         command.make_context(command.name, words)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_parse(page):
     for line in commands(page.read_text(encoding="utf-8")):
         for one in re.split(r" \| (?=[a-z])", line):  # `zoo list | show NAME`: the group once, its commands after it
@@ -48,7 +49,7 @@ def test_the_pages_show_commands():
     assert sum(len(commands(page.read_text(encoding="utf-8"))) for page in PAGES) >= 25
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_and_links_exist(page):
     text = page.read_text(encoding="utf-8")
     named = re.findall(
@@ -57,6 +58,12 @@ def test_files_and_links_exist(page):
     links = [page.parent / link for link in re.findall(r"\]\(([^)#:]+)\)", text)]
     missing = [str(path) for path in [*(ROOT / n for n in named), *links] if not Path(path).exists()]
     assert not missing
+
+
+def test_the_index_names_every_page_once():
+    index = ROOT / "docs" / "README.md"
+    named = re.findall(r"^- \[([\w.]+)\]\((?:\.\./)?\1\): \S.*[.?]$", index.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted([*(page.name for page in DOCS if page != index), "CONTRIBUTING.md", "CHANGELOG.md"])
 
 
 def blocks(page: str, language: str) -> list[str]:

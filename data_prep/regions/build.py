@@ -71,6 +71,7 @@ def picture_files(pairs: Path | None, images: Path | None, *, pictures: bool = F
 
 
 def record_of(image_id: str, picture: np.ndarray, found: Regions) -> RegionRecord:
+    """What the store keeps of a picture [height, width, 3] and the regions found in it."""
     height, width = picture.shape[:2]
     arrays = (found.features, found.boxes, found.classes, found.scores, found.class_probs, found.attributes)
     return RegionRecord(image_id, width, height, *arrays)

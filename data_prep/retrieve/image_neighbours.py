@@ -62,6 +62,7 @@ class ImageIndex:
 
     @classmethod
     def fit(cls, image_ids: Sequence[str], rows: np.ndarray) -> "ImageIndex":
+        """Index images by their rows [images, size] float32, as `vectors` makes them."""
         engine = faiss.IndexFlatIP(rows.shape[1])
         engine.add(np.ascontiguousarray(rows))
         return cls(image_ids, engine)

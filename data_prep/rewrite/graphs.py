@@ -28,7 +28,7 @@ LAYOUT = 3  # of the graphs; those of an earlier one are made again
 
 
 class Parser:
-    """spaCy's English pipeline and SceneGraphParser's rules over it.
+    """The English pipeline of spaCy and SceneGraphParser's rules over it.
 
     Raises:
         MissingDependencyError: the parser or its English model is not installed.
@@ -50,7 +50,7 @@ class Parser:
         self.version = {"parser": "SceneGraphParser", "spacy": spacy.__version__, "model": self._nlp.meta["version"]}
 
     def read(self, sentences: Sequence[str]) -> Iterator[Any]:
-        """spaCy's documents: tokens with lemma, part of speech and head."""
+        """Documents of spaCy: tokens with lemma, part of speech and head."""
         return self._nlp.pipe(sentences, batch_size=BATCH)
 
     def graphs(self, captions: Iterable[str], store: Path) -> dict[str, Graph]:

@@ -15,7 +15,7 @@ MAX_TOKENS = 128  # as all-MiniLM-L6-v2 was trained; a longer sentence loses its
 
 
 class SentenceEncoder:
-    """all-MiniLM-L6-v2. Raises DataError where its package cannot be had."""
+    """MiniLM (`all-MiniLM-L6-v2`). Raises DataError where its package cannot be had."""
 
     def __init__(self, cache: Path | None = None):
         folder, self.package = minilm(cache)

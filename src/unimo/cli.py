@@ -16,6 +16,7 @@ class Commands(click.Group):
     """The top group: prepares the process, and turns our errors into one message and the exit code of their type."""
 
     def invoke(self, ctx: click.Context) -> None:
+        """Run the subcommand; exits with the `exit_code` of an error of ours, with 2 on one of the operating system."""
         use_fast_gemm()
         keep_freed_memory()
         warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at import; nothing is compiled here
@@ -46,9 +47,9 @@ def main() -> None:
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Run folder; an unfinished one resumes.")
 @click.option("--visualdl", is_flag=True, help="Also write curves to OUTPUT/visualdl.")
 def pretrain(recipe: Path, overrides: tuple[str, ...], output: Path, visualdl: bool) -> None:
-    """Pre-train a model by a RECIPE (YAML), for example
+    """Pre-train a model by a RECIPE (YAML).
 
-    unimo pretrain model_configs/pretrain/unimo_quickstart.yaml engine.steps=100 --output runs/try
+    Example: unimo pretrain model_configs/pretrain/unimo_quickstart.yaml engine.steps=100 --output runs/try
     """
     from unimo.engine.events import VisualDL
     from unimo.pretrain.run import pretrain
@@ -204,9 +205,10 @@ def foreign(command: Any) -> Any:
 @click.option("--seed", default=1, type=click.IntRange(min=0), help="Of what starts at random.")
 @foreign
 def convert(source: Path, target: Path, source_format: str | None, target_format: str, **options: Any) -> None:
-    """Convert a checkpoint, in either direction; for example
+    """Convert a checkpoint, in either direction.
 
     \b
+    Examples:
     unimo port convert model_files/unimo_base_en models/unimo_base --tokenizer model_files/dict
     unimo port convert runs/mine paddlenlp_folder --to paddlenlp
     unimo port convert roberta-base start --from roberta --system unimo-2

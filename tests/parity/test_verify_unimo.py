@@ -1,6 +1,7 @@
 """`unimo port verify`: the recorded fixture agrees, other sizes agree, and every fault of a port shows."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from unimo.models.layers import FeedForward
 from unimo.models.unimo import Unimo
 from unimo.port.files.variables import list_variables, open_variable, write_folder
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "parity" / "unimo"
+# UNIMO_PARITY: a folder of other recordings, with `unimo` and `unimo2` laid out as in the fixtures
+FIXTURE = Path(os.environ.get("UNIMO_PARITY", Path(__file__).parents[1] / "fixtures" / "parity")) / "unimo"
 GOLDEN = dict(np.load(FIXTURE / "io.npz"))
 RECORDED = [name for name in GOLDEN if name.startswith("out_")]
 

@@ -1,6 +1,7 @@
 """`unimo port verify --system unimo-2`: recorded passes agree, other sizes agree, and every fault of a port shows."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from unimo.models.unimo2 import Unimo2
 from unimo.models.vision import VisionTransformer
 from unimo.port.files.variables import list_variables, open_variable, write_folder
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "parity" / "unimo2"
+# UNIMO_PARITY: a folder of other recordings, with `unimo` and `unimo2` laid out as in the fixtures
+FIXTURE = Path(os.environ.get("UNIMO_PARITY", Path(__file__).parents[1] / "fixtures" / "parity")) / "unimo2"
 MODES = ("vl", "txt", "img", "cap")
 GOLDEN = {mode: dict(np.load(FIXTURE / f"io_{mode}.npz")) for mode in MODES}
 RECORDED = {mode: {name for name in GOLDEN[mode] if name.startswith("out_")} for mode in MODES}

@@ -208,7 +208,7 @@ def read_tensors(path: Path, shapes: dict[str, list[int]]) -> Iterator[np.ndarra
 
 
 def digest(folder: Path) -> str:
-    """sha256 of a folder's weights, to tell models apart."""
+    """The sha256 of a folder's weights, to tell models apart."""
     return sha256(folder / MODEL)
 
 

@@ -58,6 +58,7 @@ class ConfigFile:
         self.text = text
 
     def on_start(self, run: Run) -> None:
+        """Write the file, on rank 0."""
         if run.world.rank == 0:
             with atomic_write(run.run_dir / "config.yaml") as file:
                 file.write(self.text.encode())
@@ -67,6 +68,7 @@ class LogFile:
     """`log.jsonl`: one record per logged step or evaluation. A resumed run first drops what it will write again."""
 
     def on_start(self, run: Run) -> None:
+        """Open the file, on rank 0, without the records of updates after the one that the run resumes from."""
         self._file: TextIO | None = None
         if run.world.rank == 0:
             path = run.run_dir / "log.jsonl"
@@ -76,6 +78,7 @@ class LogFile:
             self._file = open(path, "a", encoding="utf-8")
 
     def on_log(self, run: Run) -> None:
+        """Add the record as a line of JSON. Raises DataError where it cannot be written."""
         if self._file:
             try:
                 self._file.write(json.dumps(run.record) + "\n")
@@ -84,6 +87,7 @@ class LogFile:
                 raise DataError(f"cannot write {self._file.name}: {error.strerror}") from error
 
     def on_end(self, run: Run) -> None:
+        """Close the file."""
         if self._file:
             self._file.close()
 
@@ -101,16 +105,19 @@ class Progress:
     """A bar with rate and remaining time on a terminal, else a plain line per logged step."""
 
     def on_start(self, run: Run) -> None:
+        """Start the clock, and on a terminal the bar."""
         self._bar = None
         self._first, self._started = run.step, time.monotonic()
         if run.world.rank == 0 and sys.stderr.isatty():
             self._bar = tqdm(total=run.config.steps, initial=run.step, unit="step", dynamic_ncols=True)
 
     def on_step(self, run: Run) -> None:
+        """Move the bar by one update."""
         if self._bar is not None:
             self._bar.update()
 
     def on_log(self, run: Run) -> None:
+        """Show losses, or the metrics of an evaluation; without a bar also the updates a second and the time left."""
         if run.world.rank != 0:
             return
         losses = " ".join(f"{k} {v:.4g}" for k, v in run.record.get("losses", run.record.get("metrics", {})).items())
@@ -122,6 +129,7 @@ class Progress:
             print(f"step {run.step}/{run.config.steps} {losses}, {rate:.3g} steps/s, {left} left", file=sys.stderr)
 
     def on_end(self, run: Run) -> None:
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
 
@@ -130,10 +138,12 @@ class Checkpoints:
     """A checkpoint every `save_every` updates; old ones are removed after each save."""
 
     def on_step(self, run: Run) -> None:
+        """Save where `save_every` divides the number of updates done."""
         if run.step % run.config.save_every == 0:
             run.save(run)
 
     def on_save(self, run: Run) -> None:
+        """Remove checkpoints older than the newest `keep_last`, but for the best, on rank 0."""
         if run.world.rank == 0:
             checkpoint.prune(run.run_dir / "checkpoints", run.config.keep_last)
 
@@ -152,11 +162,13 @@ class Evaluation:
         self.evaluate, self.metric = evaluate, metric
 
     def on_start(self, run: Run) -> None:
+        """Point to the best checkpoint of a resumed run again, and end a run whose patience was used up before."""
         if run.best:  # a kill may have come between the checkpoint and the pointer
             self._point(run)
             self._end(run)
 
     def on_step(self, run: Run) -> None:
+        """Evaluate where `eval_every` divides the updates done; save what is better, else count towards `patience`."""
         if not run.config.eval_every or run.step % run.config.eval_every:
             return
         metrics = dict(self.evaluate())
@@ -200,6 +212,7 @@ class VisualDL:
     """Every number of the log as a curve for `visualdl --logdir RUN/visualdl`."""
 
     def on_start(self, run: Run) -> None:
+        """Open RUN/visualdl, on rank 0. Raises MissingDependencyError without the package visualdl."""
         self._writer = None
         if run.world.rank != 0:
             return
@@ -212,6 +225,7 @@ class VisualDL:
         self._writer = LogWriter(logdir=str(run.run_dir / "visualdl"))
 
     def on_log(self, run: Run) -> None:
+        """Add each number of the record at the update, entries of a dictionary as `losses/mlm`."""
         if self._writer is None:
             return
         for key, value in run.record.items():
@@ -221,5 +235,6 @@ class VisualDL:
                     self._writer.add_scalar(tag=tag, value=number, step=run.step)
 
     def on_end(self, run: Run) -> None:
+        """Close the files."""
         if self._writer is not None:
             self._writer.close()

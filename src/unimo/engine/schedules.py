@@ -7,7 +7,7 @@ from unimo.engine.settings import EngineConfig, in_steps
 
 
 def linear_warmup_decay(step: int, base: float, warmup: int, steps: int) -> float:
-    """base * step / warmup, then base * (1 - step / steps): the first update has rate 0.
+    """`base * step / warmup`, then `base * (1 - step / steps)`: the first update has rate 0.
 
     Nothing is re-scaled at the end of the warm-up, where the rate drops by base * warmup / steps. As in the release,
     no warm-up means no decay.
@@ -18,7 +18,7 @@ def linear_warmup_decay(step: int, base: float, warmup: int, steps: int) -> floa
 
 
 def piecewise(step: int, base: float, boundaries: list[int], factor: float) -> float:
-    """base * factor^k after the k-th boundary (`scale_by_epoch_decay` of the release: 24 and 32 of 40 epochs)."""
+    """`base * factor**k` after the k-th boundary (`scale_by_epoch_decay` of the release: 24 and 32 of 40 epochs)."""
     return base * factor ** sum(step >= boundary for boundary in boundaries)
 
 

@@ -131,16 +131,18 @@ class Item(Record):
 
     @classmethod
     def of(cls, metric: Metric, sample: Sample) -> "Item":
+        """A metric with the sample that it was measured on."""
         lists = {"values": sample.values.tolist(), "weights": sample.weights.tolist()}
         return cls(unit=metric.unit, value=metric.value, **lists)
 
     @property
     def sample(self) -> Sample:
+        """The two lists as arrays again, for resampling."""
         return Sample(np.array(self.values), np.array(self.weights))
 
 
 class Items(Record):
-    """items.json."""
+    """What items.json holds: every unit's share in each metric, for later comparisons."""
 
     task: str
     split: str | None
@@ -151,6 +153,7 @@ class Items(Record):
 
     @classmethod
     def of(cls, task: str, facts: Mapping[str, Any], units: Sequence[str], samples: Mapping[str, Item]) -> "Items":
+        """The items of a result; `facts` may have its split, label and data hashes."""
         named = {"split": facts.get("split"), "label": facts.get("label"), "data": dict(facts.get("data") or {})}
         return cls(task=task, **named, units=list(units), samples=dict(samples))
 

@@ -1,0 +1,1 @@
+"""Inference graphs of a model, and what runs them."""

@@ -20,6 +20,7 @@ class Families(click.Group):
 
     @property
     def commands(self) -> MutableMapping[str, click.Command]:  # type: ignore[override]
+        """Subcommands by family, made when they are first asked for, because the registry loads Paddle."""
         if self._made is None:
             from unimo.finetune.family import FAMILIES
 
@@ -28,25 +29,28 @@ class Families(click.Group):
 
     @commands.setter
     def commands(self, _: object) -> None:
-        """click sets an empty mapping."""
+        """Not taken: click sets an empty mapping."""
 
 
 class Finetune(Families):
     """`unimo finetune FAMILY RECIPE ...`, or without the family, which the recipe names."""
 
     def command_of(self, name: str | None) -> click.Command:
+        """The subcommand of a family; None: that of whichever family the recipe names."""
         return _finetune(name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Take a first word that is no family but a YAML file, or a path that exists, as the recipe."""
         if args[0] not in self.commands and (Path(args[0]).suffix in (".yaml", ".yml") or Path(args[0]).exists()):
             return None, self.command_of(None), args
         return super().resolve_command(ctx, args)
 
 
 class Evaluate(Families):
-    """`unimo evaluate FAMILY MODEL ...`"""
+    """`unimo evaluate FAMILY MODEL ...`, whose options are the fields of the family's settings."""
 
     def command_of(self, name: str) -> click.Command:
+        """The subcommand of a family, with an option for each field of its settings."""
         return _evaluate(name)
 
 

@@ -73,6 +73,7 @@ class RetrievalStream:
         self.fingerprint = fingerprint(named, self.images.fingerprint, tokenizer.fingerprint, settings)
 
     def batch(self, samples: np.ndarray, rngs: Sequence, batch_rng: np.random.Generator) -> Batch:
+        """Distinct texts and images, and the pairings of each caption in `text_rows`, `image_rows` [B * (1 + 2n)]."""
         pairings = np.array([p for sample, rng in zip(samples, rngs) for p in self._pairings(sample, rng)])
         texts, text_rows = np.unique(pairings[:, 0], return_inverse=True)
         images, image_rows = np.unique(pairings[:, 1], return_inverse=True)
@@ -103,9 +104,11 @@ class RetrievalTask(Task):
         self.model, self.recipe, self.scorer = model, recipe, pair_scorer(model)
 
     def items(self, batch: Batch) -> dict[str, int]:
+        """Captions: each is one item, whatever its pairings."""
         return {"circle": len(batch.ids)}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Half the sum of both circle losses, over the captions of the batch."""
         inputs, n = batch.inputs, self.recipe.negatives
         text, pictures = as_text(inputs["text"]), as_picture(inputs)
         scores = pair_scores(self.scorer, text, pictures, inputs["text_rows"], inputs["image_rows"])

@@ -83,7 +83,7 @@ class _Linear(PyLayer):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, transposed: bool = False) -> Tensor:
-    """x [..., I], weight [I, O] (or [O, I] if `transposed`), bias [O] -> [..., O]."""
+    """Affine map: x [..., I], weight [I, O] (or [O, I] if `transposed`), bias [O] -> [..., O]."""
     return _Linear.apply(x, weight, bias, transposed)
 
 

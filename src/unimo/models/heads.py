@@ -31,6 +31,7 @@ class PoolHead(nn.Layer):
         self.affine = Linear(hidden_size, hidden_size)
 
     def forward(self, state: Tensor) -> Tensor:
+        """State of one position -> what is compared between text and image. [B, H] -> [B, H]"""
         return F.relu(self.affine(state))
 
 
@@ -52,6 +53,7 @@ class MaskedLMHead(nn.Layer):
         return self.norm(activate(self.transform(states), self.activation, self.training))
 
     def forward(self, states: Tensor, word_table: Tensor) -> Tensor:
+        """Vocabulary logits of gathered states: [M, H] and the word table [V, H] -> [M, V]."""
         return tied_logits(self.features(states), word_table, self.bias, self.training)
 
 
@@ -70,6 +72,7 @@ class MatchHead(nn.Layer):
         )
 
     def forward(self, pooled_text: Tensor, pooled_image: Tensor) -> Tensor:
+        """Logit of the match of each text with the image of the same row. [B, H], [B, H] -> [B, 1]"""
         fused = dropout(pooled_text * pooled_image, self.dropout, self.training)
         return self.affine(fused)
 
@@ -83,6 +86,7 @@ class ClassifyHead(nn.Layer):
         self.affine = Linear(hidden_size, num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:
+        """Logits of the labels. [B, H] -> [B, num_labels]"""
         return self.affine(dropout(pooled, self.dropout, self.training))
 
 
@@ -94,4 +98,5 @@ class RegionHead(nn.Layer):
         self.affine = Linear(hidden_size, out_size)
 
     def forward(self, states: Tensor) -> Tensor:
+        """States of regions -> predictions of their feature or class logits. [R, H] -> [R, out_size]"""
         return self.affine(states)

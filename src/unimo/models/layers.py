@@ -28,6 +28,7 @@ class Linear(nn.Linear):
     """Affine map, weight [in, out]."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Product and bias. [..., in] -> [..., out]"""
         if _trains_on_cpu(x, self.training):
             return cpu_training.linear(x, self.weight, self.bias)
         return super().forward(x)
@@ -37,6 +38,7 @@ class LayerNorm(nn.LayerNorm):
     """Layer norm over the last axis."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalised over the last axis, of any shape that ends in it."""
         if _trains_on_cpu(x, self.training):
             return cpu_training.layer_norm(x, self.weight, self.bias, self._epsilon)
         return super().forward(x)
@@ -132,7 +134,7 @@ class Attention(nn.Layer):
         self.out = Linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor, bias: Tensor, cache: KeyValue | None = None) -> tuple[Tensor, KeyValue | None]:
-        """x [B, S, H], bias broadcastable to [B, heads, S, T] -> ([B, S, H], cache extended by these S positions).
+        """States [B, S, H], bias broadcastable to [B, heads, S, T] -> ([B, S, H], cache extended by these S positions).
 
         In training nothing attends to these positions later, so there the second result is None.
         """
@@ -160,6 +162,7 @@ class FeedForward(nn.Layer):
         self.outer = Linear(inner_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Each position by itself. [..., H] -> [..., H]"""
         return self.outer(activate(self.inner(x), self.activation, self.training))
 
 
@@ -183,6 +186,7 @@ class PostNormBlock(nn.Layer):
         self.dropout = dropout
 
     def forward(self, x: Tensor, bias: Tensor, cache: KeyValue | None = None) -> tuple[Tensor, KeyValue | None]:
+        """Arguments and results as those of `Attention`; the residual sums are normalised."""
         attended, cache = self.attention(x, bias, cache)
         x = self.attention_norm(x + dropout(attended, self.dropout, self.training))
         x = self.feed_forward_norm(x + dropout(self.feed_forward(x), self.dropout, self.training))
@@ -201,6 +205,7 @@ class PreNormBlock(nn.Layer):
         self.dropout = dropout
 
     def forward(self, x: Tensor, bias: Tensor, cache: KeyValue | None = None) -> tuple[Tensor, KeyValue | None]:
+        """Arguments and results as those of `Attention`; the last sum is left without a norm."""
         attended, cache = self.attention(self.attention_norm(x), bias, cache)
         x = x + dropout(attended, self.dropout, self.training)
         return x + dropout(self.feed_forward(self.feed_forward_norm(x)), self.dropout, self.training), cache

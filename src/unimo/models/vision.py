@@ -31,6 +31,7 @@ class ConvBN(nn.Layer):
         self.norm = nn.BatchNorm2D(outputs, epsilon=epsilon, use_global_stats=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] -> [B, outputs, H / stride, W / stride], rounded up."""
         return self.norm(self.conv(x))
 
 
@@ -59,6 +60,7 @@ class Bottleneck(nn.Layer):
         self.shortcut = conv(inputs, 4 * width, 1, stride) if inputs != 4 * width else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] -> [B, 4 * width, H / stride, W / stride], rounded up."""
         y = self.expand(F.relu(self.spatial(F.relu(self.reduce(x)))))
         return F.relu(y + (x if self.shortcut is None else self.shortcut(x)))
 

@@ -1,0 +1,1 @@
+"""Checkpoints of other formats <-> ours: `files` reads them, `names` translates, `parity` verifies."""

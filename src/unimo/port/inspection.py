@@ -152,6 +152,7 @@ class Statistics:
     non_finite: int
 
     def line(self) -> str:
+        """Mean, deviation, lowest and highest in columns of one width."""
         return " ".join(f"{value:10.3g}" for value in (self.mean, self.std, self.low, self.high))
 
 

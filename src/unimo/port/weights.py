@@ -16,12 +16,18 @@ class Stored(Protocol):
     """A tensor whose header is known and checked, and whose values are read when asked for, not before."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Sizes by the header."""
+        ...
 
     @property
-    def dtype(self) -> np.dtype: ...
+    def dtype(self) -> np.dtype:
+        """Type of what `read` gives, which is that of the file but for bfloat16, read as float32."""
+        ...
 
-    def read(self) -> np.ndarray: ...
+    def read(self) -> np.ndarray:
+        """The values, perhaps as a read-only view of the file. Raises CheckpointError where they are damaged."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Lazy:
     dtype: np.dtype = np.dtype(np.float32)
 
     def read(self) -> np.ndarray:
+        """Compute the values, anew each time."""
         return self.make()
 
 

@@ -45,6 +45,7 @@ class Pretraining(Task):
         return {name: count for name, count in found.items() if name in self.weights}
 
     def forward(self, batch: Batch) -> Losses:
+        """The objectives that `items` counts: all but `cmcl` in one masked pass, `cmcl` in passes without masks."""
         objectives = self.items(batch).keys()
         regions = as_regions(batch.inputs["regions"]) if "regions" in batch.inputs else None
         losses = self._masked(batch.inputs, objectives, regions)

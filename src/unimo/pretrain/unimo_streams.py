@@ -75,6 +75,7 @@ class TextStream:
         self.fingerprint = fingerprint(self.ids, self.sequences, tokenizer.fingerprint, masking)
 
     def batch(self, samples: np.ndarray, rngs: Rngs, batch_rng: np.random.Generator) -> Batch:
+        """The texts with words hidden, or cut into fragments."""
         sequences = [self.sequences[i] for i in samples]
         text = predict_words(sequences, self.tokenizer, self.masking, rngs, batch_rng)
         return Batch("text", [self.ids[i] for i in samples], {"text": text})
@@ -90,6 +91,7 @@ class TokenStream:
         self.fingerprint = fingerprint(shards.fingerprint, tokenizer.fingerprint, masking, max_tokens)
 
     def batch(self, samples: np.ndarray, rngs: Rngs, batch_rng: np.random.Generator) -> Batch:
+        """The windows between [CLS] and [SEP], with words hidden, or cut into fragments."""
         cls, sep = self.tokenizer.cls_id, self.tokenizer.sep_id
         sequences = [[cls, *self.windows.read(i).tolist(), sep] for i in samples]
         text = predict_words(sequences, self.tokenizer, self.masking, rngs, batch_rng)
@@ -114,6 +116,7 @@ class ImageStream:
         self.fingerprint = fingerprint(self.ids, images.fingerprint, masking, images.max_regions)
 
     def batch(self, samples: np.ndarray, rngs: Rngs, batch_rng: np.random.Generator) -> Batch:
+        """The regions of the images, some of them hidden."""
         ids = [self.ids[i] for i in samples]
         return Batch("image", ids, {"regions": hide_regions(self.images, ids, self.masking, rngs)})
 
@@ -160,6 +163,7 @@ class PairStream:
         )
 
     def batch(self, samples: np.ndarray, rngs: Rngs, batch_rng: np.random.Generator) -> Batch:
+        """Masked text and regions of the pairs, and with `contrast` the candidates that the match head scores."""
         sequences = [self.sequences[i] for i in samples]
         text = predict_words(sequences, self.tokenizer, self.masking, rngs, batch_rng)
         regions = hide_regions(self.images, [self.image_ids[i] for i in samples], self.masking, rngs)

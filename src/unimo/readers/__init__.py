@@ -1,0 +1,1 @@
+"""Files -> batches: annotations, feature stores, token shards, pictures, tokenizers, masking, order of samples."""

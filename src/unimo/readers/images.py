@@ -78,7 +78,7 @@ class RegionImages:
         return self._store(image_id).read(image_id)
 
     def collate(self, ids: Sequence[str], rngs: Rngs | None = None) -> dict[str, np.ndarray]:
-        """features float16 [B, N, D], boxes float32 [B, N, 5], mask float32 [B, N]. Regions are never augmented."""
+        """Features float16 [B, N, D], boxes float32 [B, N, 5], mask float32 [B, N]. Regions are never augmented."""
         return collate_regions([self.read(i) for i in ids], self.max_regions)
 
     def _store(self, image_id: str) -> FeatureStore:
@@ -137,7 +137,7 @@ class PixelImages:
         return np.full(len(ids), (self.side // self.patch) ** 2 + 1)
 
     def collate(self, ids: Sequence[str], rngs: Rngs | None = None) -> dict[str, np.ndarray]:
-        """images float32 [B, 3, side, side]. No augmentation is known of the release's fine-tuning, so none is done."""
+        """Images float32 [B, 3, side, side]. No augmentation is known of the release's fine-tuning, so none is done."""
         return {"images": np.stack([self._read(i) for i in ids])}
 
     def _read(self, image_id: str) -> np.ndarray:

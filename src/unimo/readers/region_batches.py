@@ -8,7 +8,7 @@ from unimo.readers.feature_store import RegionRecord
 
 
 def widen(half: np.ndarray) -> np.ndarray:
-    """float16 -> float32, exact for finite values; numpy's own cast is many times slower.
+    """From float16 to float32, exact for finite values; numpy's own cast is many times slower.
 
     The bits go to their float32 places; the scale makes up for the difference of the exponents' biases, 127 - 15.
     """

@@ -10,12 +10,12 @@ from unimo.readers.region_batches import widen
 
 
 def as_text(arrays: dict[str, np.ndarray]) -> Text:
-    """ids, positions and mask [B, S] -> Text."""
+    """Ids, positions and mask [B, S] -> Text."""
     return Text(*(paddle.to_tensor(arrays[name]) for name in ("ids", "positions", "mask")))
 
 
 def as_regions(arrays: dict[str, np.ndarray]) -> Regions:
-    """features [B, N, D], boxes [B, N, 5] and mask [B, N] -> Regions. float16 features become float32 here, once."""
+    """Features [B, N, D], boxes [B, N, 5] and mask [B, N] -> Regions. float16 features become float32 here, once."""
     boxes, mask = (paddle.to_tensor(arrays[name]) for name in ("boxes", "mask"))
     features = arrays["features"]
     if features.dtype == np.float16 and paddle.get_device() == "cpu":
@@ -24,7 +24,7 @@ def as_regions(arrays: dict[str, np.ndarray]) -> Regions:
 
 
 def as_pixels(arrays: dict[str, np.ndarray]) -> Pixels:
-    """images [B, 3, side, side] -> Pixels."""
+    """Images [B, 3, side, side] -> Pixels."""
     return Pixels(paddle.to_tensor(arrays["images"]))
 
 
@@ -34,7 +34,7 @@ def as_picture(inputs: dict[str, dict[str, np.ndarray]]) -> Regions | Pixels:
 
 
 def widen_images(features: np.ndarray) -> np.ndarray:
-    """float16 [B, N, D] -> float32, an image at a time so that the passes stay in the processor's cache.
+    """From float16 [B, N, D] to float32, an image at a time so that the passes stay in the processor's cache.
 
     About as fast as Paddle's cast on a CPU, and without the freed blocks that pile up behind Paddle's: the memory
     target of tests/benchmarks/features.py is missed in some rounds with it.

@@ -230,5 +230,5 @@ def is_tokens(path: Path) -> bool:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """index.json of a folder of token shards. Raises DataError as `read_index`."""
+    """The index.json of a folder of token shards. Raises DataError as `read_index`."""
     return read_index(path, "token shards", FORMAT, VERSION, KEYS, "`corpora text` writes one")

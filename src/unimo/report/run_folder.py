@@ -30,7 +30,7 @@ class LogRecord(Record):
 
 
 class State(Record):
-    """state.json: how the run stands."""
+    """What state.json says: how the run stands."""
 
     status: str
     exit_code: int | None = None
@@ -38,7 +38,7 @@ class State(Record):
 
 
 class Metrics(Record):
-    """metrics.json: a task's metrics on one split; further keys (model, seed) are shown as provenance."""
+    """What metrics.json holds: a task's metrics on one split; further keys (model, seed) are shown as provenance."""
 
     model_config = ConfigDict(extra="allow")
     task: str
@@ -100,7 +100,7 @@ class RewrittenCaption(Record):
 
 
 class Gallery(Record):
-    """gallery.json: what a person wants to look at. `candidates`: kind -> caption id -> match scores."""
+    """What gallery.json holds: what a person wants to look at. `candidates`: kind -> caption id -> match scores."""
 
     captions: list[RankedCaption] = []
     candidates: dict[str, dict[str, list[FiniteFloat]]] = {}

@@ -20,15 +20,18 @@ class Cell:
 
     @property
     def value(self) -> str:
+        """With one decimal, in the unit of the metric."""
         return f"{self.metric.value:.1f}"
 
     @property
     def interval(self) -> str:
+        """As `[low, high]`; empty where the metric has none."""
         low, high = self.metric.low, self.metric.high
         return "" if low is None or high is None else f"[{low:.1f}, {high:.1f}]"
 
     @property
     def above_chance(self) -> bool:
+        """Whether the whole interval lies above chance; False where either is not known."""
         low, chance = self.metric.low, self.metric.chance
         return low is not None and chance is not None and low > chance
 

@@ -17,7 +17,7 @@ Layout = Mapping[str, tuple[type, tuple[int, ...]]]
 
 
 def read_index(folder: Path, kind: str, form: str, version: int, keys: Set[str], hint: str) -> dict[str, Any]:
-    """index.json of a folder.
+    """The index.json of a folder.
 
     Args:
         kind: what the folder should be, for people: "a feature store".

@@ -1,4 +1,4 @@
-"""safetensors files written one array at a time, so that never more than one is held."""
+"""Safetensors files written one array at a time, so that never more than one is held."""
 
 import json
 from collections.abc import Iterable

@@ -1,0 +1,1 @@
+"""Weight files of others, read as data: nothing that they hold is run."""

@@ -72,7 +72,7 @@ def array_in(data: memoryview, dtype: np.dtype, shape: tuple[int, ...], order: s
 
 
 def widen_bfloat16(values: np.ndarray) -> np.ndarray:
-    """bfloat16, which numpy lacks, as float32, whose upper half it is. uint16 of any shape -> float32."""
+    """Values of bfloat16, which numpy lacks, as float32, whose upper half it is. uint16 of any shape -> float32."""
     return np.asarray(values.astype(np.uint32) << 16).view(np.float32)
 
 

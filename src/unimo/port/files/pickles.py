@@ -235,7 +235,7 @@ def _build(state: Any, target: Any) -> None:
 
 
 def ordered_dict(arguments: tuple) -> dict:
-    """collections.OrderedDict(), or of one list of pairs."""
+    """`collections.OrderedDict()`, or of one list of pairs."""
     pairs = arguments[0] if len(arguments) == 1 else []
     if len(arguments) > 1 or type(pairs) is not list or any(type(p) not in (list, tuple) or len(p) != 2 for p in pairs):
         raise ValueError("an OrderedDict of something else than pairs")
@@ -265,6 +265,7 @@ class Array:
         self.shape, self.data, self._stored, self._order = (0,), memoryview(b""), np.dtype("u1"), "C"
 
     def set_state(self, state: Any) -> None:
+        """Shape, type, order and bytes, as numpy pickles them. Raises ValueError where they do not agree."""
         if type(state) is not tuple or len(state) != 5 or type(state[2]) is not _Type or type(state[3]) is not bool:
             raise ValueError("an array without shape, data type and values")
         _, shape, kind, fortran, data = state
@@ -276,6 +277,7 @@ class Array:
 
     @property
     def dtype(self) -> np.dtype:
+        """Type of what `read` gives."""
         return np.dtype(np.float32) if self._stored == np.uint16 else self._stored
 
     def read(self) -> np.ndarray:

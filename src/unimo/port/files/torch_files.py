@@ -45,6 +45,7 @@ class Storage:
 
     @property
     def stored(self) -> np.dtype:
+        """Type of a value in the file, little endian; bfloat16 as the uint16 that holds it."""
         return np.dtype(_TYPES[self.kind]).newbyteorder("<")
 
     def place(self, data: memoryview) -> None:
@@ -68,9 +69,11 @@ class Tensor:
 
     @property
     def dtype(self) -> np.dtype:
+        """Type of what `read` gives."""
         return np.dtype(np.float32) if self.storage.kind == "BFloat16Storage" else self.storage.stored
 
     def read(self) -> np.ndarray:
+        """The values: a read-only view of the file, but for bfloat16, which is copied."""
         flat = np.frombuffer(self.storage.data, self.storage.stored)[self.offset :]
         strides = [stride * flat.itemsize for stride in self.strides]
         values = np.lib.stride_tricks.as_strided(flat, self.shape, strides, writeable=False)

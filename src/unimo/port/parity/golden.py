@@ -25,6 +25,7 @@ class Comparison:
     values: int  # how many numbers were compared
 
     def within(self, tolerance: float) -> bool:
+        """Whether the difference is at most `tolerance`; a nan never is."""
         return self.difference <= tolerance  # False for nan
 
 
@@ -104,7 +105,7 @@ def check(
 
 
 def ids(array: np.ndarray) -> Tensor:
-    """[B, S, 1] -> [B, S] int64"""
+    """Recorded ids without their last axis. [B, S, 1] -> [B, S] int64"""
     return paddle.to_tensor(array[..., 0].astype(np.int64))
 
 
