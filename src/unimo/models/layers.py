@@ -36,6 +36,9 @@ class Linear(nn.Linear):
 class LayerNorm(nn.LayerNorm):
     """Layer norm over the last axis."""
 
+    weight: Tensor  # always there, as `bias` is: none of ours is built without
+    bias: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
         if _trains_on_cpu(x, self.training):
             return cpu_training.layer_norm(x, self.weight, self.bias, self._epsilon)
