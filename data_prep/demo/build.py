@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from data_prep.demo import bulk, contents
 from data_prep.demo.contents import Item
-from data_prep.demo.splits import Use, assign, groups, look
+from data_prep.demo.splits import assign, groups, look
 from data_prep.near_duplicates import normalise
 from data_prep.pictures import read_picture, shrink, write_picture
 from data_prep.sources.packages import Package, fetch
 from data_prep.stage import versions
 from unimo.errors import DataError
-from unimo.readers.annotations import Image, Pair, Sentence, write_jsonl
+from unimo.readers.annotations import Image, Pair, Record, Sentence, Split, write_jsonl
 from unimo.storage.atomic import atomic_write
 from unimo.storage.cache import sha256
 
@@ -79,6 +79,7 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
     ]
     held_out = {normalise(c) for pair in pairs if pair.split != "train" for c in pair.captions}
     texts = list(_texts(packages, held_out))
+    files: dict[str, Sequence[Record | dict[str, str]]]
     files = {"pairs.jsonl": pairs, "images.jsonl": images, "texts.jsonl": texts, "rejects.jsonl": rejects}
     for name, records in files.items():
         write_jsonl(out / name, records)
@@ -125,9 +126,11 @@ def _items(source: str, packages: dict[str, Package], reject: Callable[[str, str
     if source in ("debian", "openclipart"):
         yield from contents.openclipart(reject)
     if "unicode-data" in archives:
-        yield from bulk.emoji(*(archives[name] for name in EMOJI), reject)
+        font, cldr, unicode_data = (archives[name] for name in EMOJI)
+        yield from bulk.emoji(font, cldr, unicode_data, reject)
     if "openclipart-svg" in archives:
-        yield from bulk.clipart(*(archives[name] for name in CLIPART), reject)
+        png, svg = (archives[name] for name in CLIPART)
+        yield from bulk.clipart(png, svg, reject)
 
 
 def _first(items: list[Item], limit: int | None) -> list[Item]:
@@ -164,7 +167,7 @@ def _store(items: list[Item], out: Path, reject: Callable[..., None]) -> tuple[l
     return kept, np.stack(looks) if looks else np.zeros((0, 832), np.float32)
 
 
-def _pair(item: Item, split: Use) -> Pair:
+def _pair(item: Item, split: Split) -> Pair:
     captions = list({normalise(c): c for c in reversed(item.captions)}.values())[::-1]  # a title may repeat a sentence
     return Pair(image_id=item.image_id, image=_name(item), captions=captions, split=split, source=item.source)
 
