@@ -55,6 +55,7 @@ class SceneGraph(Record):
 
     def nodes(self) -> list[tuple[Kind, Node]]:
         """All nodes, by kind."""
+        kinds: dict[Kind, Sequence[Node]]
         kinds = {"object": self.objects, "attribute": self.attributes, "relation": self.relations}
         return [(kind, node) for kind, nodes in kinds.items() for node in nodes]
 
@@ -80,7 +81,7 @@ def highlighted(caption: str, graph: SceneGraph) -> list[tuple[str, Kind | None,
 
     Where nodes lie in one another the shorter one shows.
     """
-    spans = [(*node.span, kind, node.title) for kind, node in graph.nodes() if node.span]
+    spans = [(node.span[0], node.span[1], kind, node.title) for kind, node in graph.nodes() if node.span]
     owner: list[int | None] = [None] * len(caption)
     for number in sorted(range(len(spans)), key=lambda n: spans[n][0] - spans[n][1]):
         for place in range(max(0, spans[number][0]), min(spans[number][1], len(caption))):
