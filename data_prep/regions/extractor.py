@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def _paddlex(
 
 def _butd(
     model_dir: Path,
-    selection: str = "original",
+    selection: Literal["original", "lxmert"] = "original",
     min_boxes: int = 10,
     max_boxes: int = 100,
     threshold: float | None = None,
