@@ -41,7 +41,8 @@ def merge(out: Path) -> str:
     for name in LISTS:
         if all(beside(part, name).exists() for part in parts):
             write_jsonl(beside(out, name), _lines(beside(part, name) for part in parts))
-    counts, rejects = Counter(), Counter()
+    counts: Counter[str] = Counter()
+    rejects: Counter[str] = Counter()
     for manifest in manifests:
         counts.update(manifest["counts"])
         rejects.update(manifest["rejects"])

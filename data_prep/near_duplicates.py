@@ -60,7 +60,7 @@ HASH_BITS, THUMBNAIL_DIFFERENCE = 6, 10.0
 
 def look(picture: np.ndarray) -> np.ndarray:
     """What pictures are compared by: 64 bits of perceptual hash and a 16 x 16 RGB thumbnail, [832] float32."""
-    bits = np.unpackbits(cv2.img_hash.pHash(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)))
+    bits = np.unpackbits(np.asarray(cv2.img_hash.pHash(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)), np.uint8))
     thumbnail = cv2.resize(picture, (16, 16), interpolation=cv2.INTER_AREA)
     return np.concatenate([bits, thumbnail.reshape(-1)]).astype(np.float32)
 

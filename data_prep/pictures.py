@@ -1,7 +1,6 @@
 """Picture files of any common format -> RGB arrays, within limits, and back."""
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from unimo.storage.atomic import atomic_write
 MAX_PIXELS = 50_000_000  # ours; a small file can claim billions of pixels
 
 
-def read_picture(source: Path | bytes, formats: Sequence[str] | None = None) -> np.ndarray:
+def read_picture(source: Path | bytes, formats: tuple[str, ...] | None = None) -> np.ndarray:
     """Decode a picture upright and on a white ground. Returns [height, width, 3] uint8, red first.
 
     The size is read from the file's head and checked before any pixel is decoded. `formats` are Pillow's names of what
@@ -24,11 +23,11 @@ def read_picture(source: Path | bytes, formats: Sequence[str] | None = None) -> 
     """
     name = "picture" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
-            if image.width * image.height > MAX_PIXELS:
-                size = f"{image.width} x {image.height}"
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                size = f"{opened.width} x {opened.height}"
                 raise DataError(f"{name} has {size} pixels, more than {MAX_PIXELS:,}: scale it down")
-            image = ImageOps.exif_transpose(image)
+            image = ImageOps.exif_transpose(opened)
             if image.has_transparency_data:
                 ground = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(ground, image.convert("RGBA"))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import click
 
@@ -34,6 +34,12 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
+
+    @overload
+    def of(self, items: range) -> range: ...
+
+    @overload
+    def of(self, items: Sequence[T]) -> Sequence[T]: ...
 
     def of(self, items: Sequence[T]) -> Sequence[T]:
         """The items of this part."""

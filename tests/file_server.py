@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else file.status)
         self.send_header("Content-Type", file.kind)
-        if start:
+        if start or file.status == 206:
             self.send_header("Content-Range", f"bytes {start}-{len(file.body) - 1}/{len(file.body)}")
         if file.chunked:
             self.send_header("Connection", "close")

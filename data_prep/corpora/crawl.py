@@ -48,7 +48,8 @@ class Log:
     """
 
     def __init__(self, path: Path, work: Mapping[str, Any], total: int):
-        self.path, self.failed = path, {}
+        self.path = path
+        self.failed: dict[int, tuple[str, str, bool]] = {}  # row -> reason, detail, whether it may pass
         self._fetched = bytearray(total)
         head = json.dumps(work, sort_keys=True).encode() + b"\n"
         size = 0

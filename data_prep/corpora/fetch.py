@@ -135,8 +135,9 @@ def _ask(address: str, rules: Rules, watch: Watch, end: float) -> bytes | str:
         headers = {"User-Agent": "unimo", "Accept": "image/*", "Accept-Encoding": "identity", "Connection": "close"}
         connection.request("GET", path + query, headers=headers)
         response = connection.getresponse()
-        if response.status in _REDIRECTS and response.getheader("Location"):
-            return response.getheader("Location")
+        location = response.getheader("Location")
+        if response.status in _REDIRECTS and location:
+            return location
         if response.status != 200:
             after = _seconds(response.getheader("Retry-After"))
             raise FetchError(f"answered {response.status}", address, response.status in PASSING, after)
@@ -157,7 +158,7 @@ def _connect(host: str, port: int, rules: Rules) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:  # may be the network, and not the host
         raise FetchError("host is unknown", f"{host}: {error.strerror}", passing=True) from error
-    allowed = [entry for entry in found if rules.allow_private or is_public(entry[4][0])]
+    allowed = [entry for entry in found if rules.allow_private or is_public(str(entry[4][0]))]
     if not allowed:
         raise FetchError("host is in a private network", f"{host} is {found[0][4][0]}; --allow-private permits it")
     for family, kind, protocol, _, target in allowed:

@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 
 from data_prep.corpora.text_files import texts_of
 from unimo.errors import DataError
+from unimo.readers.annotations import Split
 from unimo.storage.json_files import read_json
 
-SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}  # restval: Karpathy trains on it too
+# restval: Karpathy trains on it too
+SPLITS: dict[str, Split] = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
 LICENCES = {
     "coco": "annotations CC BY 4.0; each picture under the licence of its author",
     "flickr30k": "for research; pictures under the terms of Flickr",
@@ -31,7 +33,7 @@ LICENCES = {
     "sbu": "not stated; pictures belong to their authors at Flickr",
     "openimages": "annotations CC BY 4.0; pictures listed as CC BY 2.0",
 }
-_NOTHING = object()
+_NOTHING: Any = object()
 _BLOCK, _MOST = 1 << 22, 1 << 26  # characters read at a time, and of one object at the most
 
 
@@ -40,7 +42,7 @@ class Row:
     """One picture of a list."""
 
     image_id: str
-    split: str
+    split: Split
     captions: tuple[str, ...] = ()
     address: str | None = None
     file: str = ""  # its name where the pictures are at hand
@@ -58,7 +60,7 @@ class Bad(NamedTuple):
 
 
 def rows(
-    form: str, sources: Sequence[Path], name: str, split: str = "train", small: bool = False
+    form: str, sources: Sequence[Path], name: str, split: Split = "train", small: bool = False
 ) -> Iterator[Row | Bad]:
     """Everything that the list holds, in its order.
 
@@ -99,7 +101,7 @@ def _each(records: Iterable[Any], make: Callable[[Any], Row | Bad], where: str) 
 def _karpathy_or_coco(sources: Sequence[Path], name: str) -> Iterator[Row | Bad]:
     contents = [(path, read_json(path)) for path in sources]
     annotated = [(path, content) for path, content in contents if "annotations" in content]
-    splits: dict[Any, str] = {}
+    splits: dict[Any, Split] = {}
     for path, content in contents:
         if "annotations" not in content and annotated:
             splits |= {image["cocoid"]: SPLITS[image["split"]] for image in content["images"]}
@@ -115,7 +117,7 @@ def _of_karpathy(image: dict[str, Any], name: str) -> Row:
     return Row(image_id, SPLITS[image["split"]], captions, file=image["filename"])
 
 
-def _coco(path: Path, content: dict[str, Any], name: str, splits: dict[Any, str]) -> Iterator[Row | Bad]:
+def _coco(path: Path, content: dict[str, Any], name: str, splits: dict[Any, Split]) -> Iterator[Row | Bad]:
     """`splits`: Karpathy's; without them the file's name tells."""
     licences = {licence["id"]: licence["url"] for licence in content.get("licenses", [])}
     captions: dict[Any, list[str]] = {}
@@ -137,7 +139,7 @@ def _coco(path: Path, content: dict[str, Any], name: str, splits: dict[Any, str]
     yield from _each(content["images"], row, path.name)
 
 
-def _visual_genome(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
+def _visual_genome(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad]:
     """A picture's captions are the phrases of its regions."""
     images: dict[Any, dict[str, Any]] = {}
     described = []
@@ -163,7 +165,7 @@ def _visual_genome(sources: Sequence[Path], name: str, split: str) -> Iterator[R
         yield from _each(_objects(path), row, path.name)
 
 
-def _conceptual_captions(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
+def _conceptual_captions(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad]:
     """Which of the columns is the address shows in each line."""
     number = 0
     for path in sources:
@@ -179,7 +181,7 @@ def _conceptual_captions(sources: Sequence[Path], name: str, split: str) -> Iter
                 yield Row(f"{name}-{number:08d}", split, tuple(columns), address, f"{name}-{number:08d}.jpg")
 
 
-def _sbu(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
+def _sbu(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad]:
     if len(sources) == 1:
         content = read_json(sources[0])
         yield from _numbered(content["image_urls"], content["captions"], sources, name, split)
@@ -193,11 +195,11 @@ def _sbu(sources: Sequence[Path], name: str, split: str) -> Iterator[Row | Bad]:
             file.seek(0)
         if first[1].startswith("http"):
             files.reverse()
-        yield from _numbered(*files, sources, name, split)
+        yield from _numbered(files[0], files[1], sources, name, split)
 
 
 def _numbered(
-    addresses: Iterable[str], captions: Iterable[str], sources: Sequence[Path], name: str, split: str
+    addresses: Iterable[str], captions: Iterable[str], sources: Sequence[Path], name: str, split: Split
 ) -> Iterator[Row | Bad]:
     """Line n of one belongs to line n of the other, so both must have as many."""
     for number, (address, caption) in enumerate(zip_longest(addresses, captions, fillvalue=_NOTHING), start=1):
@@ -260,7 +262,9 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
             raise DataError(f"{path} holds no array of objects; it begins {buffer[:40]!r}")
         at = buffer.index("[") + 1
         while True:
-            at = re.compile(r"[\s,]*").match(buffer, at).end()
+            between = re.compile(r"[\s,]*").match(buffer, at)
+            assert between is not None  # it may be empty
+            at = between.end()
             try:
                 if buffer[at : at + 1] == "]":
                     return

@@ -18,7 +18,7 @@ from data_prep.corpora.fetch import Rules
 from data_prep.corpora.lists import LICENCES, Bad, Row, rows
 from data_prep.corpora.text_files import whole
 from data_prep.stage import WHOLE, Shard, Work, beside
-from unimo.readers.annotations import Image, Pair, read_pairs, write_jsonl
+from unimo.readers.annotations import Image, Pair, Split, read_pairs, write_jsonl
 from unimo.storage.atomic import atomic_write
 from unimo.storage.cache import sha256
 
@@ -34,7 +34,7 @@ def build(
     images: Path | None = None,
     rules: Rules | None = None,
     name: str | None = None,
-    split: str = "train",
+    split: Split = "train",
     small: bool = False,
     exclude: Path | None = None,
     retry_failed: bool = False,
@@ -71,7 +71,7 @@ def build(
         with closing(Log(beside(target, "fetched.jsonl"), head, listing.part.stop)) as log:
             new = _fetch(listing, out, rules, log, retry_failed)
         records = _fetched(listing, log)
-    counts = Counter()
+    counts: Counter[str] = Counter()
     with atomic_write(beside(target, "credits.jsonl")) as credits:
         good = _counted(records, work, credits, counts)
         write_jsonl(target, (_record(row, image, name, listing.captioned) for row, image in good))
@@ -86,7 +86,7 @@ class Listing:
     form: str
     sources: Sequence[Path]
     name: str
-    split: str
+    split: Split
     small: bool
     held_out: frozenset[str]
     shard: Shard
@@ -153,8 +153,8 @@ def _local(listing: Listing, folder: Path, base: Path) -> _Judged:
     for _, row in listing.judged():
         if isinstance(row, Bad):
             yield row, ""
-        elif files.get(row.file):
-            yield row, files[row.file]
+        elif path := files.get(row.file):
+            yield row, path
         else:
             reason = "several pictures of the name" if row.file in files else "no picture of the name"
             yield Bad(row.image_id, reason, f"{row.file} in {folder}"), ""

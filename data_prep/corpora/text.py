@@ -41,8 +41,9 @@ def build(
     """
     files, vocabulary, out = source_files(sources), load_tokenizer(tokenizer), shard.place(out)
     settings = {"by": by, "key": key, "tokenizer": vocabulary.fingerprint, "licence": licence}
-    made_from = settings | {"files": {str(path): path.stat().st_size for path in files}, "shard": str(shard)}
-    made_from["exclude"] = sha256(exclude) if exclude else None
+    sizes = {str(path): path.stat().st_size for path in files}
+    excluded = {"exclude": sha256(exclude) if exclude else None}
+    made_from = {**settings, "files": sizes, "shard": str(shard), **excluded}
     writer = TokenShardWriter(out, vocabulary.fingerprint, vocabulary.vocab_size, made_from)
     work = Work("corpora text", out, settings, [*files, *([exclude] if exclude else [])], shard, (), DISTRIBUTIONS)
     before = writer.counts()["tokens"]

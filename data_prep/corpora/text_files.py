@@ -5,11 +5,12 @@ blank line before it begins, a .gz file whole to where it begins.
 """
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -109,7 +110,7 @@ def texts_of(
 class _Lines:
     """Reads a file line by line and knows where it is."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: gzip.GzipFile | io.BufferedReader):
         self.file, self.byte, self.number = file, 0, 1
 
     def seek(self, byte: int, number: int) -> None:
@@ -118,7 +119,8 @@ class _Lines:
 
     def next(self) -> bytes | None:
         """The next line with its end; b"" at the end of the file, None for a line longer than MAX_TEXT."""
-        line = part = self.file.readline(MAX_TEXT)
+        part = self.file.readline(MAX_TEXT)
+        line: bytes | None = part
         self.byte += len(part)
         while len(part) == MAX_TEXT and not part.endswith(b"\n"):
             line, part = None, self.file.readline(MAX_TEXT)
@@ -147,7 +149,8 @@ def _one_a_line(lines: _Lines, stop: int, parse: Callable[[bytes | None], tuple[
 
 def _passages(lines: _Lines, stop: int, begins: bool) -> Iterator[_Text]:
     """`begins`: whether a passage may begin without a blank line before it, as at the start of a file."""
-    number, parts, size = 0, [], 0
+    number, size = 0, 0
+    parts: list[bytes | None] = []  # or one None for all that is too long
     while True:
         at = lines.byte, lines.number
         line = lines.next()
@@ -160,7 +163,8 @@ def _passages(lines: _Lines, stop: int, begins: bool) -> Iterator[_Text]:
                     parts.append(line)
             continue
         if parts:
-            yield number, *_decoded(None if parts[0] is None else b" ".join(p.strip() for p in parts)), at
+            short = [part.strip() for part in parts if part is not None]
+            yield number, *_decoded(b" ".join(short) if short else None), at
         if not line or at[0] >= stop:
             return
         begins, number, parts, size = True, 0, [], 0

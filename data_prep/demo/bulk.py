@@ -57,7 +57,8 @@ def _drawn(text: str, font: ImageFont.FreeTypeFont) -> bytes:
 def _emoji_names(files: list[bytes]) -> dict[str, str]:
     """Emoji without variation selectors -> short name ("tts", text to speech)."""
     nodes = (node for content in files for node in ElementTree.fromstring(content).iter("annotation"))
-    return {node.get("cp").replace(VARIATION, ""): node.text for node in nodes if node.get("type") == "tts"}
+    named = ((node.get("cp"), node.text) for node in nodes if node.get("type") == "tts")
+    return {emoji.replace(VARIATION, ""): name for emoji, name in named if emoji and name}
 
 
 def _members(archive: Path, *paths: str) -> list[bytes]:
@@ -82,8 +83,8 @@ def clipart(png: Path, svg: Path, reject: Reject) -> Iterator[Item]:
     """Drawings of openclipart-png with the titles in the metadata of their twins in openclipart-svg, cleaned."""
     titles = {}
     for stem, content in _drawings(svg, "svg"):
-        title = re.search(rb"<metadata.*?<dc:title>(.*?)</dc:title>", content, re.DOTALL)
-        titles[stem] = _title(title[1].decode("utf-8", "replace")) if title else ""
+        found = re.search(rb"<metadata.*?<dc:title>(.*?)</dc:title>", content, re.DOTALL)
+        titles[stem] = _title(found[1].decode("utf-8", "replace")) if found else ""
     shared = Counter(titles.values())
     for stem, content in _drawings(png, "png"):
         image_id, title = "clipart-" + re.sub(r"[^\w-]+", "-", stem), titles.get(stem, "")

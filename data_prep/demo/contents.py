@@ -107,7 +107,7 @@ def tuxpaint(archive: Path, reject: Reject) -> Iterator[Item]:
     The letters, numbers and signs below symbols/ go without captions. Half of the sentences differ from another's.
     """
     root = "usr/share/tuxpaint/stamps/"
-    stamps = {}  # path without suffix -> suffix -> content
+    stamps: dict[str, dict[str, bytes]] = {}  # path without suffix -> suffix -> content
     for path, content in deb_members(archive, lambda p: p.startswith(root) and p.endswith((".png", ".txt"))):
         stem, suffix = path.removeprefix(root).rsplit(".", 1)
         stamps.setdefault(stem, {})[suffix] = content

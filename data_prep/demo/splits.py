@@ -16,7 +16,8 @@ Use = Literal["train", "dev", "test", "unpaired", "duplicate"]
 
 def groups(captions: Sequence[Sequence[str]], looks: np.ndarray) -> np.ndarray:
     """Group number of each item: items with an equal caption or a near-identical picture share one. [n] int"""
-    edges, first = [], {}
+    edges: list[tuple[int, int]] = []
+    first: dict[str, int] = {}
     for i, texts in enumerate(captions):
         edges += [(i, first.setdefault(normalise(text), i)) for text in texts]
     for i in range(len(looks) - 1):

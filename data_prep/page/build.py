@@ -88,9 +88,10 @@ def write_page(
     if not captions:
         raise DataError(f"{pairs} has no caption of split {split!r}; it has {sorted({p.split for p in known})}")
     shown = random.Random(seed).sample(captions, min(count, len(captions)))
-    files = {i.image_id: images.parent / i.image for i in (read_images(images) if images else [])}
+    files = {i.image_id: images.parent / i.image for i in read_images(images)} if images else {}
     files |= {pair.image_id: pairs.parent / pair.image for pair in known}
-    options = {"pairs": pairs, "rewrites": rewrites, "regions": regions, "images": images, "neighbours": neighbours}
+    options: dict[str, object] = {"pairs": pairs, "rewrites": rewrites, "regions": regions, "images": images}
+    options |= {"neighbours": neighbours}
     options |= {"split": split, "output": out, "count": count, "seed": seed}
     words = [str(word) for name, value in options.items() if value is not None for word in (f"--{name}", value)]
     blocks = Blocks(
@@ -174,7 +175,8 @@ class Blocks:
         negatives: dict[str, list[dict[str, Any]]] = {kind: [] for kind in self.kinds}
         for negative in rewrite.negatives:
             extra = negative.model_extra or {}
-            shown = {"text": negative.text, "score": extra.get("score"), "card": None, "parts": [], "fits": True}
+            shown: dict[str, Any] = {"text": negative.text, "score": extra.get("score")}
+            shown |= {"card": None, "parts": [], "fits": True}
             if "image_id" in extra:  # a caption of another image: no word of it was changed
                 shown["card"] = self._card(str(extra["image_id"]))
             else:

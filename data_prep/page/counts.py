@@ -32,6 +32,7 @@ def count(
         sizes: name -> number for each column.
         lists: name -> (captions with at least one, their share, mean number a caption) for each column.
     """
+    groups: dict[str, list[Pair]]
     groups = {split: [p for p in pairs if p.split == split] for split in dict.fromkeys(p.split for p in pairs)}
     if len(groups) > 1:
         groups["all"] = list(pairs)

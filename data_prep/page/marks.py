@@ -18,7 +18,7 @@ def highlighted(caption: str, graph: SceneGraph) -> list[tuple[str, Kind | None,
 
     Where nodes lie in one another the shorter one shows.
     """
-    spans = [(*node.span, kind, node.title) for kind, node in graph.nodes() if node.span]
+    spans = [(node.span[0], node.span[1], kind, node.title) for kind, node in graph.nodes() if node.span]
     owner: list[int | None] = [None] * len(caption)
     for number in sorted(range(len(spans)), key=lambda n: spans[n][0] - spans[n][1]):
         for place in range(max(0, spans[number][0]), min(spans[number][1], len(caption))):

@@ -40,10 +40,11 @@ def build(
     extract = make(extractor, options)
     out = shard.place(out)
     inputs = [path for path in (pairs, images) if path]
-    fixed = {"feature_dim": extract.feature_dim, "class_names": extract.class_names, "extractor": extract.description}
     distributions = ("opencv-contrib-python", "pillow", "paddlepaddle", "numpy")
     work = Work("regions extract", out, extract.description, inputs, shard, extract.packages, distributions)
-    store = StoreWriter(out, **fixed)
+    store = StoreWriter(
+        out, feature_dim=extract.feature_dim, class_names=extract.class_names, extractor=extract.description
+    )
     todo = {image_id: file for image_id, file in files.items() if image_id not in store}
     with writing(store) as behind, closing(decoded(todo)) as pictures:
         for image_id, picture in tqdm(pictures, desc="regions", unit="image", total=len(todo)):
@@ -58,15 +59,16 @@ def picture_files(pairs: Path | None, images: Path | None, *, pictures: bool = F
     """Image id -> file, of both lists; with `pictures` all files must be there."""
     if pairs is None and images is None:
         raise ConfigError("give --pairs, --images or both")
-    files = {
-        pair.image_id: pairs.parent / pair.image for pair in (read_pairs(pairs, pictures=pictures) if pairs else [])
-    }
-    for image in read_images(images, pictures=pictures) if images else []:
-        file = images.parent / image.image
-        if files.setdefault(image.image_id, file) != file:
-            raise DataError(
-                f"image id {image.image_id!r} names {files[image.image_id]} in {pairs} and {file} in {images}"
-            )
+    files: dict[str, Path] = {}
+    if pairs:
+        files = {pair.image_id: pairs.parent / pair.image for pair in read_pairs(pairs, pictures=pictures)}
+    if images:
+        for image in read_images(images, pictures=pictures):
+            file = images.parent / image.image
+            if files.setdefault(image.image_id, file) != file:
+                raise DataError(
+                    f"image id {image.image_id!r} names {files[image.image_id]} in {pairs} and {file} in {images}"
+                )
     return files
 
 

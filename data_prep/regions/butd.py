@@ -1,7 +1,7 @@
 """Regions of bottom-up attention: a ported Faster R-CNN's proposals, their 2048-d features, classes and attributes."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import paddle
@@ -52,12 +52,17 @@ class BottomUpAttention:
         self.class_names = read_class_names(class_names, classes)
         if len(self.class_names) != classes + 1:
             raise ConfigError(f"{class_names} names {len(self.class_names) - 1} classes, the detector has {classes}")
-        self.feature_dim, self.packages = network.config.feature_size, []
-        self._selection, self._bounds, self._threshold = selection, (min_boxes, max_boxes), threshold
-        self.description = {"name": "bottom-up-attention", "version": "1", "weights_sha256": digest(folder)}
+        self.feature_dim = network.config.feature_size
+        self.packages: list[dict[str, str]] = []
+        self._selection, self._bounds = selection, (min_boxes, max_boxes)
+        self._threshold = THRESHOLD if threshold is None else threshold
+        self.description: dict[str, Any] = {
+            "name": "bottom-up-attention",
+            "version": "1",
+            "weights_sha256": digest(folder),
+        }
         self.description |= {"selection": selection, "min_boxes": min_boxes, "max_boxes": max_boxes}
         if selection == "original":
-            self._threshold = THRESHOLD if threshold is None else threshold
             self.description["threshold"] = self._threshold
 
     @paddle.no_grad()
@@ -67,9 +72,9 @@ class BottomUpAttention:
         found = self._network(pixels, [size])
         probs = F.softmax(found.class_logits, axis=-1).numpy()
         chosen = self._choose(found, probs, size)
-        scale = np.float32([width / size[1], height / size[0]] * 2)
+        scale = np.array([width / size[1], height / size[0]] * 2, np.float32)
         return Regions(
-            np.clip(chosen.boxes * scale, 0, np.float32([width, height] * 2)),
+            np.clip(chosen.boxes * scale, 0, np.array([width, height] * 2, np.float32)),
             1 + chosen.classes,
             chosen.scores,
             found.features.numpy()[chosen.rows],
@@ -92,8 +97,8 @@ def prepare(picture: np.ndarray, config: FasterRCNNConfig) -> tuple[Tensor, tupl
     H and W are at least two cells of the map: strips less wide get zeros at their right or below.
     """
     height, width = new = picture_size(picture.shape[0], picture.shape[1], config)
-    pixels = picture[:, :, ::-1] if config.blue_first else picture
-    pixels = paddle.to_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32))
+    colours = picture[:, :, ::-1] if config.blue_first else picture
+    pixels = paddle.to_tensor(np.ascontiguousarray(colours.transpose(2, 0, 1)[None], np.float32))
     pixels = F.interpolate(pixels, new, mode="bilinear", align_corners=False)
     mean, std = (paddle.to_tensor(values).reshape([1, 3, 1, 1]) for values in (config.pixel_mean, config.pixel_std))
     least = 2 * STRIDE
@@ -107,4 +112,5 @@ def picture_size(height: int, width: int, config: FasterRCNNConfig) -> tuple[int
     if max(new) > config.longest_side:
         shrink = config.longest_side / max(new)
         new = [side * shrink for side in new]
-    return tuple(max(1, int(side + 0.5)) for side in new)
+    rounded_height, rounded_width = (max(1, int(side + 0.5)) for side in new)
+    return rounded_height, rounded_width

@@ -57,8 +57,8 @@ def drawing(record: RegionRecord, class_names: Sequence[str], file: Path | None,
 
 def is_outside(record: RegionRecord) -> np.ndarray:
     """[n] bool: boxes that leave the image by more than a pixel."""
-    sides = np.float32([record.width, record.height, record.width, record.height])
-    return ((record.boxes < -_MARGIN) | (record.boxes > sides + _MARGIN)).any(axis=1)
+    sides = np.array([record.width, record.height] * 2, np.float32)
+    return np.any((record.boxes < -_MARGIN) | (record.boxes > sides + _MARGIN), axis=1)
 
 
 def _free_place(box: dict[str, Any], others: list[dict[str, Any]], width: float, height: float) -> dict[str, float]:

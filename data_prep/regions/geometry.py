@@ -34,10 +34,10 @@ def choose(boxes: np.ndarray, scores: np.ndarray, least: int, most: int, thresho
     wide_enough = ((boxes[:, 2:] - boxes[:, :2]) > SMALLEST).all(1)
     candidates = np.flatnonzero(wide_enough)
     corner_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)[candidates]
-    kept = cv2.dnn.NMSBoxesBatched(
+    survivors = cv2.dnn.NMSBoxesBatched(
         corner_size.tolist(), best[candidates].tolist(), label[candidates].tolist(), 0.0, NMS_OVERLAP
     )
-    kept = candidates[np.asarray(kept, np.int64)]
+    kept = candidates[np.asarray(survivors, np.int64)]
     kept = kept[np.argsort(-best[kept], kind="stable")]
     return kept[: int(np.clip((best[kept] > threshold).sum(), least, most))]
 

@@ -52,7 +52,8 @@ class PatchGrid:
         self._vit = network.vit if isinstance(network, Unimo2) else network.tower
         size = network.config
         padding = (size.resolution - 1) // 2 if isinstance(network, Unimo2) else 0  # see VisionTransformer
-        self._side, self.feature_dim, self.packages = size.image_size, size.hidden_size, []
+        self._side, self.feature_dim = size.image_size, size.hidden_size
+        self.packages: list[dict[str, str]] = []
         starts = np.arange(self._vit.grid + 1) * size.resolution - padding
         self._edges = np.clip(starts / size.image_size, 0, 1)  # in one direction; what is padding is cut off
         self.description = {"name": "grid+vit", "version": "1", "weights_sha256": digest(folder)}

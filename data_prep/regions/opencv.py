@@ -23,7 +23,7 @@ class OpenCVExtractor:
         found = self._detect(picture)
         height, width = picture.shape[:2]
         return Regions(
-            boxes=found.boxes * np.float32([width, height, width, height]),
+            boxes=found.boxes * np.array([width, height, width, height], np.float32),
             classes=found.classes,
             scores=found.scores,
             features=self._features(picture, found),

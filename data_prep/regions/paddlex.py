@@ -53,7 +53,7 @@ class PaddleXExtractor:
     def __call__(self, picture: np.ndarray) -> Regions:
         height, width = picture.shape[:2]
         boxes, classes, scores = self._detect(picture)
-        shares = boxes / np.float32([width, height, width, height])
+        shares = boxes / np.array([width, height, width, height], np.float32)
         return Regions(boxes, classes, scores, self._resnet(picture, shares))
 
     def _detect(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -68,7 +68,7 @@ class PaddleXExtractor:
             raise DataError(f"{self._folder} gives no upright boxes; expected an object detector of PaddleX")
         if not found:
             height, width = picture.shape[:2]
-            return np.float32([[0, 0, width, height]]), np.zeros(1, np.int64), np.zeros(1, np.float32)
+            return np.array([[0, 0, width, height]], np.float32), np.zeros(1, np.int64), np.zeros(1, np.float32)
         found = sorted(found, key=lambda box: -box["score"])
         above = sum(box["score"] > self._threshold for box in found)
         found = found[: int(np.clip(above, *self._bounds))]

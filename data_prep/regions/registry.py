@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from data_prep.regions.extractor import Extractor
 from data_prep.stage import restore_signals
@@ -40,7 +40,7 @@ def _paddlex(
 
 def _butd(
     model_dir: Path,
-    selection: str = "original",
+    selection: Literal["original", "lxmert"] = "original",
     min_boxes: int = 10,
     max_boxes: int = 100,
     threshold: float | None = None,

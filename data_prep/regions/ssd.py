@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,7 +61,11 @@ class Detector:
             self._net = cv2.dnn.readNetFromTensorflow(bufferModel=graph, bufferConfig=text)
         except cv2.error as error:
             raise DataError(f"{package.archive}: OpenCV {cv2.__version__} cannot read the detector: {error}") from error
-        self.description = {"name": "opencv-ssd", "version": package.version, "weights_sha256": package.sha256}
+        self.description: dict[str, Any] = {
+            "name": "opencv-ssd",
+            "version": package.version,
+            "weights_sha256": package.sha256,
+        }
         self.description |= {"min_boxes": least, "max_boxes": most, "threshold": threshold}
 
     def __call__(self, picture: np.ndarray) -> Detections:

@@ -38,7 +38,9 @@ def inspect(store_path: Path, pairs: Path | None, images: Path | None, out: Path
 
 def statistics(store: FeatureStore) -> dict[str, str]:
     """Name and text of each; boxes and features are those of SAMPLE images at most."""
-    places = np.unique(np.linspace(0, len(store) - 1, min(SAMPLE, len(store))).astype(int)) if len(store) else []
+    places: list[int] = []
+    if len(store):
+        places = np.unique(np.linspace(0, len(store) - 1, min(SAMPLE, len(store))).astype(int)).tolist()
     ids, counts = store.ids, store.counts(store.ids)
     classes: Counter[int] = Counter()
     outside = total = images_outside = 0

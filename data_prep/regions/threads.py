@@ -1,7 +1,7 @@
 """Decoding ahead of the network and writing behind it, in threads; order and values are as one after the other."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,7 @@ AHEAD = 4  # pictures decoded or being decoded; with the network's own, the most
 BEHIND = 8  # records that wait for the writer
 
 
-def decoded(files: Mapping[str, Path]) -> Iterator[tuple[str, np.ndarray | DataError]]:
+def decoded(files: Mapping[str, Path]) -> Generator[tuple[str, np.ndarray | DataError], None, None]:
     """Image id and picture, or why it cannot be decoded, in the order of `files`. Close it to stop its threads."""
     pool = ThreadPoolExecutor(DECODERS, "decode")
     waiting: deque[tuple[str, Future]] = deque()

@@ -92,7 +92,9 @@ def _images(
     store = FeatureStore(regions)
     training = {p.image_id: pairs.parent / p.image for p in records if p.split == "train"}
     held_out = {p.image_id: pairs.parent / p.image for p in records if p.split != "train"}
-    others = {i.image_id: images.parent / i.image for i in (read_images(images, pictures=True) if images else [])}
+    others: dict[str, Path] = {}
+    if images:
+        others = {i.image_id: images.parent / i.image for i in read_images(images, pictures=True)}
     files = {}
     for image_id, file in (others | training).items():
         if image_id in held_out:
@@ -200,7 +202,7 @@ class Finder:
         sentences = self.texts.search([c for _, _, c in captions], wanted + SPARE if wanted else 0)
         for (caption_id, image_id, _), hits in zip(captions, sentences):
             pictures = [hit for hit in images.get(image_id, []) if hit[1] >= settings["image_threshold"]]
-            chosen = []
+            chosen: list[dict[str, Any]] = []
             for place, score in hits:
                 if score >= settings["text_threshold"] and len(chosen) < wanted and self._other(place, image_id):
                     text = self.texts.texts[place]
@@ -231,11 +233,17 @@ def _look_up(finder: Finder, part: Sequence[Pair], progress: Progress) -> list[d
 
 def _filled(old: Rewrite | None, key: str, image_id: str, caption: str, found: dict[str, Any] | None) -> Rewrite:
     """A caption's record with both lists replaced."""
-    lists = {
-        "similar_texts": [text["text"] for text in found["texts"]] if found else [],
-        "similar_images": [image["image_id"] for image in found["images"]] if found else [],
-    }
+    texts = [text["text"] for text in found["texts"]] if found else []
+    images = [image["image_id"] for image in found["images"]] if found else []
     if old:
-        return old.model_copy(update=lists)
-    empty = {"graph": {}, "positives": [], "negatives": []}
-    return Rewrite(caption_id=key, image_id=image_id, caption=caption, **empty, **lists)
+        return old.model_copy(update={"similar_texts": texts, "similar_images": images})
+    return Rewrite(
+        caption_id=key,
+        image_id=image_id,
+        caption=caption,
+        graph={},
+        positives=[],
+        negatives=[],
+        similar_images=images,
+        similar_texts=texts,
+    )

@@ -69,23 +69,24 @@ class TextIndex:
         all words are there, and comparable between captions. Repeatable whatever else is searched for.
         """
         tokens = _tokens(captions)
-        known = [[t for t in row if self.engine and t in self.engine.vocab_dict] for row in tokens]
+        engine = self.engine
+        known = [[t for t in row if engine and t in engine.vocab_dict] for row in tokens]
         asked = [i for i, row in enumerate(known) if row]
         found: list[list[tuple[int, float]]] = [[] for _ in captions]
-        if asked and count:
+        if engine and asked and count:
             k = min(count, len(self.texts))
-            places, scores = self.engine.retrieve([known[i] for i in asked], k=k, show_progress=False)
+            places, scores = engine.retrieve([known[i] for i in asked], k=k, show_progress=False)
             for i, row, row_scores in zip(asked, places, scores):
-                best = self._own(tokens[i])
+                best = self._own(engine, tokens[i])
                 shares = [(int(p), round(float(s) / best, 4)) for p, s in zip(row, row_scores) if s > 0]
                 found[i] = sorted(shares, key=lambda hit: (-hit[1], hit[0]))
         yield from found
 
-    def _own(self, tokens: list[str]) -> float:
+    def _own(self, engine: bm25s.BM25, tokens: list[str]) -> float:
         """BM25 of a text of average length that has each word of the caption once: sum of idf / (1 + k1)."""
-        places = [self.engine.vocab_dict.get(token) for token in tokens]
+        places = [engine.vocab_dict.get(token) for token in tokens]
         total = sum(self.unseen if place is None else float(self.rarity[place]) for place in places)
-        return total / (1 + self.engine.k1)
+        return total / (1 + engine.k1)
 
 
 def _tokens(texts: Sequence[str]) -> list[list[str]]:

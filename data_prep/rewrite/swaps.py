@@ -207,10 +207,10 @@ def _elsewhere(old: str, new: str) -> bool:
     """Whether two prepositions exclude each other."""
     if _OPPOSITES.get(old) == new:
         return True
-    groups = [next((group for group in _PLACES if word in group), None) for word in (old, new)]
-    if None in groups or groups[0] == groups[1]:
+    one, other = (next((group for group in _PLACES if word in group), None) for word in (old, new))
+    if one is None or other is None or one == other:
         return False
-    return not any(a in groups[i] and b in groups[1 - i] for a, b in _ALSO for i in (0, 1))
+    return not any(a in one and b in other or a in other and b in one for a, b in _ALSO)
 
 
 def _go_together(changes: Sequence[dict[str, Any]]) -> bool:

@@ -103,15 +103,18 @@ def _pipeline(programs: Programs, mode: str) -> list[list[str]]:
 
 def _run(commands: list[list[str]], given: bytes, environment: dict[str, str]) -> bytes:
     """Output of a pipeline. Raises DataError where a part of it fails."""
-    running: list[subprocess.Popen] = []
+    running: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryFile() as complaints:
         try:
             for command in commands:
-                source = running[-1].stdout if running else subprocess.PIPE
+                source = running[-1].stdout if running else None
+                given_to = subprocess.PIPE if source is None else source
                 running.append(
-                    subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=complaints, env=environment)
+                    subprocess.Popen(
+                        command, stdin=given_to, stdout=subprocess.PIPE, stderr=complaints, env=environment
+                    )
                 )
-                if len(running) > 1:
+                if source is not None:
                     source.close()  # the new process has it
         except OSError as error:
             for process in running:
@@ -119,7 +122,9 @@ def _run(commands: list[list[str]], given: bytes, environment: dict[str, str]) -
             raise DataError(f"cannot run {command[0]}: {error.strerror}") from error
         feeder = threading.Thread(target=_feed, args=(running[0].stdin, given))
         feeder.start()
-        output = running[-1].stdout.read()
+        last = running[-1].stdout
+        assert last is not None  # a pipe, as asked
+        output = last.read()
         feeder.join()
         failed = [(command[0], p.returncode) for command, p in zip(commands, running) if p.wait()]
         if failed:  # one that wrote to a program that had ended is not the cause

@@ -50,7 +50,8 @@ class WordNet:
                     self._index[lemma, pos] = [(pos, int(place)) for place in places]
         self._fields = {field: frozenset(self.senses(field, "n")[:2]) for field in (*_FIELDS, _COLOUR)}
         # most pairs of words are asked for again and again
-        self.kind, self.alike, self.exclude = map(lru_cache(PAIRS), (self._kind, self._alike, self._exclude))
+        self.kind, self.alike = lru_cache(PAIRS)(self._kind), lru_cache(PAIRS)(self._alike)
+        self.exclude = lru_cache(PAIRS)(self._exclude)
         self._up, self._scales = cache(self._find_up), cache(self._find_scales)
 
     def senses(self, lemma: str, pos: str) -> list[Synset]:
@@ -76,7 +77,8 @@ class WordNet:
         return own, self._above(own)
 
     def _above(self, synsets: Synsets) -> Synsets:
-        found, todo = set(), list(synsets)
+        found: set[Synset] = set()
+        todo = list(synsets)
         while todo:
             for parent in self.linked(todo.pop(), "@", "@i") - found:
                 found.add(parent)

@@ -24,6 +24,7 @@ def deb_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[
         unpack = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE)
     except FileNotFoundError:
         raise DataError(f"reading {archive} needs dpkg-deb, which is not on this machine") from None
+    assert unpack.stdout is not None  # a pipe, as asked
     with unpack:  # a reader that stops early closes the pipe, which ends dpkg-deb
         try:
             with tarfile.open(fileobj=unpack.stdout, mode="r|") as tar:
@@ -31,7 +32,9 @@ def deb_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[
                     path = member.name.removeprefix("./")
                     if member.isreg() and wanted(path):
                         _check(archive, path, member.size)
-                        yield path, tar.extractfile(member).read()
+                        content = tar.extractfile(member)
+                        assert content is not None  # of a plain file
+                        yield path, content.read()
             while unpack.stdout.read(1 << 20):  # padding after the end of the tar stream
                 pass
         except (tarfile.TarError, EOFError, OSError) as error:

@@ -74,9 +74,11 @@ def rows(table: str | None, row: str | None, datasets: Collection[str] = (), mod
     know: a table or row that is not there has no numbers.
     """
     known = tables().get(table or "")
+    if known is None:
+        return []
     return [
         number
-        for number in (known.entries if known else ())
+        for number in known.entries
         if number.row == row
         and (number.certainty or known.certainty) == "known"
         and (not datasets or number.dataset in datasets)

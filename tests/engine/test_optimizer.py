@@ -54,6 +54,23 @@ def test_an_update_that_a_scaler_skips_is_told():
         before = model.embed.weight.numpy()
 
 
+def test_a_state_is_whole_before_the_first_update():
+    """A loss scaler may skip the first updates, and a checkpoint be asked for meanwhile."""
+    _, saved = make()
+    arrays = dict(zip(saved.shapes(), saved.state(), strict=True))
+    assert {name: list(array.shape) for name, array in arrays.items()} == saved.shapes()
+    results = []
+    for start in (None, arrays):
+        model, optimizer = make()
+        if start:
+            optimizer.restore(iter(start.values()))
+        for _ in range(2):
+            set_gradients(optimizer, 1.0)
+            optimizer.step(0.1, SCALER)
+        results.append(model.embed.weight.numpy())
+    assert np.array_equal(*results)
+
+
 def test_steps_are_adamw_after_global_norm_clipping():
     """Two updates at different rates against the formulas, float64."""
     model, optimizer = make(weight_decay=0.5, clip_norm=1.0)

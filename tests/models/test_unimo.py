@@ -232,6 +232,8 @@ def test_bad_calls_are_config_errors(model):
     text = words(Text, [2], 2)
     with pytest.raises(ConfigError, match="no stream"):
         model()
+    with pytest.raises(ConfigError, match="for a stream that the pass was without"):
+        model.match_score(model(text=text))
     with pytest.raises(ConfigError, match="needs an attention_mask"):
         model(text=text, cache=model(text=text).cache)
     with pytest.raises(ConfigError, match="unknown heads.*vqa"):

@@ -344,6 +344,8 @@ def test_bad_calls_are_config_errors(model):
     config = Unimo2Config(**TINY)
     with pytest.raises(ConfigError, match="no stream"):
         model()
+    with pytest.raises(ConfigError, match="for a stream that the pass was without"):
+        model.contrast_score(model(words([2], 2)))
     with pytest.raises(ConfigError, match="caption_mask needs both"):
         model(words([2], 2), caption_mask=paddle.ones([1, 2, 2]))
     with pytest.raises(ConfigError, match=r"without the stream image; it has \['text'\]"):

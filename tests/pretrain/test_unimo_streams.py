@@ -109,7 +109,7 @@ def test_companions_are_other_pictures_with_other_words(sources):
     source = sources["pair"]
     for sample in range(len(source.ids)):
         for epoch in range(3):
-            group = [sample, *source._companions(sample, np.random.default_rng([epoch, sample]))]
+            group = [sample, *source._companions(sample, np.random.default_rng([epoch, sample]), 3)]
             assert len(group) == 4
             assert len({source.image_ids[i] for i in group}) == len({source.texts[i] for i in group}) == 4
 

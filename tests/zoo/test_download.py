@@ -144,6 +144,12 @@ def test_a_busy_server_is_asked_again(target):
     assert len(file.requests) == 3
 
 
+def test_a_part_that_nobody_asked_for_is_no_file(target):
+    with serving(File(BODY, status=206)) as url, pytest.raises(DataError, match="starts over"):
+        get(url, target)
+    assert left(target) == []
+
+
 def test_a_page_is_not_taken_for_a_file(target):
     with serving(File(b"<html>\n <body>Please log in</body>", kind="text/html; charset=utf-8")) as url:
         with pytest.raises(DataError, match="a web page .*Please log in"):

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -124,7 +124,9 @@ def _unpacked(value: Any, name: str) -> np.ndarray:
         raise DataError(f"{name} is not an array of msgpack_numpy ({error!r})") from error
 
 
-def _array(content: bytes, dtype: np.dtype, shape: tuple[int, ...], name: str, order: str = "C") -> np.ndarray:
+def _array(
+    content: bytes, dtype: np.dtype, shape: tuple[int, ...], name: str, order: Literal["C", "F"] = "C"
+) -> np.ndarray:
     """Raw bytes -> array; the claimed shape must account for every byte."""
     if dtype.kind not in "fiu":
         raise DataError(f"{name} holds {dtype}, expected numbers; pickled objects are not read")
@@ -148,7 +150,8 @@ def _dump(arrays: Mapping[str, np.ndarray]) -> Dump:
         raise DataError(f"is of {n} boxes, but one of its arrays holds fewer")
     size = None
     if {"w", "h"} <= found.keys():
-        size = tuple(whole_number(found[side].reshape(-1)[:1].sum(), side) for side in "wh")
+        width, height = (whole_number(found[side].reshape(-1)[:1].sum(), side) for side in "wh")
+        size = width, height
     return Dump(
         features=found["features"][:n],
         boxes=found["boxes"][:n],

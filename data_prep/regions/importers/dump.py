@@ -128,7 +128,7 @@ def _pixels(columns: np.ndarray, width: int, height: int, normalised: bool) -> n
     """[n, 4] float32 pixels within the image. Columns after the fourth must be what follows from the first four."""
     if not np.isfinite(columns).all():
         raise DataError("boxes hold nan or inf")
-    sides = np.float32([width, height, width, height])
+    sides = np.array([width, height, width, height], np.float32)
     shares = columns[:, :4] if normalised else columns[:, :4] / sides
     x1, y1, x2, y2 = shares.T
     if shares.min() < -_SLACK or shares.max() > 1 + _SLACK:
@@ -151,4 +151,5 @@ def _pixels(columns: np.ndarray, width: int, height: int, normalised: bool) -> n
 
 def _units(columns: int, width: int, height: int) -> np.ndarray:
     """What the columns after the fourth are divided by to become shares."""
-    return np.float32({5: [width * height], 6: [width, height], 7: [width, height, width * height]}[columns])
+    units = {5: [width * height], 6: [width, height], 7: [width, height, width * height]}
+    return np.array(units[columns], np.float32)

@@ -127,6 +127,6 @@ def _sizes(file: Path | None) -> dict[str, tuple[int, int]]:
         return {}
     try:
         records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        return {str(r["id"]): tuple(whole_number(r[side], side) for side in ("width", "height")) for r in records}
+        return {str(r["id"]): (whole_number(r["width"], "width"), whole_number(r["height"], "height")) for r in records}
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
         raise DataError(f"{file}: expected json lines of id, width and height ({error!r})") from error

@@ -24,6 +24,10 @@ class AdamW(paddle.optimizer.AdamW):
     with epsilon / sqrt(1 - beta2^t).
     """
 
+    _beta1: float  # Paddle would take tensors too
+    _beta2: float
+    _epsilon: float
+
     def __init__(self, *args: Any, fluid_epsilon: bool = False, **settings: Any):
         super().__init__(*args, **settings)
         self.given_epsilon, self.fluid_epsilon = self._epsilon, fluid_epsilon

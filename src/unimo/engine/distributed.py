@@ -99,7 +99,7 @@ class World:
             return list(values)
         tensor = paddle.to_tensor(list(values), dtype="float64")
         dist.all_reduce(tensor)
-        return tensor.tolist()
+        return tensor.numpy().tolist()
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's Python object, in rank order, on every rank."""
@@ -176,9 +176,13 @@ class World:
 
     def broadcast_array(self, array: np.ndarray | None, shape: Sequence[int], source: int) -> np.ndarray:
         """The float32 array of rank `source` on every rank; the others pass None."""
-        if self.size == 1:
-            return array
-        tensor = paddle.to_tensor(array) if self.rank == source else paddle.empty(shape, dtype="float32")
+        if self.rank == source:
+            assert array is not None
+            if self.size == 1:
+                return array
+            tensor = paddle.to_tensor(array)
+        else:
+            tensor = paddle.empty(shape, dtype="float32")
         dist.broadcast(tensor, src=source)
         return tensor.numpy()
 

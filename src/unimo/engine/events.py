@@ -109,7 +109,7 @@ class Progress:
         self._bar = None
         self._first, self._started = run.step, time.monotonic()
         if run.world.rank == 0 and sys.stderr.isatty():
-            self._bar = tqdm(total=run.config.steps, initial=run.step, unit="step", dynamic_ncols=True)
+            self._bar = tqdm(total=run.config.updates, initial=run.step, unit="step", dynamic_ncols=True)
 
     def on_step(self, run: Run) -> None:
         """Move the bar by one update."""
@@ -125,8 +125,8 @@ class Progress:
             self._bar.set_postfix_str(losses)
         else:
             rate = (run.step - self._first) / (time.monotonic() - self._started)
-            left = tqdm.format_interval((run.config.steps - run.step) / rate) if rate else "?"
-            print(f"step {run.step}/{run.config.steps} {losses}, {rate:.3g} steps/s, {left} left", file=sys.stderr)
+            left = tqdm.format_interval((run.config.updates - run.step) / rate) if rate else "?"
+            print(f"step {run.step}/{run.config.updates} {losses}, {rate:.3g} steps/s, {left} left", file=sys.stderr)
 
     def on_end(self, run: Run) -> None:
         """Close the bar."""
@@ -195,6 +195,7 @@ class Evaluation:
         return new > old if run.config.best == "highest" else new < old
 
     def _end(self, run: Run) -> None:
+        assert run.best is not None  # the first evaluation is the best so far
         run.ended = 0 < run.config.patience <= run.stale
         if run.ended and run.world.rank == 0:
             print(
@@ -203,6 +204,7 @@ class Evaluation:
             )
 
     def _point(self, run: Run) -> None:
+        assert run.best is not None
         folder = checkpoint.folder_of(run.run_dir, run.best["step"])
         if run.world.rank == 0 and folder.exists():
             checkpoint.point(folder.parent, checkpoint.BEST, folder.name)

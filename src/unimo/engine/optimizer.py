@@ -76,7 +76,7 @@ class ClipByGlobalNorm(ClipGradBase):
     def _dygraph_clip(self, params_grads: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
         # Paddle's helper, because its public norm and dot are off by a tenth on 4e7 float32 elements (CPU, 3.3.1)
         squares = [_squared_l2_norm(g.astype("float32")) for _, g in params_grads]  # none: a rank without a parameter
-        square = paddle.stack(squares).astype("float64").sum().item() if squares else 0.0
+        square = float(paddle.stack(squares).astype("float64").sum()) if squares else 0.0
         self.norm = math.sqrt(self.world.sum([square])[0] if self.sharded else square)
         if not math.isfinite(self.norm):
             raise NonFiniteError(f"the gradient norm is {self.norm}")
@@ -112,7 +112,7 @@ class Optimizer:
             fluid_epsilon=config.compat.adam_epsilon == "fluid-1.8",
         )
         self.outer = world.distributed_optimizer(self.adamw)
-        held = {p.name for p in self.adamw._parameter_list}  # after wrapping: this rank's part
+        held = {p.name for p in self.adamw._parameter_list if isinstance(p, Tensor)}  # after wrapping: this rank's part
         parts = world.gather([name for name, p in self.parameters.items() if p.name in held])
         self.owner = {name: rank for rank, names in reversed(list(enumerate(parts))) for name in names}
 
@@ -151,7 +151,7 @@ class Optimizer:
         for key, shape in self.shapes().items():
             name, kind = key.rsplit(".", 1)
             tensor = local.get(self._automatic(name, kind))
-            array = None if tensor is None else tensor.numpy().reshape(shape)
+            array = self._untouched(kind, shape) if tensor is None else tensor.numpy().reshape(shape)
             yield self.world.broadcast_array(array, shape, self.owner[name]) if self.sharded else array
 
     def restore(self, state: Iterator[np.ndarray]) -> None:
@@ -165,6 +165,11 @@ class Optimizer:
             if self.owner[name] == self.world.rank or not self.sharded:
                 local[self._automatic(name, kind)] = paddle.to_tensor(array, place=paddle.CPUPlace())
         self.adamw.set_state_dict(local)
+
+    def _untouched(self, kind: str, shape: list[int]) -> np.ndarray:
+        """What is kept of a parameter before its first update, which a loss scaler may have skipped."""
+        powers = {"beta1_pow_acc": self.adamw._beta1, "beta2_pow_acc": self.adamw._beta2}
+        return np.full(shape, powers.get(kind, 0.0), np.float32)
 
     def _automatic(self, name: str, kind: str) -> str:
         return f"{self.parameters[name].name}_{kind}_0"

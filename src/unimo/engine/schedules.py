@@ -30,11 +30,11 @@ def noam(step: int, base: float, warmup: int) -> float:
 
 def learning_rate(config: EngineConfig, step: int) -> float:
     """Rate of the update with 0-based index `step`."""
-    base, warmup = config.learning_rate, in_steps(config.warmup, config.steps)
+    base, warmup = config.learning_rate, in_steps(config.warmup, config.updates)
     if config.schedule == "linear_warmup_decay":
-        return linear_warmup_decay(step, base, warmup, config.steps)
+        return linear_warmup_decay(step, base, warmup, config.updates)
     if config.schedule == "piecewise":
-        boundaries = [in_steps(b, config.steps) for b in config.boundaries]
+        boundaries = [in_steps(b, config.updates) for b in config.boundaries]
         return piecewise(step, base, boundaries, config.decay_factor)
     if config.schedule == "noam":
         return noam(step, base, warmup)
@@ -43,7 +43,7 @@ def learning_rate(config: EngineConfig, step: int) -> float:
 
 def shortfall(config: EngineConfig) -> str | None:
     """What it means for the rate that a run is too short for its schedule; None where it is not."""
-    steps, base, warmup = config.steps, config.learning_rate, in_steps(config.warmup, config.steps)
+    steps, base, warmup = config.updates, config.learning_rate, in_steps(config.warmup, config.updates)
     warms = config.schedule in ("linear_warmup_decay", "noam")
     if warms and config.warmup and not warmup:
         return (

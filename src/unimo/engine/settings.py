@@ -89,6 +89,12 @@ class EngineConfig(Config):
             raise ValueError("best_metric and patience are about evaluations on the way, so they need eval_every")
         return self
 
+    @property
+    def updates(self) -> int:
+        """`steps` of a run whose epochs, if it was given in those, `over` has turned into them."""
+        assert self.steps is not None  # `loop.train` refuses any other
+        return self.steps
+
     def over(self, updates_per_epoch: Callable[[], float]) -> "EngineConfig":
         """The same in updates, for data of which one pass takes so many; raises a ConfigError as any config does."""
         if self.epochs is None:

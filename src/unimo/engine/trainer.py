@@ -246,10 +246,10 @@ class Trainer:
             self.optimizer.restore(checkpoint.read_tensors(moments, self.optimizer.shapes()))
             state = checkpoint.read_trainer_state(folder) if self.world.rank == 0 else None
             run.step = self.world.broadcast(state)["step"]
-            if run.step >= self.config.steps:
+            if run.step >= self.config.updates:
                 raise ConfigError(
                     f"continue_from: {folder} is of step {run.step}, which leaves none of the engine.steps "
-                    f"{self.config.steps} to do; steps count those done before"
+                    f"{self.config.updates} to do; steps count those done before"
                 )
         for layer in (self.task.model, *self.task.kept().values()):
             self.world.share(layer)

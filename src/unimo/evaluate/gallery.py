@@ -17,7 +17,7 @@ from unimo.evaluate.retrieval import KS, recall_chances, recall_samples
 from unimo.evaluate.scoring import cost, plan_blocks, score_matrix
 from unimo.models.streams import Pixels, Regions, Text
 from unimo.models.systems import longest_text
-from unimo.readers.annotations import Rewrite, read_pairs, read_rewrites
+from unimo.readers.annotations import Rewrite, Split, read_pairs, read_rewrites
 from unimo.readers.captions import Captions, caption_ids, collate_text
 from unimo.readers.images import Stores, open_images
 from unimo.readers.tensors import as_picture, as_text
@@ -46,7 +46,7 @@ class Gallery:
     measures = (*(f"{side}_recall@{k}" for k in KS for side in ("image", "text")), "mean_recall")
     best = "mean_recall"
 
-    def __init__(self, config: Config, tokenizer: Tokenizer, settings: RetrievalSettings, split: str):
+    def __init__(self, config: Config, tokenizer: Tokenizer, settings: RetrievalSettings, split: Split):
         path = find(settings.pairs)
         self.folder, self.pairs, self.tokenizer = path.parent, read_pairs(path, split), tokenizer
         self.max_tokens = min(settings.max_tokens, longest_text(config))

@@ -35,7 +35,8 @@ def _unimo(model: Unimo) -> PairScorer:
         return model.embed_regions(regions), regions.mask
 
     def score(texts: Encoded, images: Encoded, rows: Tensor, columns: Tensor) -> Tensor:
-        return model.score_embedded(*texts, *images, rows, columns)
+        (words, mask), (slots, image_mask) = texts, images
+        return model.score_embedded(words, mask, slots, image_mask, rows, columns)
 
     return PairScorer(lambda text: (model.embed_text(text), text.mask), encode_images, score)
 

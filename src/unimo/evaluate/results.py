@@ -92,10 +92,22 @@ class Measured(NamedTuple):
 class Evaluator(Protocol):
     """One split of a task, opened once: a pass over it may come again and again while a model is trained."""
 
-    facts: Mapping[str, Any]  # of metrics.json: split, counts, data
-    units: Sequence[str]  # ids of what is resampled: images, sentences
-    measures: Sequence[str]  # names of all values
-    best: str  # that of them which checkpoints are chosen by, where the recipe does not say; the highest is the best
+    best: str  # of the measures: what checkpoints are chosen by, where the recipe does not say; the highest is the best
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Of metrics.json: split, counts, data."""
+        ...
+
+    @property
+    def units(self) -> Sequence[str]:
+        """Ids of what is resampled: images, sentences."""
+        ...
+
+    @property
+    def measures(self) -> Sequence[str]:
+        """Names of all values."""
+        ...
 
     def measure(self, model: "nn.Layer", world: "World") -> Measured:
         """Evaluate the model. All processes call it, share the work and get the same numbers."""
@@ -154,8 +166,14 @@ class Items(Record):
     @classmethod
     def of(cls, task: str, facts: Mapping[str, Any], units: Sequence[str], samples: Mapping[str, Item]) -> "Items":
         """The items of a result; `facts` may have its split, label and data hashes."""
-        named = {"split": facts.get("split"), "label": facts.get("label"), "data": dict(facts.get("data") or {})}
-        return cls(task=task, **named, units=list(units), samples=dict(samples))
+        return cls(
+            task=task,
+            split=facts.get("split"),
+            label=facts.get("label"),
+            data=dict(facts.get("data") or {}),
+            units=list(units),
+            samples=dict(samples),
+        )
 
 
 def measure(

@@ -95,5 +95,6 @@ def recalls(
     samples, found = recall_samples(scores, image_of_caption), {}
     for name, chance in recall_chances(image_of_caption).items():
         m = measure(samples[name], "", 1.0, chance, bootstrap, seed)
+        assert m.low is not None and m.high is not None and m.chance is not None  # `measure` was given the chance
         found[name] = Recall(m.value, m.low, m.high, m.chance)
     return found

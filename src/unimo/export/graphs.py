@@ -10,11 +10,11 @@ A name in a shape is a length that each call chooses. A stream that a caller lac
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import paddle
@@ -33,14 +33,15 @@ from unimo.models.unimo import Encoded, Unimo, UnimoConfig
 ONNX, OPSET = "model.onnx", 17
 TOLERANCE = 1e-5  # of the largest activation
 Tensors = dict[str, Tensor]
-Shapes = dict[str, tuple[str, tuple[str | int, ...]]]  # name -> dtype, lengths or their names ("a+b" is a sum)
+Dtype = Literal["float32", "int64"]
+Shapes = dict[str, tuple[Dtype, tuple[str | int, ...]]]  # name -> dtype, lengths or their names ("a+b" is a sum)
 
 
 # ---- what each part computes
 
 
-def _text(given: Tensors) -> Text:
-    return Text(given["ids"], given["positions"], given.get("text_mask"), given.get("types"))
+def _text(given: Tensors, mask: str = "text_mask") -> Text:
+    return Text(given["ids"], given["positions"], given[mask], given.get("types"))
 
 
 def _regions(given: Tensors) -> Regions:
@@ -73,7 +74,8 @@ def _start_decoding(model: Unimo, given: Tensors) -> Tensors:
 def _decode(model: Unimo, given: Tensors) -> Tensors:
     layers = range(model.config.num_hidden_layers)
     cache = Cache(KeyValue(given[f"keys.{i}"], given[f"values.{i}"]) for i in layers)
-    states, cache = model.encode(model.embed_text(_text(given)), attention_bias(given["attention_mask"]), cache)
+    words = _text(given, "attention_mask")  # embedding asks for none
+    states, cache = model.encode(model.embed_text(words), attention_bias(given["attention_mask"]), cache)
     batch, new, size = states.shape
     states = states.reshape([-1, size])  # a matrix: in 3-D, oneDNN would read the whole table for each row
     if "output_table" in given:
@@ -123,13 +125,14 @@ def _cache_shapes(config: UnimoConfig, length: str) -> Shapes:
 
 
 def _decode_inputs(config: UnimoConfig) -> Shapes:
-    mask = {"attention_mask": ("float32", ("batch", "new", "cached+new"))}
+    mask: Shapes = {"attention_mask": ("float32", ("batch", "new", "cached+new"))}
     return _text_shapes(config, "new") | mask | _cache_shapes(config, "cached")
 
 
 def _states(length: str, config: UnimoConfig, heads: Sequence[str]) -> Shapes:
-    pooled = {"pooled": ("float32", ("batch", config.hidden_size))} if "pool" in heads else {}
-    return {"states": ("float32", ("batch", length, config.hidden_size))} | pooled
+    pooled: Shapes = {"pooled": ("float32", ("batch", config.hidden_size))} if "pool" in heads else {}
+    states: Shapes = {"states": ("float32", ("batch", length, config.hidden_size))}
+    return states | pooled
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ PARTS = {
         ("lm",),
         _decode,
         _decode_inputs,
-        lambda c, heads: {"logits": ("float32", ("batch", "new", c.vocab_size))} | _cache_shapes(c, "cached+new"),
+        lambda c, heads: {"logits": ("float32", ("batch", "new", c.vocab_size)), **_cache_shapes(c, "cached+new")},
         _output_table,
     ),
 }
@@ -194,10 +197,11 @@ def export(source: Path, output: Path, parts: Sequence[str] = (), onnx: bool = F
     output = output.resolve()
     check_replaceable(output)
     model, tokenizer = read_model(source)
+    assert isinstance(model, Unimo)  # no other system was asked for
     model.eval()
     chosen, skipped = choose_parts(parts, model.heads)
     yield from skipped
-    manifest = {
+    manifest: dict[str, Any] = {
         "system": "unimo",
         "heads": list(model.heads),
         "config": model.config.model_dump(),
@@ -285,15 +289,16 @@ def check_part(model: Unimo, name: str, folder: Path, described: dict[str, Any])
     Raises:
         CheckpointError: a difference above TOLERANCE, or a shape other than described.
     """
-    engines = {"oneDNN": run_graph(folder, described)}
+    engines: dict[str, Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray | Tensor]]] = {}
+    engines["oneDNN"] = run_graph(folder, described)
     if (folder / ONNX).exists():
         engines["ONNX"] = _run_onnx(folder, described)
     worst = dict.fromkeys(engines, 0.0)
     for seed, lengths in enumerate(_BATCHES):
         given = random_inputs(name, model.config, lengths, seed)
         with paddle.no_grad():
-            wanted = PARTS[name].compute(model, {key: paddle.to_tensor(array) for key, array in given.items()})
-        wanted = {key: tensor.numpy() for key, tensor in wanted.items()}
+            computed = PARTS[name].compute(model, {key: paddle.to_tensor(array) for key, array in given.items()})
+        wanted = {key: tensor.numpy() for key, tensor in computed.items()}
         for output in described["outputs"]:
             shape = _lengths(output["shape"], lengths)
             if list(wanted[output["name"]].shape) != shape:
@@ -309,7 +314,7 @@ def check_part(model: Unimo, name: str, folder: Path, described: dict[str, Any])
     return worst
 
 
-def _differences(found: dict[str, Any], wanted: dict[str, np.ndarray]) -> dict[str, float]:
+def _differences(found: Mapping[str, Any], wanted: dict[str, np.ndarray]) -> dict[str, float]:
     """By output; infinite where a shape differs, not a number where a value is none."""
     return {
         key: float(np.abs(np.asarray(found[key]) - array).max() / np.abs(array).max())
@@ -332,7 +337,8 @@ def _lengths(shape: Sequence[str | int], lengths: dict[str, int]) -> list[int]:
 
 def random_inputs(name: str, config: UnimoConfig, lengths: dict[str, int], seed: int) -> dict[str, np.ndarray]:
     """Valid random inputs of a part: rows of different real lengths, the first one full."""
-    rng, found = np.random.default_rng(seed), {}
+    rng = np.random.default_rng(seed)
+    found: dict[str, np.ndarray] = {}
     tables = {"ids": config.vocab_size, "positions": config.max_position_embeddings, "types": config.type_vocab_size}
     for key, (dtype, symbols) in PARTS[name].inputs(config).items():
         shape = _lengths(symbols, lengths)
@@ -344,7 +350,7 @@ def random_inputs(name: str, config: UnimoConfig, lengths: dict[str, int], seed:
             )
             found[key] = (np.arange(shape[-1]) < real).astype(dtype) * np.ones(shape, dtype)
         else:
-            found[key] = rng.standard_normal(shape, dtype)
+            found[key] = rng.standard_normal(shape, np.float32)
     if "attention_mask" in found:  # pads lie between the cached positions and the new ones, which see their own past
         new = lengths["new"]
         found["attention_mask"][..., lengths["cached"] :] = np.tril(np.ones([new, new], "float32"))

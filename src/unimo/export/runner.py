@@ -4,7 +4,7 @@ manifest.json of the folder says which parts there are, their inputs and outputs
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ MANIFEST, GRAPH, WEIGHTS = "manifest.json", "model.json", "model.pdiparams"
 # affine maps of many rows lose to MKL's. In decoding, with few rows, only oneDNN's affine maps gain.
 _AFFINE_PASS, _OTHER_OPERATORS_PASS, _FEW_ROWS = "fc_onednn_enable_pass", "onednn_placement_pass", "decode_step"
 
-Run = Callable[[dict[str, np.ndarray | Tensor]], dict[str, Tensor]]
+Run = Callable[[Mapping[str, np.ndarray | Tensor]], dict[str, Tensor]]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -63,10 +63,10 @@ def run_graph(folder: Path, part: dict[str, Any]) -> Run:
         ) from error
     order = predictor.get_input_names()
 
-    def run(given: dict[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
+    def run(given: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
         problems = [f"unknown: {name}" for name in given if name not in inputs]
-        problems += [_problem(expected, given.get(name)) for name, expected in inputs.items()]
-        problems = [problem for problem in problems if problem]
+        found = [_problem(expected, given.get(name)) for name, expected in inputs.items()]
+        problems += [problem for problem in found if problem]
         if problems:
             raise DataError(f"wrong inputs of {folder.name}\n  - " + "\n  - ".join(problems))
         tensors = [g if isinstance(g, Tensor) else paddle.to_tensor(g) for g in (given[name] for name in order)]

@@ -5,9 +5,12 @@ The registry loads Paddle, so it is asked only when one of the two groups is.
 
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from unimo.readers.annotations import Split
 
 PATH = click.Path(path_type=Path)
 
@@ -93,7 +96,7 @@ def _evaluate(name: str) -> click.Command:
 
     fields = FAMILIES[name].settings.model_fields
 
-    def run(model: Path, output: Path, split: str, label: str, against: tuple[Path, ...], paper: Any, **given: Any):
+    def run(model: Path, output: Path, split: "Split", label: str, against: tuple[Path, ...], paper: Any, **given: Any):
         from unimo.finetune.family import evaluate
         from unimo.paper import row_of
         from unimo.zoo import locate

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import paddle
 from paddle import nn
@@ -22,9 +22,16 @@ from unimo.evaluate.on_the_way import on_the_way
 from unimo.evaluate.results import Evaluator, earlier_results, write_result
 from unimo.finetune import retrieval
 from unimo.models.systems import check_length, system_of, with_heads
+from unimo.readers.annotations import Split
 from unimo.readers.batching import Source, Stream
 from unimo.readers.mixing import Mixer
 from unimo.readers.tokenizer import Tokenizer
+
+
+class DescribedSource(Source, Protocol):
+    """A source that can say what it is."""
+
+    about: str  # for people
 
 
 class Family(NamedTuple):
@@ -33,10 +40,10 @@ class Family(NamedTuple):
     about: str  # one line for people
     recipe: type[Config]  # of a fine-tuning: keys family, max_tokens, engine, paper, property batch_positions
     heads: Mapping[str, tuple[str, ...]]  # by system: those that the task needs; other systems cannot do it
-    source: Callable[[Any, Any, Tokenizer], Source]  # (recipe, model sizes, tokenizer); `about` tells people
+    source: Callable[[Any, Any, Tokenizer], DescribedSource]  # (recipe, model sizes, tokenizer)
     task: Callable[[nn.Layer, Any], Task]  # (model, recipe)
     settings: type[Config]  # of an evaluation: the options of `unimo evaluate FAMILY`
-    evaluate: Callable[[Any, Tokenizer, Any, str], Evaluator]  # (sizes of the model, tokenizer, settings, split)
+    evaluate: Callable[[Any, Tokenizer, Any, Split], Evaluator]  # (sizes of the model, tokenizer, settings, split)
 
 
 FAMILIES = {
@@ -75,7 +82,7 @@ def finetune(
     recipe: Any,
     start: Path,
     run_dir: Path,
-    split: str = "test",
+    split: Split = "test",
     label: str = "fine-tuned",
     events: Sequence[Any] = (),
     against: Sequence[Path] = (),
@@ -97,7 +104,7 @@ def finetune(
     facts = {"label": label, "start": str(start), "seed": engine.seed, "compat": engine.compat.model_dump()}
     facts |= {"paper": paper.join(recipe.paper)} if recipe.paper else {}
     final = family.evaluate(model.config, tokenizer, settings, split)  # opened before hours of work: files may lack
-    earlier_results(against, recipe.family, facts | final.facts, final.units)
+    earlier_results(against, recipe.family, {**facts, **final.facts}, final.units)
     if world.rank == 0:
         if recipe.paper:
             print(paper.describe(recipe.paper))
@@ -130,7 +137,7 @@ def _start(family: Family, recipe: Any, start: Path) -> tuple[nn.Layer, Tokenize
 
 
 def evaluate(
-    name: str, folder: Path, output: Path, split: str, facts: Mapping[str, Any], against: Sequence[Path], **given: Any
+    name: str, folder: Path, output: Path, split: Split, facts: Mapping[str, Any], against: Sequence[Path], **given: Any
 ) -> list[str]:
     """Evaluate a model folder by the limits of the run that it came from, where it says, unless others are given.
 

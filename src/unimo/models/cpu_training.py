@@ -13,6 +13,7 @@ nor does a weight in a `paddle.grad` that is not for it: Paddle refuses one that
 import inspect
 import math
 import sys
+from types import FrameType
 
 import numpy as np
 import paddle
@@ -30,7 +31,8 @@ def _asked(ctx, weight: str, bias: str) -> list[bool]:
     Paddle 3.3.1 tells a PyLayer nothing of it: they are read off the call. Since the operator is on the way to one of
     them, it is the input's turn unless weight and bias are all that is asked.
     """
-    asked, frame = ctx.asked, sys._getframe(2)
+    asked: list[bool] = ctx.asked
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_code is not PADDLE_GRAD:
         frame = frame.f_back
     if frame is None:
@@ -69,7 +71,7 @@ class _Linear(PyLayer):
         return y.reshape([*x.shape[:-1], y.shape[-1]])
 
     @staticmethod
-    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # Paddle takes None
         (x, weight), (input_asked, weight_asked, bias_asked) = ctx.saved_tensor(), _asked(ctx, *ctx.names)
         rows, drows = x.reshape([-1, x.shape[-1]]), dy.reshape([-1, dy.shape[-1]])
         dx = dweight = dbias = None
@@ -152,7 +154,7 @@ class _LayerNorm(PyLayer):
         return F.layer_norm(x, h, weight, bias, epsilon)
 
     @staticmethod
-    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # Paddle takes None
         (normed, rstd, weight), (input_asked, weight_asked, bias_asked) = ctx.saved_tensor(), _asked(ctx, *ctx.names)
         h = dy.shape[-1]  # normed [N, H], rstd [N, 1], weight [H]
         drows, column = dy.reshape([-1, h]), (weight / h).unsqueeze(1)
@@ -190,11 +192,12 @@ class _Attention(PyLayer):
         q, k, v = _permute_rows(qkv.reshape(ctx.heads), [2, 0, 3, 1, 4]).unbind(0)  # (B, heads, S, D) each
         logits = paddle.matmul(q * d**-0.5, k, transpose_y=True)
         weights = F.softmax_(logits.add_(bias.expand(logits.shape)))  # (B, heads, S, S)
-        keep = None
+        used, keep = weights, []
         if p:
-            keep, ctx.factor = dropout_mask(weights.shape, p)
-        context = paddle.matmul(_apply_mask(weights, keep, ctx.factor) if p else weights, v)
-        ctx.save_for_backward(q, k, v, weights, context, *([keep] if p else []))
+            mask, ctx.factor = dropout_mask(weights.shape, p)
+            used, keep = _apply_mask(weights, mask, ctx.factor), [mask]
+        context = paddle.matmul(used, v)
+        ctx.save_for_backward(q, k, v, weights, context, *keep)
         return _permute_rows(context, [0, 2, 1, 3]).reshape([b, s, h3 // 3])
 
     @staticmethod

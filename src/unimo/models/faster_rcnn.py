@@ -246,7 +246,7 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:
             width = (size**2 / ratio) ** 0.5
             height = ratio * width
             anchors.append([-width / 2, -height / 2, width / 2, height / 2])
-    return np.float32(anchors)
+    return np.array(anchors, np.float32)
 
 
 # ---- choice of boxes

@@ -37,6 +37,9 @@ class Linear(nn.Linear):
 class LayerNorm(nn.LayerNorm):
     """Layer norm over the last axis."""
 
+    weight: Tensor  # always there, as `bias` is: none of ours is built without
+    bias: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalised over the last axis, of any shape that ends in it."""
         if _trains_on_cpu(x, self.training):

@@ -123,11 +123,12 @@ class Oner(nn.Layer):
             attention_mask: 0/1, [B, Sq, Sk] or [B, Sk] over class token, patches and words. By default every position
                 sees every real one; hiding a stream from itself makes the other its only keys and values.
         """
-        if text is None and pixels is None:
+        first = pixels.images if pixels is not None else text.ids if text is not None else None
+        if first is None:
             raise ConfigError("OneR got no stream: give text, pixels or both")
         if masked_patches is not None and (pixels is None or "mim" not in self.heads):
             raise ConfigError("masked_patches need pixels and a model with the head mim, which has the mask vector")
-        batch = (text.ids if pixels is None else pixels.images).shape[0]
+        batch = first.shape[0]
         x = self.tower.embed_cls(batch) if pixels is None else self.embed_image(pixels, masked_patches)
         patches = x.shape[1] - 1
         mask = paddle.ones([batch, patches + 1])

@@ -5,6 +5,8 @@ from __future__ import annotations  # the types are for readers: nothing that co
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unimo.errors import ConfigError
+
 if TYPE_CHECKING:
     from paddle import Tensor
 
@@ -39,3 +41,10 @@ class Pixels:
     """Images of one size, channels red, green, blue in -1..1. Sides may differ from the config's `image_size`."""
 
     images: Tensor  # [B, 3, side, side] float32
+
+
+def given(states: Tensor | None) -> Tensor:
+    """The states of a stream that a head is for; raises a ConfigError where the pass was without that stream."""
+    if states is None:
+        raise ConfigError("this head is for a stream that the pass was without; give it to the model as well")
+    return states

@@ -37,7 +37,7 @@ SYSTEMS = {
 def system_of(model: nn.Layer) -> str:
     """The name of a model's system; raises a ConfigError for another network."""
     for name, system in SYSTEMS.items():
-        if isinstance(model, system.model):
+        if isinstance(system.model, type) and isinstance(model, system.model):
             return name
     raise ConfigError(f"a {type(model).__name__} is no model of {', '.join(SYSTEMS)}")
 

@@ -26,7 +26,7 @@ from unimo.models.layers import (
     initialise,
     run_blocks,
 )
-from unimo.models.streams import Regions, Tags, Text
+from unimo.models.streams import Regions, Tags, Text, given
 
 
 class UnimoConfig(Config):
@@ -151,7 +151,11 @@ class Unimo(nn.Layer):
             cache: states of an earlier pass that these positions attend to as well (decoding); needs `attention_mask`.
         """
         streams = [regions, tags, text]
-        parts = [(s, self.embed_regions(s) if s is regions else self.embed_text(s)) for s in streams if s is not None]
+        parts = [
+            (s, self.embed_regions(s) if isinstance(s, Regions) else self.embed_text(s))
+            for s in streams
+            if s is not None
+        ]
         if not parts:
             raise ConfigError("UNIMO got no stream: give text, regions or both")
         if attention_mask is None:
@@ -163,7 +167,7 @@ class Unimo(nn.Layer):
         pieces = x.split([p.shape[1] for _, p in parts], axis=1)  # on a CPU, slices have a slow backward pass
         ends = {id(stream): piece for (stream, _), piece in zip(parts, pieces)}
         states = [None if s is None else ends[id(s)] for s in streams]
-        return Encoded(*states, cache=new_cache)
+        return Encoded(states[0], states[1], states[2], new_cache)
 
     def encode(
         self, x: Tensor, bias: Tensor, cache: Cache | None = None, keep_cache: bool = True
@@ -176,11 +180,11 @@ class Unimo(nn.Layer):
 
     def pooled_text(self, encoded: Encoded) -> Tensor:
         """ReLU(affine) of the first text position. [B, H]"""
-        return self.pool_text(encoded.text[:, 0])
+        return self.pool_text(given(encoded.text)[:, 0])
 
     def pooled_image(self, encoded: Encoded) -> Tensor:
         """ReLU(affine) of the image slot. [B, H]"""
-        return self.pool_image(encoded.regions[:, 0])
+        return self.pool_image(given(encoded.regions)[:, 0])
 
     def match_score(self, encoded: Encoded) -> Tensor:
         """How well image and text of one joint pass fit, a raw logit. [B, 1]"""

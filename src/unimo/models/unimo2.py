@@ -20,7 +20,7 @@ from unimo.errors import ConfigError
 from unimo.models.dictionary import GroundedDictionary, Grounding
 from unimo.models.heads import ClassifyHead, MaskedLMHead, PoolHead, choose_heads
 from unimo.models.layers import Cache, LayerNorm, PostNormBlock, attention_bias, dropout, initialise, run_blocks
-from unimo.models.streams import Pixels, Text
+from unimo.models.streams import Pixels, Text, given
 from unimo.models.vision import VisionTransformer
 
 GRID = 14  # the release's position table always has 14 x 14 + 1 rows
@@ -249,7 +249,7 @@ class Unimo2(nn.Layer):
         if caption_mask is not None and (text is None or pixels is None):
             raise ConfigError("a caption_mask needs both text and pixels")
         image = None if pixels is None else self.vit(pixels.images)
-        words, cache = None, []
+        words, cache = None, Cache()
         if text is not None:
             words, cache = self.encode_text(text, caption_mask)
         encoded = self.ground(image, words, None if text is None else text.mask, caption_mask, masked_codes)
@@ -294,16 +294,18 @@ class Unimo2(nn.Layer):
         parts = [x for x in (image, self.grounded.enter(codes), text) if x is not None]
         sizes = [x.shape[1] for x in parts]
         if caption_mask is not None:
-            mask = grounded_captioning_mask(*sizes[:2], caption_mask)
-        elif image is not None and text is not None:
-            mask = pair_mask(*sizes[:2], text_mask)
+            mask = grounded_captioning_mask(sizes[0], sizes[1], caption_mask)
+        elif image is not None and text_mask is not None:
+            mask = pair_mask(sizes[0], sizes[1], text_mask)
         else:  # every position sees every real one
             mask = paddle.ones([parts[0].shape[0], self.config.topk_value + (0 if image is None else sizes[0])])
-            mask = mask if text is None else paddle.concat([mask, text_mask.astype("float32")], axis=1)
+            mask = mask if text_mask is None else paddle.concat([mask, text_mask.astype("float32")], axis=1)
         x, cache = self.grounded(paddle.concat(parts, axis=1), mask, keep_cache=caption_mask is not None)
         states = iter(x.split(sizes, axis=1))
-        grounded = [None if part is None else next(states) for part in (image, codes, text)]
-        return Encoded(image, text, *grounded, grounding, cache or None)
+        grounded_image = None if image is None else next(states)
+        grounded_codes = next(states)
+        grounded_text = None if text is None else next(states)
+        return Encoded(image, text, grounded_image, grounded_codes, grounded_text, grounding, cache or None)
 
     def decode(self, text: Text, cache: Cache, text_mask: Tensor, mask: Tensor) -> tuple[Tensor, Cache]:
         """Grounded states [B, S, H] of the next tokens of a caption, and the cache with these.
@@ -325,11 +327,11 @@ class Unimo2(nn.Layer):
 
     def pooled_text(self, encoded: Encoded) -> Tensor:
         """ReLU(affine) of the first text position. [B, H]"""
-        return self.pool_text(encoded.text[:, 0])
+        return self.pool_text(given(encoded.text)[:, 0])
 
     def pooled_image(self, encoded: Encoded) -> Tensor:
         """ReLU(affine) of the image's class token. [B, H]"""
-        return self.pool_image(encoded.image[:, 0])
+        return self.pool_image(given(encoded.image)[:, 0])
 
     def match_logits(self, encoded: Encoded) -> Tensor:
         """Whether image and text of a pair fit; class 1 says yes. [B, 2]"""
@@ -337,8 +339,8 @@ class Unimo2(nn.Layer):
 
     def contrast_score(self, encoded: Encoded) -> Tensor:
         """Product of the class tokens of ViT, normalised, and text encoder, as it is in the release. [B, 1]"""
-        image = F.normalize(encoded.vit[:, 0], axis=-1)
-        return (image * encoded.text_encoder[:, 0]).sum(-1, keepdim=True)
+        image = F.normalize(given(encoded.vit)[:, 0], axis=-1)
+        return (image * given(encoded.text_encoder)[:, 0]).sum(-1, keepdim=True)
 
     def lm_logits(self, states: Tensor) -> Tensor:
         """Vocabulary logits of gathered text states; the output table is the word table. [M, H] -> [M, V]"""

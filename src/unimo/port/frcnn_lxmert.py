@@ -129,7 +129,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """SECTION.KEY -> value."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for section, content in values.items():
         if isinstance(content, dict):
             flat |= {f"{section}.{key}".upper(): value for key, value in content.items()}

@@ -48,8 +48,8 @@ class Checkpoint:
         return [*unused, *self.notes]
 
 
-def given_config(given: Path | Config, system: str, source: Path) -> Config:
-    """Sizes for a checkpoint at `source`: a config as it is, or what a file says.
+def given_config(given: Path | Config, system: str, source: Path) -> Any:
+    """Sizes of `system` for a checkpoint at `source`: a config as it is, or what a file says.
 
     Args:
         given: a config; or a YAML file, a config.json of ours, or a release's json, which knows fewer keys.

@@ -1,6 +1,6 @@
 """`unimo port inspect` and `unimo port diff`: what a checkpoint is, and where two of them differ."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,13 @@ def diff(one: Path, other: Path, options: Options | None = None) -> tuple[list[s
         What differs, one key or tensor a line, and whether nothing does.
     """
     formats = _told(one), _told(other)
-    if formats[0] == formats[1] or None in formats:
+    left: Mapping[str, Stored]
+    right: Mapping[str, Stored]
+    if formats[0] == formats[1] or formats[0] is None or formats[1] is None:
         left, right = own_tensors(one, formats[0]), own_tensors(other, formats[1])
     else:
-        read = [FORMATS[form].read(path, options or Options()) for form, path in zip(formats, (one, other))]
+        asked = options or Options()
+        read = FORMATS[formats[0]].read(one, asked), FORMATS[formats[1]].read(other, asked)
         if read[0].system != read[1].system:
             raise ConfigError(f"{one} is of {read[0].system}, {other} of {read[1].system}: they share no names")
         left, right = read[0].tensors, read[1].tensors
@@ -160,7 +163,8 @@ def _statistics(array: np.ndarray) -> Statistics:
     finite = np.isfinite(array) if array.dtype.kind == "f" else np.ones(array.shape, bool)
     values = array[finite] if not finite.all() else array
     if not values.size:
-        return Statistics(*[float("nan")] * 4, int((~finite).sum()))
+        nan = float("nan")
+        return Statistics(nan, nan, nan, nan, int((~finite).sum()))
     low, high = float(values.min()), float(values.max())
     return Statistics(
         float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)), low, high, int((~finite).sum())

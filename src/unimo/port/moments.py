@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from unimo.errors import CheckpointError
-from unimo.port.weights import Stored, Table, gather, of_array, problems, refuse, scatter
+from unimo.port.weights import Stored, Table, gather, of_array, problems, refuse, scatter, undamaged
 
 MOMENTS, POWERS = ("moment1", "moment2"), ("beta1_pow_acc", "beta2_pow_acc")
 COUNTER = "@LR_DECAY_COUNTER@"  # 0 in the first update, so one less than the updates done
@@ -40,7 +40,7 @@ def read_moments(
         named = {ours: tuple(f"{name}_{kind}_0" for name in names) for ours, names in table.items()}
         wrong += problems(named, stored, shapes)
         if not wrong:
-            state |= {f"{ours}.{kind}": tensor for ours, tensor in gather(named, stored, shapes).items()}
+            state |= {f"{ours}.{kind}": tensor for ours, tensor in gather(named, undamaged(stored), shapes).items()}
     for kind in POWERS:
         for ours, names in table.items():
             values = {_scalar(f"{name}_{kind}_0", stored, wrong) for name in names} - {None}
@@ -49,6 +49,7 @@ def read_moments(
             state[f"{ours}.{kind}"] = of_array(np.array([*values][:1], np.float32))
     counter = _scalar(COUNTER, stored, wrong)
     refuse(source, wrong)
+    assert counter is not None  # or `wrong` would have said why
     return state, int(counter) + 1
 
 

@@ -4,22 +4,25 @@ Both releases (Paddle 1.8 and 2.1) write the same bytes. A training checkpoint h
 """
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unimo.config import Config, validate
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
+from unimo.models.unimo import UnimoConfig
+from unimo.models.unimo2 import Unimo2Config
 from unimo.port.files.variables import list_variables, open_combined, open_variable, write_combined, write_folder
 from unimo.port.hub import Checkpoint, Options, given_config
 from unimo.port.moments import is_optimizer_variable, read_moments, write_moments
 from unimo.port.names import unimo2_names, unimo_names
 from unimo.port.names.release_names import holds
-from unimo.port.weights import Stored, gather, problems, refuse, scatter, shapes_of, values_of
+from unimo.port.weights import Stored, gather, problems, refuse, scatter, shapes_of, undamaged, values_of
 from unimo.storage.atomic import new_folder
 
 NAMES = {"unimo": unimo_names, "unimo-2": unimo2_names}  # name table, parts, heads and sizes of each release
+CONFIGS: dict[str, type[UnimoConfig] | type[Unimo2Config]] = {"unimo": UnimoConfig, "unimo-2": Unimo2Config}
 REQUIRED = {"unimo": ("text", "encoder"), "unimo-2": unimo2_names.CORE}  # a text task's save has no image embedding
 HEAD_WIDTH = 64  # of every released size
 EPSILON = 1e-5  # of every post-LN layer norm
@@ -153,11 +156,11 @@ def _read(
     if not options.optimizer and len(stored) > len(model_names):
         left = len(stored) - len(model_names)
         notes += (f"{left} variables of the optimiser are left; `port convert --optimizer` takes them",)
-    return Checkpoint(system, config, heads, gather(table, stored, shapes), None, unused, notes, state, step)
+    return Checkpoint(system, config, heads, gather(table, undamaged(stored), shapes), None, unused, notes, state, step)
 
 
 def _config_of_shapes(path: Path, stored: Mapping[str, Stored | CheckpointError], system: str) -> Any:
-    shapes = {name: tensor.shape for name, tensor in stored.items() if not isinstance(tensor, CheckpointError)}
+    shapes = {name: tensor.shape for name, tensor in undamaged(stored).items()}
     try:
         values = NAMES[system].sizes_in(shapes)
     except (KeyError, ValueError, IndexError) as error:  # a core variable is missing or not of two dimensions
@@ -194,7 +197,7 @@ def _compare(source: object, system: str, config: Any) -> tuple[str, ...]:
     Raises:
         ConfigError: sizes that make another function of its variables.
     """
-    SYSTEMS[system].config.from_release(config.model_dump(), source=f"the config for {source}")
+    CONFIGS[system].from_release(config.model_dump(), source=f"the config for {source}")
     widths = {config.hidden_size // getattr(config, k) for k in config.model_fields if k.endswith("attention_heads")}
     others = ", ".join(map(str, sorted(widths - {HEAD_WIDTH})))
     notes = [f"attention heads are {others} wide in this model, {HEAD_WIDTH} in every released one"] if others else []
@@ -203,7 +206,7 @@ def _compare(source: object, system: str, config: Any) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _guess_names(path: Path, records: list[Stored], given: Path | Config) -> list[str]:
+def _guess_names(path: Path, records: Sequence[Stored], given: Path | Config) -> list[str]:
     """The sorted names of a combined file: those of a set of heads whose shapes, in order, are the file's."""
     shapes, found = [record.shape for record in records], []
     for system, names in NAMES.items():

@@ -164,9 +164,9 @@ def _take(
         table[types] = (library.types,)
     wrong = [*wrong, *problems(table, stored, shapes, transposed), *(_untied(library, stored) if lm else [])]
     for name, least in whole + added:
-        shape = stored[name].shape if name in stored else "missing"
-        if shape == "missing" or len(shape) != 2 or shape[0] < least or shape[1] != width:
-            wrong.append(f"{name}: {shape}, expected at least {least} rows of {width}")
+        shape = stored[name].shape if name in stored else None
+        if shape is None or len(shape) != 2 or shape[0] < least or shape[1] != width:
+            wrong.append(f"{name}: {'missing' if shape is None else shape}, expected at least {least} rows of {width}")
     refuse(source, wrong)
     tensors = gather(table, stored, shapes, transposed)
     row = stored[library.types] if added else None

@@ -167,7 +167,8 @@ def _encoder(path: Path, layout: Layout, stored: Mapping[str, Stored]) -> tuple[
 
 def _sort_others(layout: Layout, names: list[str]) -> tuple[list[str], list[str]]:
     """Tensors without a place in our encoder: those that may be left out, and why the rest may not."""
-    unused, reasons = [], {}
+    unused: list[str] = []
+    reasons: dict[str, list[str]] = {}
     for name in names:
         head = next((what for start, what in layout.heads.items() if name.startswith(start)), None)
         other = next((what for part, what in layout.others.items() if part in name), None)

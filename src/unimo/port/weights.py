@@ -90,6 +90,11 @@ def refuse(source: Any, wrong: list[str]) -> None:
         raise CheckpointError(f"{source} does not fit the model: {len(wrong)} problem(s)\n  - " + "\n  - ".join(wrong))
 
 
+def undamaged(stored: Mapping[str, Stored | CheckpointError]) -> dict[str, Stored]:
+    """Those that can be read."""
+    return {name: tensor for name, tensor in stored.items() if not isinstance(tensor, CheckpointError)}
+
+
 def gather(
     table: Table, stored: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]], transposed: Container[str] = ()
 ) -> dict[str, Stored]:

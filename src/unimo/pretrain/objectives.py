@@ -11,7 +11,7 @@ from unimo.models.streams import Regions, Text
 from unimo.models.unimo import Unimo
 from unimo.pretrain.contrast import cmcl_loss
 from unimo.pretrain.language import word_prediction_loss
-from unimo.pretrain.recipe import PretrainRecipe
+from unimo.pretrain.recipe import Objective, PretrainRecipe
 from unimo.pretrain.regions import feature_regression_loss, hidden_rows, soft_class_loss, without_hidden
 from unimo.readers.batching import Batch
 from unimo.readers.tensors import as_regions, as_text
@@ -26,7 +26,9 @@ class Pretraining(Task):
     text: mlm or seq2seq. image: region_feature, region_class. pair: the same on both streams at once, and cmcl.
     """
 
-    def __init__(self, model: Unimo, weights: Mapping[str, float], temperature: float):
+    model: Unimo
+
+    def __init__(self, model: Unimo, weights: Mapping[Objective, float], temperature: float):
         super().__init__()
         self.model, self.temperature = model, temperature
         self.weights = {name: weight for name, weight in weights.items() if weight}
@@ -50,6 +52,7 @@ class Pretraining(Task):
         regions = as_regions(batch.inputs["regions"]) if "regions" in batch.inputs else None
         losses = self._masked(batch.inputs, objectives, regions)
         if "cmcl" in objectives:
+            assert regions is not None  # only pairs are contrasted
             losses["cmcl"] = self._contrast(batch.inputs, regions)
         return losses
 
@@ -57,7 +60,8 @@ class Pretraining(Task):
         """One pass over what the masks left, and the objectives that predict what they took."""
         if not objectives - {"cmcl"}:
             return {}
-        model, losses = self.model, {}
+        model = self.model
+        losses: Losses = {}
         text = as_text(inputs["text"]) if "text" in inputs else None
         regions, attention_mask = None, None
         if whole is not None:
@@ -69,13 +73,13 @@ class Pretraining(Task):
         for name in objectives & {"mlm", "seq2seq"}:
             words, labels = (paddle.to_tensor(inputs["text"][k]) for k in ("words", "labels"))
             losses[name] = word_prediction_loss(model, encoded.text, words, labels)
-        if objectives & {"region_feature", "region_class"}:
+        if whole is not None and objectives & {"region_feature", "region_class"}:
             states = hidden_rows(encoded.regions, hidden)
-        if "region_feature" in objectives:
-            losses["region_feature"] = feature_regression_loss(model, states, hidden_rows(whole.features, hidden))
-        if "region_class" in objectives:
-            target = paddle.to_tensor(inputs["regions"]["class_probs"])
-            losses["region_class"] = soft_class_loss(model, states, target)
+            if "region_feature" in objectives:
+                losses["region_feature"] = feature_regression_loss(model, states, hidden_rows(whole.features, hidden))
+            if "region_class" in objectives:
+                target = paddle.to_tensor(inputs["regions"]["class_probs"])
+                losses["region_class"] = soft_class_loss(model, states, target)
         return losses
 
     def _contrast(self, inputs: dict, regions: Regions) -> Tensor:
@@ -97,10 +101,10 @@ class Pretraining(Task):
         images = self.model.pooled_image(self.model(regions=regions))
         return self.model.match(texts, images.index_select(paddle.to_tensor(retrieved["partner"]))).squeeze(1)
 
-    def _retrieved_images(self, retrieved: dict, texts: Text) -> Tensor:
+    def _retrieved_images(self, retrieved: dict, captions: Text) -> Tensor:
         """X^I: an image encoded alone against its pair's caption encoded alone. [n]"""
         images = self.model.pooled_image(self.model(regions=as_regions(retrieved)))
-        texts = self.model.pooled_text(self.model(texts))
+        texts = self.model.pooled_text(self.model(captions))
         return self.model.match(texts.index_select(paddle.to_tensor(retrieved["partner"])), images).squeeze(1)
 
 

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from paddle import nn
-
 from unimo.config import Config, load_named
 from unimo.engine.task import Task
 from unimo.pretrain import objectives, unimo
@@ -20,7 +18,7 @@ class Pretraining(NamedTuple):
     recipe: type[Config]
     heads: tuple[str, ...]  # that its objectives need
     sources: Callable[[Any, Tokenizer], Mapping[str, Source]]  # (recipe, tokenizer) -> by stream
-    task: Callable[[nn.Layer, Any], Task]  # (model, recipe)
+    task: Callable[[Any, Any], Task]  # (model of the system, recipe)
 
 
 PRETRAINING = {

@@ -1,5 +1,7 @@
 """Where UNIMO's pre-training draws from: the streams of a recipe, on the training split of its files."""
 
+from collections.abc import Set
+
 from unimo.config import find
 from unimo.errors import ConfigError
 from unimo.models.unimo import UnimoConfig
@@ -30,7 +32,11 @@ def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Sou
     ]
     if problems:
         raise ConfigError("the recipe's streams are incomplete\n  - " + "\n  - ".join(sorted(problems)))
-    feeds = {"text": {"mlm", "seq2seq"}, "image": {"region_feature", "region_class"}, "pair": set(recipe.weights)}
+    feeds: dict[str, Set[str]] = {
+        "text": {"mlm", "seq2seq"},
+        "image": {"region_feature", "region_class"},
+        "pair": recipe.weights.keys(),
+    }
     idle = sorted(name for name in streams if not feeds[name] & {k for k, v in recipe.weights.items() if v})
     if idle:
         raise ConfigError(
@@ -43,6 +49,7 @@ def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Sou
             _check_classes(images.stores[0], recipe.model)
     sources: dict[str, Source] = {}
     if "text" in streams:
+        assert data.texts  # this and the other files were asked for above
         texts = find(data.texts)
         if texts.is_dir():
             shards = TokenShards(texts, tokenizer)
@@ -50,9 +57,11 @@ def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Sou
         else:
             sources["text"] = TextStream(read_texts(texts), tokenizer, recipe.masking, recipe.max_tokens)
     if "image" in streams:
+        assert data.images and images
         listed = read_images(find(data.images))
         sources["image"] = ImageStream([image.image_id for image in listed], images, recipe.masking)
     if "pair" in streams:
+        assert data.pairs and images
         pairs = read_pairs(find(data.pairs), "train")
         contrast = recipe.contrast if recipe.weights.get("cmcl") else None
         rewrites = read_rewrites(find(data.rewrites), pairs) if data.rewrites else {}

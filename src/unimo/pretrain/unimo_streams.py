@@ -6,6 +6,7 @@ ranks and workers nor on where a run was resumed. Arrays are numpy; `objectives.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from unimo.readers.tokenizer import Tokenizer
 LENGTH_SLACK = 2  # tokens by which a companion's caption may be longer or shorter (ours)
 LENGTH_GRAIN = 8  # candidate captions are grouped by length in steps of this many tokens
 Arrays = dict[str, np.ndarray]
+Content = TypeVar("Content", list[int], str)
 
 
 def hide_words(sequences: Sequence[list[int]], tokenizer: Tokenizer, masking: Masking, rngs: Rngs) -> Arrays:
@@ -169,10 +171,10 @@ class PairStream:
         regions = hide_regions(self.images, [self.image_ids[i] for i in samples], self.masking, rngs)
         inputs = {"text": text, "regions": regions}
         if self.contrast:
-            inputs |= self._candidates(samples, rngs)
+            inputs |= self._candidates(samples, rngs, self.contrast)
         return Batch("pair", [self.ids[i] for i in samples], inputs)
 
-    def _candidates(self, samples: np.ndarray, rngs: Rngs) -> dict[str, Arrays]:
+    def _candidates(self, samples: np.ndarray, rngs: Rngs, contrast: Contrast) -> dict[str, Arrays]:
         """What is contrasted: captions scored jointly with a picture, retrieved texts and images encoded alone.
 
         Each sample brings companions, other pairs of its kind, and all pictures of such a group are scored with all
@@ -182,20 +184,24 @@ class PairStream:
         `contrast` tells how all scores, in the order of the inputs, make up the row of each pair of each group;
         captions come in inputs of similar length, because one long negative would pad all the others.
         """
-        image_ids, joint, texts, images = [], [], [], []
+        image_ids: list[str] = []
+        joint: list[Candidate[list[int]]] = []
+        texts: list[Candidate[list[int]]] = []
+        images: list[Candidate[str]] = []
         for number, (sample, rng) in enumerate(zip(samples, rngs)):
-            group, first = [sample, *self._companions(sample, rng)], len(image_ids)
+            group, first = [sample, *self._companions(sample, rng, contrast.companions)], len(image_ids)
             image_ids += [self.image_ids[member] for member in group]
             for a in range(len(group)):
                 for b, member in enumerate(group):  # picture a with caption b is a candidate of both their pairs
                     joint.append(Candidate(self.sequences[member], first + a, {first + a, first + b}, a == b))
-            joint += [Candidate(ids, first, {first}, positive) for ids, positive in self._rewritten(sample, rng)]
+            rewritten = self._rewritten(sample, rng, contrast)
+            joint += [Candidate(ids, first, {first}, positive) for ids, positive in rewritten]
             if rewrite := self.rewrites[sample]:
-                for text in pick(rewrite.similar_texts, self.contrast.texts, rng):
+                for text in pick(rewrite.similar_texts, contrast.texts, rng):
                     texts.append(Candidate(self._encode(text), number, {first}, True))
-                for image_id in pick(rewrite.similar_images, self.contrast.images, rng):
+                for image_id in pick(rewrite.similar_images, contrast.images, rng):
                     images.append(Candidate(image_id, number, {first}, True))
-        groups: dict[str, list[Candidate]] = {}
+        groups: dict[str, list[Candidate[list[int]]]] = {}
         for candidate in sorted(joint, key=lambda c: len(c.content)):
             groups.setdefault(f"captions_{-(-len(candidate.content) // LENGTH_GRAIN):03d}", []).append(candidate)
         if texts:
@@ -203,31 +209,31 @@ class PairStream:
         inputs = {name: self._collate(members) for name, members in groups.items()}
         inputs["contrast_images"] = self.images.collate(image_ids)
         if images:
-            groups["retrieved_images"] = images
             with_owner = {"partner": np.array([c.partner for c in images])}
             inputs["retrieved_images"] = self.images.collate([c.content for c in images]) | with_owner
             inputs["own_captions"] = collate_text([self.sequences[i] for i in samples], self.tokenizer.pad_id)
-        in_order = [candidate for members in groups.values() for candidate in members]
+        in_order: list[Candidate[list[int]] | Candidate[str]] = [c for members in groups.values() for c in members]
+        in_order += images
         return inputs | {"contrast": candidate_rows(in_order, len(image_ids))}
 
-    def _collate(self, candidates: Sequence["Candidate"]) -> Arrays:
+    def _collate(self, candidates: Sequence["Candidate[list[int]]"]) -> Arrays:
         text = collate_text([c.content for c in candidates], self.tokenizer.pad_id)
         return text | {"partner": np.array([c.partner for c in candidates])}
 
-    def _rewritten(self, sample: int, rng: np.random.Generator) -> list[tuple[list[int], bool]]:
+    def _rewritten(self, sample: int, rng: np.random.Generator, contrast: Contrast) -> list[tuple[list[int], bool]]:
         """Paraphrases (X+) and hard negatives (X-) of a caption that the files have, as many as the recipe asks."""
-        rewrite, settings = self.rewrites[sample], self.contrast
+        rewrite = self.rewrites[sample]
         if rewrite is None:
             return []
         tfidf = [n.text for n in rewrite.negatives if n.kind == "tfidf"]
         swapped = [n.text for n in rewrite.negatives if n.kind != "tfidf"]
-        found = [(text, True) for text in pick([p.text for p in rewrite.positives], settings.paraphrases, rng)]
-        found += [(text, False) for text in pick(swapped, settings.rewritten, rng) + pick(tfidf, settings.tfidf, rng)]
+        found = [(text, True) for text in pick([p.text for p in rewrite.positives], contrast.paraphrases, rng)]
+        found += [(text, False) for text in pick(swapped, contrast.rewritten, rng) + pick(tfidf, contrast.tfidf, rng)]
         return [(self._encode(text), positive) for text, positive in found]
 
-    def _companions(self, sample: int, rng: np.random.Generator) -> list[int]:
+    def _companions(self, sample: int, rng: np.random.Generator, count: int) -> list[int]:
         """Captions of other images and other wording, about as long: length gives nothing away, and pads stay few."""
-        count, own = self.contrast.companions, len(self.sequences[sample])
+        own = len(self.sequences[sample])
         low, high = np.searchsorted(self._sorted_lengths, [own - LENGTH_SLACK, own + LENGTH_SLACK + 1])
         if high - low <= 2 * count:  # a length of its own: take the neighbours in length
             low, high = max(0, low - 2 * count), high + 2 * count
@@ -251,16 +257,16 @@ def pick(items: Sequence, count: int, rng: np.random.Generator) -> list:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Generic[Content]):
     """A caption (ids) or retrieved image (its id), what it is scored with, and the pairs whose row it stands in."""
 
-    content: list[int] | str
+    content: Content
     partner: int  # joint captions: row of contrast_images; retrieved ones: number of the sample in the batch
     rows: set[int]
     positive: bool
 
 
-def candidate_rows(candidates: Sequence[Candidate], pairs: int) -> Arrays:
+def candidate_rows(candidates: Sequence[Candidate[list[int]] | Candidate[str]], pairs: int) -> Arrays:
     """`grid` [pairs, K]: which candidates make up each pair's row; `positive` and `valid` [pairs, K] 0/1."""
     members: list[list[int]] = [[] for _ in range(pairs)]
     for index, candidate in enumerate(candidates):

@@ -156,7 +156,9 @@ def write_jsonl(path: str | Path, records: Iterable[dict[str, Any] | Record]) ->
 
 def _read(path: Path, schema: type[R], key: str) -> dict[int, R]:
     """Line number (from 1) -> record."""
-    records, problems, seen = {}, [], {}
+    records: dict[int, R] = {}
+    problems: list[str] = []
+    seen: dict[str, int] = {}
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:

@@ -68,7 +68,8 @@ def plan_epoch(
             f"sample {longest} alone takes {lengths[longest].sum()} padded positions, the batch budget is {budget}; "
             "raise the budget or cut samples shorter"
         )
-    order, batches, rest = rng.permutation(len(lengths)), [], np.zeros(0, np.int64)
+    batches: list[np.ndarray] = []
+    order, rest = rng.permutation(len(lengths)), np.zeros(0, np.int64)
     for start in range(0, len(order), pool):
         together = np.append(rest, order[start : start + pool])
         batches += _cut(_sorted(together, lengths, budget), lengths, budget, multiple)

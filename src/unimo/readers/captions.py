@@ -45,9 +45,9 @@ def caption_ids(tokenizer: Tokenizer, text: str, max_tokens: int) -> list[int]:
 
 
 def collate_text(
-    sequences: Sequence[Sequence[int]],
+    sequences: Sequence[Sequence[int] | np.ndarray],
     pad_id: int,
-    positions: Sequence[Sequence[int]] | None = None,
+    positions: Sequence[Sequence[int] | np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Padded model input: ids and positions int64 [B, S], mask float32 [B, S].
 

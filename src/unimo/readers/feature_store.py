@@ -45,7 +45,7 @@ class RegionRecord:
 
     def locations(self) -> np.ndarray:
         """[n, 5] float32: x1/w, y1/h, x2/w, y2/h and the box's share of the image area."""
-        x1, y1, x2, y2 = (self.boxes / np.float32([self.width, self.height] * 2)).T
+        x1, y1, x2, y2 = (self.boxes / np.array([self.width, self.height] * 2, np.float32)).T
         return np.stack([x1, y1, x2, y2, (y2 - y1) * (x2 - x1)], axis=1)
 
 
@@ -246,7 +246,7 @@ class StoreWriter:
 
 def _layout(header: dict[str, Any]) -> dict[str, tuple[type, tuple[int, ...]]]:
     """Array name -> dtype and shape of one row, as every shard of this store holds them."""
-    layout = {
+    layout: dict[str, tuple[type, tuple[int, ...]]] = {
         "features": (np.float16, (header["feature_dim"],)),
         "boxes": (np.float32, (4,)),
         "classes": (np.int64, ()),
@@ -269,7 +269,8 @@ def _checked(record: RegionRecord, header: dict[str, Any]) -> RegionRecord:
     for name in ("class_probs", "attributes"):
         if (getattr(record, name) is not None) != bool(header.get(name)):
             raise DataError(f"{where}: {name} must be given for all images of a store or for none")
-    n, cast = len(record.features), {}
+    n = len(record.features)
+    cast: dict[str, np.ndarray] = {}
     for name, (dtype, row) in _layout(header).items():
         array = np.asarray(getattr(record, name))
         if array.shape != (n, *row):
@@ -280,7 +281,17 @@ def _checked(record: RegionRecord, header: dict[str, Any]) -> RegionRecord:
             raise DataError(f"{where}: {name} holds nan, inf or a value beyond {np.dtype(dtype).name}")
     if n and not 0 <= cast["classes"].min() <= cast["classes"].max() < len(header["class_names"]):
         raise DataError(f"{where}: class index outside 0..{len(header['class_names']) - 1}")
-    return replace(record, width=int(record.width), height=int(record.height), **cast)
+    return replace(
+        record,
+        width=int(record.width),
+        height=int(record.height),
+        features=cast["features"],
+        boxes=cast["boxes"],
+        classes=cast["classes"],
+        scores=cast["scores"],
+        class_probs=cast.get("class_probs"),
+        attributes=cast.get("attributes"),
+    )
 
 
 def _read_header(path: Path) -> dict[str, Any]:

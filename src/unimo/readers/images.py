@@ -30,8 +30,12 @@ Stores = Annotated[tuple[str, ...], BeforeValidator(_listed)]  # of a config: on
 class Images(Protocol):
     """The pictures that a source, an evaluation or a generation may ask for, by id."""
 
-    key: Literal["regions", "pixels"]  # of the inputs that `collate` makes
     fingerprint: str  # changes when pictures, as far as can be told without reading them all, or their reading do
+
+    @property
+    def key(self) -> Literal["regions", "pixels"]:
+        """Of the inputs that `collate` makes."""
+        ...
 
     def positions(self, ids: Sequence[str]) -> np.ndarray:
         """Positions that each takes in a model's sequence. [n] int64"""

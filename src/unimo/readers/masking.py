@@ -74,8 +74,9 @@ def seq2seq_fragments(ids: Sequence[int], tokenizer: Tokenizer, rng: np.random.G
     low, high = LONG_FRAGMENTS if long else SHORT_FRAGMENTS
     tokens = sum(end - start for start, end in words)
     amount = _amount(tokens, FRAGMENT_BUDGET, rng)
-    taken = {k for span in _choose(words, amount, lambda: rng.integers(low, high + 1), rng) for k in span}
-    source, target = [], []
+    taken = {k for span in _choose(words, amount, lambda: int(rng.integers(low, high + 1)), rng) for k in span}
+    source: list[int] = []
+    target: list[int] = []
     for k, (start, end) in enumerate(words):
         (target if k in taken else source).extend(original[start:end].tolist())
     return seq2seq_text(source, target, tokenizer)
@@ -102,7 +103,7 @@ def mask_regions(boxes: np.ndarray, rng: np.random.Generator, ratio: float = 0.1
         boxes: [n, 4] x1, y1, x2, y2 in any unit; slot 0 of the model's input is not among them and is never masked.
     """
     chosen = rng.permutation(len(boxes))[: _amount(len(boxes), ratio, rng)]
-    masked = (iou(boxes[chosen], boxes) > overlap).any(axis=0)
+    masked = np.any(iou(boxes[chosen], boxes) > overlap, axis=0)
     masked[chosen] = True
     return masked
 
@@ -142,7 +143,7 @@ def _choose(
     while left > 0:
         candidates = np.flatnonzero(free)
         start = candidates[rng.integers(len(candidates))]
-        span = []
+        span: list[int] = []
         for k in range(start, min(start + draw_length(), len(words))):
             broken = span and words[k][0] != words[k - 1][1]  # a special token lies between
             if not free[k] or broken or left <= 0:

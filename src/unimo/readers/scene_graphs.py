@@ -1,5 +1,6 @@
 """The scene graph in a record of rewrites.jsonl: objects of a caption, their attributes, relations between them."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -51,6 +52,7 @@ class SceneGraph(Record):
 
     def nodes(self) -> list[tuple[Kind, Node]]:
         """All nodes, by kind."""
+        kinds: dict[Kind, Sequence[Node]]
         kinds = {"object": self.objects, "attribute": self.attributes, "relation": self.relations}
         return [(kind, node) for kind, nodes in kinds.items() for node in nodes]
 

@@ -195,7 +195,10 @@ class TokenShardWriter:
 
     def add(self, ids: Sequence[int] | np.ndarray) -> None:
         """Buffer one text of at least one token."""
-        self._tokens.extend(ids) if isinstance(ids, list) else self._tokens.frombytes(ids.astype(self._dtype).tobytes())
+        if isinstance(ids, np.ndarray):
+            self._tokens.frombytes(ids.astype(self._dtype).tobytes())
+        else:
+            self._tokens.extend(ids)
         self._ends.append(len(self._tokens))
 
     def commit(self, state: Mapping[str, Any], complete: bool = False) -> None:

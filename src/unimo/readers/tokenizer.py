@@ -71,15 +71,15 @@ class Tokenizer:
         """Text of ids; special ones come out by name, bytes that are no UTF-8 as U+FFFD."""
         return self._backend.decode(ids, skip_special_tokens=False)
 
-    def word_starts(self, ids: Sequence[int]) -> np.ndarray:
+    def word_starts(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """[n] bool: where a word begins. The first token, specials and what follows them always begin one.
 
         BPE words are what blanks separate ("horse." is one word); WordPiece words also end at punctuation.
         """
-        ids = np.asarray(ids, np.int64)
-        starts = self._opens_word[ids]
+        tokens = np.asarray(ids, np.int64)
+        starts = self._opens_word[tokens]
         starts[:1] = True
-        starts[1:] |= self.is_special[ids[:-1]]
+        starts[1:] |= self.is_special[tokens[:-1]]
         return starts
 
     def to_json(self) -> str:
@@ -133,7 +133,7 @@ def _from_json(text: str) -> tokenizers.Tokenizer:
     model = json.loads(text)["model"]
     if not ROBERTA_SPECIALS.keys() <= model["vocab"].keys():
         return tokenizers.Tokenizer.from_str(text)
-    merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
+    merges = [_merge(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
     return _byte_level_bpe(_our_specials(model["vocab"]), merges, model["vocab"])
 
 
@@ -146,7 +146,7 @@ def _our_specials(vocab: dict[str, int]) -> dict[str, int]:
 
 
 def _byte_level_bpe(
-    vocab: dict[str, int], merges: list[tuple[str, ...]], symbols: Iterable[str]
+    vocab: dict[str, int], merges: list[tuple[str, str]], symbols: Iterable[str]
 ) -> tokenizers.Tokenizer:
     """A tokenizer of a table of ids and its merges; every byte must be one of the `symbols`."""
     lost = set(pre_tokenizers.ByteLevel.alphabet()).difference(symbols)
@@ -158,9 +158,14 @@ def _byte_level_bpe(
     return tokenizer
 
 
-def _read_merges(path: Path) -> list[tuple[str, ...]]:
+def _merge(parts: list[str]) -> tuple[str, str]:
+    first, second = parts
+    return first, second
+
+
+def _read_merges(path: Path) -> list[tuple[str, str]]:
     """The pairs of merges.txt or vocab.bpe; the first line is the format's version."""
-    return [tuple(line.split(" ")) for line in path.read_text(encoding="utf-8").split("\n")[1:] if line]
+    return [_merge(line.split(" ")) for line in path.read_text(encoding="utf-8").split("\n")[1:] if line]
 
 
 def _release_bpe(encoder_file: Path, merges_file: Path, vocab_file: Path) -> tokenizers.Tokenizer:

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -12,13 +13,16 @@ from matplotlib.figure import Figure
 
 from unimo.report.run_folder import LogRecord
 
+if TYPE_CHECKING:  # of the newest matplotlib only
+    from matplotlib.typing import RcKeyType
+
 # Okabe and Ito's colours, which colour-blind readers tell apart (2008, jfly.uni-koeln.de/color); dashes serve print.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", "-.", ":")
 STREAMS = ("text", "image", "pair", "retrieval")  # always the first colours, in this order
 POINTS = 400  # a curve with more records keeps the lowest and highest of each of POINTS / 2 stretches
 
-STYLE = {
+STYLE: "dict[RcKeyType, Any]" = {
     "svg.fonttype": "none",  # text stays text: small, searchable
     "svg.hashsalt": "unimo",  # the same data gives the same bytes
     "text.parse_math": False,  # a $ in a name is a $
@@ -54,8 +58,9 @@ def course_figures(updates: Sequence[LogRecord]) -> list[str]:
 def evaluation_figure(evaluations: Sequence[LogRecord]) -> str:
     """All metrics of the evaluations on the way, over the steps."""
     names = dict.fromkeys(name for record in evaluations for name in record.metrics)
-    curves = {name: zip(*[(r.step, r.metrics[name]) for r in evaluations if name in r.metrics]) for name in names}
-    return line_figure("metrics on the way", {name: tuple(c) for name, c in curves.items()}, smoothed=False)
+    measured = {name: [r for r in evaluations if name in r.metrics] for name in names}
+    curves = {name: ([r.step for r in found], [r.metrics[name] for r in found]) for name, found in measured.items()}
+    return line_figure("metrics on the way", curves, smoothed=False)
 
 
 def _by_stream(values: Iterable[tuple[LogRecord, float | None]]) -> Curves:
@@ -73,19 +78,19 @@ def line_figure(title: str, curves: Curves, smoothed: bool = True) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.8), layout="constrained")
         axes = figure.add_subplot()
-        for number, (name, (steps, values)) in enumerate(curves.items()):
-            steps, values = np.asarray(steps), np.asarray(values, np.float64)
-            steps, values = steps[np.isfinite(values)], values[np.isfinite(values)]
+        for number, (name, (all_steps, all_values)) in enumerate(curves.items()):
+            finite = np.isfinite(np.asarray(all_values, np.float64))
+            steps, values = np.asarray(all_steps)[finite], np.asarray(all_values, np.float64)[finite]
             place = STREAMS.index(name) if name in STREAMS else len(STREAMS) + number
-            look = {"color": PALETTE[place % len(PALETTE)], "linestyle": DASHES[place % len(DASHES)]}
+            color, dashes = PALETTE[place % len(PALETTE)], DASHES[place % len(DASHES)]
             if smoothed:
-                axes.plot(*thin(steps, values), color=look["color"], alpha=0.3, linewidth=0.8)
+                axes.plot(*thin(steps, values), color=color, alpha=0.3, linewidth=0.8)
             marker = "o" if len(steps) == 1 else None  # a line of one point would not show
             line = smooth(values) if smoothed else values
-            axes.plot(*thin(steps, line), **look, linewidth=1.6, marker=marker, label=name)
+            axes.plot(*thin(steps, line), color=color, linestyle=dashes, linewidth=1.6, marker=marker, label=name)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params("x", integer=True)
         if any(curves):
             figure.legend(loc="outside lower center", ncols=3, fontsize=8)
         return _svg(figure, title)

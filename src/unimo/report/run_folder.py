@@ -147,7 +147,7 @@ def _open(path: Path, name: str) -> RunFolder:
     return RunFolder(
         path=path,
         name=name,
-        config=config and config.decode("utf-8", errors="replace"),
+        config=None if config is None else config.decode("utf-8", errors="replace"),
         log=_read_log(path / "log.jsonl"),
         state=_read(path / "state.json", State),
         metrics=_read(path / "metrics.json", Metrics),

@@ -99,6 +99,7 @@ def measures(run: RunFolder) -> dict[str, float]:
 
 
 def _compared(run: RunFolder) -> dict[str, Metric]:
+    assert run.metrics is not None  # of an evaluated run
     metrics = run.metrics.metrics
     columns = layout_of(run.metrics.task, metrics).compared
     return {shown: metrics[name] for name, shown in columns.items() if name in metrics}

@@ -83,11 +83,11 @@ def tables(runs: Iterable[RunFolder]) -> list[Table]:
 def _table(runs: list[tuple[str, Metrics]]) -> Table:
     first = runs[0][1]
     layout = layout_of(first.task, first.metrics)
-    columns = {column for block in layout.blocks.values() for column in block}
+    shown = {column for block in layout.blocks.values() for column in block}
     claims = {
         row_name(run.paper): found
         for _, run in runs
-        if run.paper and (found := numbers(run.paper, run.split)).keys() & columns
+        if run.paper and (found := numbers(run.paper, run.split)).keys() & shown
     }
     blocks = []
     for title, columns in layout.blocks.items():
@@ -101,7 +101,7 @@ def _table(runs: list[tuple[str, Metrics]]) -> Table:
 
 
 def _cell(metric: Metric | None) -> Cell | None:
-    return metric and Cell(metric)
+    return None if metric is None else Cell(metric)
 
 
 def _chance(metric: Metric | None) -> str:
@@ -122,7 +122,8 @@ def as_text(runs: Sequence[RunFolder]) -> str:
     if not found:
         looked = ", ".join(str(run.path / "metrics.json") for run in runs)
         raise DataError(f"no run was evaluated yet; looked for {looked}. `unimo evaluate` writes it")
-    lines, legend = [], None
+    lines: list[str] = []
+    legend = None
     for table in found:
         if table.layout.legend != legend:
             legend = table.layout.legend

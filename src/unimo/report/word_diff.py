@@ -14,5 +14,8 @@ def word_diff(before: str, after: str) -> list[Part]:
         if old[i:j] == new[k:m]:
             parts.append(("same", " ".join(old[i:j])))
             continue
-        parts += [(kind, " ".join(words)) for kind, words in (("gone", old[i:j]), ("new", new[k:m])) if words]
+        if old[i:j]:
+            parts.append(("gone", " ".join(old[i:j])))
+        if new[k:m]:
+            parts.append(("new", " ".join(new[k:m])))
     return parts

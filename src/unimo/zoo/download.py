@@ -90,7 +90,7 @@ def _fetch(url: str, part: Path, max_bytes: int, timeout: float) -> None:
     if version and have == version["size"]:  # stopped between the last byte and the rename
         return
     headers = {"User-Agent": "unimo", "Accept-Encoding": "identity"}
-    if have:
+    if version and have:
         headers |= {"Range": f"bytes={have}-", "If-Range": version["validator"]}
     try:
         request = urllib.request.Request(url, headers=headers)
@@ -122,10 +122,10 @@ def _start(response: Any, url: str, part: Path, have: int, version: dict[str, An
     if response.status == 206:
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
         total = int(match[2]) if match and match[2] != "*" else None
-        if match and int(match[1]) == have and _validator(headers) in (None, version["validator"]):
+        if match and version and int(match[1]) == have and _validator(headers) in (None, version["validator"]):
             if total == version["size"] or None in (total, version["size"]):
                 return have, total or version["size"]
-        part.unlink()
+        part.unlink(missing_ok=True)  # a part of the file may come to one who asked for all of it
         raise _Dropped("the server continued another version of the file, so it starts over")
     length = headers.get("Content-Length", "")
     total = int(length) if length.isdigit() else None

@@ -9,7 +9,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from tqdm import tqdm
 
@@ -102,7 +102,9 @@ def _unpack(archive: Path, stream: _Bounded, folder: Path, max_bytes: int) -> It
                     (folder / path).mkdir(parents=True, exist_ok=True)
                 else:
                     stream.allowance = member.size
-                    _write(tar.extractfile(member), folder / path, member.size)
+                    content = tar.extractfile(member)
+                    assert content is not None  # of a plain file
+                    _write(content, folder / path, member.size)
                     left -= member.size
                 stream.allowance = _HEADERS
                 yield
@@ -133,7 +135,7 @@ def _problem(member: tarfile.TarInfo, path: PurePosixPath, left: int) -> str | N
     return None
 
 
-def _write(source: BinaryIO, path: Path, size: int) -> None:
+def _write(source: IO[bytes], path: Path, size: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "xb") as file:
         while size:

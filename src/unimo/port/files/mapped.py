@@ -8,12 +8,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from unimo.errors import CheckpointError
 
 MAX_RANK = 32
+Order = Literal["C", "F"]  # of an array's values: rows first, or columns
 _DAMAGE = (ValueError, RuntimeError, OSError, EOFError, struct.error, zipfile.BadZipFile, zlib.error, RecursionError)
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip entry: signature, what is known already, sizes of name and extra
 _MOST_UNPACKED = 16  # times the size of a zip file and 1 MiB more: weights shrink to no less than half by packing
@@ -59,7 +61,7 @@ def checked_sizes(sizes: object) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def array_in(data: memoryview, dtype: np.dtype, shape: tuple[int, ...], order: str = "C") -> np.ndarray:
+def array_in(data: memoryview, dtype: np.dtype, shape: tuple[int, ...], order: Order = "C") -> np.ndarray:
     """`data` as an array, without a copy.
 
     Raises:

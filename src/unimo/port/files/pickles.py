@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from unimo.errors import CheckpointError
-from unimo.port.files.mapped import array_in, checked_sizes, damage, map_file, widen_bfloat16
+from unimo.port.files.mapped import Order, array_in, checked_sizes, damage, map_file, widen_bfloat16
 from unimo.port.weights import Stored
 
 # What a file may name -> what stands for it: a function of the arguments of the call, or None where none is allowed
@@ -262,7 +262,10 @@ class Array:
     def __init__(self, arguments: tuple) -> None:
         if len(arguments) != 3 or type(arguments[0]) is not Name or arguments[0].name != "ndarray":
             raise ValueError("an array of an unknown kind")
-        self.shape, self.data, self._stored, self._order = (0,), memoryview(b""), np.dtype("u1"), "C"
+        self.shape: tuple[int, ...] = (0,)
+        self.data: memoryview | str | LongText = memoryview(b"")
+        self._stored: np.dtype = np.dtype("u1")
+        self._order: Order = "C"
 
     def set_state(self, state: Any) -> None:
         """Shape, type, order and bytes, as numpy pickles them. Raises ValueError where they do not agree."""
@@ -349,7 +352,9 @@ def open_pdparams(path: str | Path) -> dict[str, Stored]:
         CheckpointError: as `read_pickle`, or no tensor in it.
     """
     values = {name: value[1] if _is_named(value) else value for name, value in read_pickle(path).items()}
-    tensors = {name: value for name, value in values.items() if isinstance(value, Array) and type(name) is str}
+    tensors: dict[str, Stored] = {
+        name: value for name, value in values.items() if isinstance(value, Array) and type(name) is str
+    }
     if not tensors:
         raise CheckpointError(f"{path} holds no tensor; its entries are {list(values)[:5]}")
     return tensors

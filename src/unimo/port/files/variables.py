@@ -217,7 +217,7 @@ def _write(file: BinaryIO, variable: np.ndarray | Stored) -> None:
     array = variable if isinstance(variable, np.ndarray) else variable.read()
     desc = b"\x08" + _encode(_CODES[array.dtype]) + b"".join(b"\x10" + _encode(d) for d in array.shape)
     file.write(_HEADER.pack(0, 0, 0, len(desc)) + desc)
-    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # C order, whatever the strides
+    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # C order, whatever the strides
 
 
 def _encode(value: int) -> bytes:

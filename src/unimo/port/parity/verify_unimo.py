@@ -13,6 +13,7 @@ import paddle
 from paddle import Tensor
 
 from unimo.errors import ConfigError
+from unimo.models.streams import given
 from unimo.models.unimo import Encoded, Regions, Tags, Text, Unimo, UnimoConfig
 from unimo.port.hub import Options, build
 from unimo.port.names.release_names import holds
@@ -67,19 +68,19 @@ class Output:
 
 
 OUTPUTS = {
-    "out_l_seq": Output("l", ("B", "S", "H"), (), lambda m, e: e.text),
+    "out_l_seq": Output("l", ("B", "S", "H"), (), lambda m, e: given(e.text)),
     "out_l_pooled": Output("l", ("B", "H"), ("pool_text",), lambda m, e: m.pooled_text(e)),
     "out_cls_logits": Output("l", ("B", "C"), ("pool_text", "classify"), lambda m, e: m.classify(m.pooled_text(e))),
-    "out_vl_text": Output("vl", ("B", "S", "H"), ("image",), lambda m, e: e.text),
-    "out_vl_image": Output("vl", ("B", "N", "H"), ("image",), lambda m, e: e.regions),
+    "out_vl_text": Output("vl", ("B", "S", "H"), ("image",), lambda m, e: given(e.text)),
+    "out_vl_image": Output("vl", ("B", "N", "H"), ("image",), lambda m, e: given(e.regions)),
     "out_vl_pooled_text": Output("vl", ("B", "H"), ("image", "pool_text"), lambda m, e: m.pooled_text(e)),
     "out_vl_pooled_image": Output("vl", ("B", "H"), ("image", "pool_image"), lambda m, e: m.pooled_image(e)),
     "out_match_score": Output(
         "vl", ("B", 1), ("image", "pool_text", "pool_image", "match"), lambda m, e: m.match_score(e)
     ),
-    "out_vol_text": Output("vol", ("B", "S", "H"), ("image",), lambda m, e: e.text),
-    "out_vol_image": Output("vol", ("B", "N", "H"), ("image",), lambda m, e: e.regions),
-    "out_lm_logits": Output("vol", ("B", "S", "V"), ("image", "lm"), lambda m, e: m.lm_logits(e.text)),
+    "out_vol_text": Output("vol", ("B", "S", "H"), ("image",), lambda m, e: given(e.text)),
+    "out_vol_image": Output("vol", ("B", "N", "H"), ("image",), lambda m, e: given(e.regions)),
+    "out_lm_logits": Output("vol", ("B", "S", "V"), ("image", "lm"), lambda m, e: m.lm_logits(given(e.text))),
 }
 
 
@@ -114,6 +115,7 @@ def verify_unimo(folder: Path, config_file: Path, golden_file: Path) -> tuple[li
     checkpoint = read_release(folder, Options(config=config), parts)
     with paddle.device.device_guard("cpu"), paddle.no_grad():  # a GPU may round products to TF32
         model, _ = build(checkpoint)
+        assert isinstance(model, Unimo)  # by its sizes
         comparisons = [c for run in PASSES for c in _compare(model, golden, outputs, run)]
     lines = {
         "not in the checkpoint, starting at random": [part for part in parts_of(checkpoint.heads) if part not in parts],
@@ -144,10 +146,11 @@ def encode_pass(model: Unimo, golden: Golden, run: str) -> tuple[Encoded, np.nda
     sees_itself = np.diagonal(mask, axis1=1, axis2=2) > 0  # [B, all positions]; a padded position sees nothing
     slots, words = (golden[n].shape[1] if n in PASSES[run] else 0 for n in ("in_image", "in_src_ids"))
     image, text = sees_itself[:, :slots], sees_itself[:, -words:]
-    streams = {"text": Text(ids(golden["in_src_ids"]), ids(golden["in_pos_ids"]), paddle.to_tensor(text))}
+    sentences = Text(ids(golden["in_src_ids"]), ids(golden["in_pos_ids"]), paddle.to_tensor(text))
+    regions, tags = None, None
     if slots:
-        streams["regions"] = Regions(floats(golden["in_image"]), floats(golden["in_loc"]), paddle.to_tensor(image))
+        regions = Regions(floats(golden["in_image"]), floats(golden["in_loc"]), paddle.to_tensor(image))
     if "in_obj_ids" in PASSES[run]:
-        tags = paddle.to_tensor(sees_itself[:, slots:-words])
-        streams["tags"] = Tags(ids(golden["in_obj_ids"]), ids(golden["in_obj_pos"]), tags)
-    return model(**streams, attention_mask=floats(mask)), image, text
+        words_seen = paddle.to_tensor(sees_itself[:, slots:-words])
+        tags = Tags(ids(golden["in_obj_ids"]), ids(golden["in_obj_pos"]), words_seen)
+    return model(sentences, regions, tags, floats(mask)), image, text

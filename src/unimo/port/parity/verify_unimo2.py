@@ -14,6 +14,7 @@ import paddle
 from paddle import Tensor
 
 from unimo.errors import ConfigError, DataError
+from unimo.models.streams import given
 from unimo.models.unimo2 import STREAMS, Encoded, Pixels, Text, Unimo2, Unimo2Config
 from unimo.port.hub import Options
 from unimo.port.names.release_names import holds
@@ -42,12 +43,12 @@ class Output:
 
 BOTH = ("pool_text", "pool_image")
 OUTPUTS = {
-    "out_venc": Output(("B", "P+1", "H"), ("image",), (), lambda m, e: e.vit),
-    "out_tenc": Output(("B", "S", "H"), ("text",), (), lambda m, e: e.text_encoder),
+    "out_venc": Output(("B", "P+1", "H"), ("image",), (), lambda m, e: given(e.vit)),
+    "out_tenc": Output(("B", "S", "H"), ("text",), (), lambda m, e: given(e.text_encoder)),
     "out_idx": Output(("B", "K"), (), (), lambda m, e: e.grounding.chosen),
-    "out_v": Output(("B", "P+1", "H"), ("image",), (), lambda m, e: e.image),
+    "out_v": Output(("B", "P+1", "H"), ("image",), (), lambda m, e: given(e.image)),
     "out_g": Output(("B", "K", "H"), (), (), lambda m, e: e.codes),
-    "out_l": Output(("B", "S", "H"), ("text",), (), lambda m, e: e.text),
+    "out_l": Output(("B", "S", "H"), ("text",), (), lambda m, e: given(e.text)),
     "out_vq": Output((), (), (), lambda m, e: m.dictionary_loss(e)),
     "out_cmcl": Output(("B", 1), STREAMS, (), lambda m, e: m.contrast_score(e)),
     "out_pool": Output(("B", "H"), ("text",), ("pool_text",), lambda m, e: m.pooled_text(e)),
@@ -56,7 +57,7 @@ OUTPUTS = {
     "out_cls_logits": Output(
         ("B", "C"), ("text",), ("pool_text", "classify"), lambda m, e: m.classify(m.pooled_text(e))
     ),
-    "out_lm_logits": Output(("B", "S", "V"), ("text",), ("lm",), lambda m, e: m.lm_logits(e.text)),
+    "out_lm_logits": Output(("B", "S", "V"), ("text",), ("lm",), lambda m, e: m.lm_logits(given(e.text))),
 }
 
 
