@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import paddle.nn.functional as F
 from paddle import Tensor, nn
 from pydantic import Field
 
@@ -37,6 +38,7 @@ class RetrievalRecipe(Config):
     captions_per_batch: int = Field(32, gt=0)  # of one micro-batch, over all processes
     margin: float = 0.2
     scale: float = Field(1.0, gt=0)
+    sigmoid: bool = False  # of scores, in training; the release's program does it unless told not to, as its scripts do
     max_tokens: int = Field(512, gt=2)
     max_regions: int = Field(100, gt=0)
     engine: EngineConfig
@@ -69,7 +71,7 @@ class RetrievalStream:
         self.lengths = np.ones([sum(counts), 1], np.int64)  # batches hold a fixed number of captions
         self.images.positions(self.image_ids)  # raises for a picture that is not there
         named = list(zip(captions.ids, captions.rows.tolist(), captions.texts))
-        settings = recipe.model_dump(exclude={"engine", "paper", "pairs", "regions", "family"})
+        settings = recipe.model_dump(exclude={"engine", "paper", "pairs", "regions", "family", "sigmoid"})
         self.fingerprint = fingerprint(named, self.images.fingerprint, tokenizer.fingerprint, settings)
 
     def batch(self, samples: np.ndarray, rngs: Sequence, batch_rng: np.random.Generator) -> Batch:
@@ -107,12 +109,16 @@ class RetrievalTask(Task):
         """Captions: each is one item, whatever its pairings."""
         return {"circle": len(batch.ids)}
 
+    def scores(self, batch: Batch) -> Tensor:
+        """Of each caption's positive, other images and other captions. [B, 1 + 2n]"""
+        inputs, text, pictures = batch.inputs, as_text(batch.inputs["text"]), as_picture(batch.inputs)
+        scores = pair_scores(self.scorer, text, pictures, inputs["text_rows"], inputs["image_rows"])
+        scores = scores.reshape([-1, 1 + 2 * self.recipe.negatives])
+        return F.sigmoid(scores) if self.recipe.sigmoid else scores
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Half the sum of both circle losses, over the captions of the batch."""
-        inputs, n = batch.inputs, self.recipe.negatives
-        text, pictures = as_text(inputs["text"]), as_picture(inputs)
-        scores = pair_scores(self.scorer, text, pictures, inputs["text_rows"], inputs["image_rows"])
-        scores = scores.reshape([-1, 1 + 2 * n])
+        n, scores = self.recipe.negatives, self.scores(batch)
         by_image = circle_loss(scores[:, :1], scores[:, 1 : 1 + n], self.recipe.margin, self.recipe.scale)
         by_caption = circle_loss(scores[:, :1], scores[:, 1 + n :], self.recipe.margin, self.recipe.scale)
         return {"circle": (by_image + by_caption) / 2}
