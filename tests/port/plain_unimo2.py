@@ -70,7 +70,7 @@ def outputs(mode, weights, inputs, sizes, k):
         prefix: {name.removeprefix(f"{prefix}."): array for name, array in w.items()} for prefix in ("vit", "text")
     } | {"grounded": {name.removeprefix("grounded."): array for name, array in w.items()}}
     found, image, text = {}, None, None
-    given = inputs["in_tmask"].astype(np.float64)  # (B, 1 or S, S)
+    given = inputs["in_tmask"].astype(np.float64) if mode != "img" else None  # (B, 1 or S, S)
     if mode != "txt":
         found["out_venc"] = image = vit(
             inputs["in_img"].astype(np.float64), stack["vit"], *sizes["vit"], sizes["patch"]
@@ -102,8 +102,8 @@ def outputs(mode, weights, inputs, sizes, k):
         found["out_vq"] = loss
     if mode in ("txt", "vl"):
         pooled_text = np.maximum(affine(found["out_l"][:, 0], w, "grounded.pooled_fc_text"), 0)
-    if mode == "txt":
         found["out_pool"] = pooled_text
+    if mode == "txt":
         if "cls_out_w" in w:
             found["out_cls_logits"] = pooled_text @ w["cls_out_w"] + w["cls_out_b"]
     if mode == "vl":

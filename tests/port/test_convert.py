@@ -103,7 +103,7 @@ def test_a_folder_and_a_file_are_told_alike(models, tmp_path):
 
 @pytest.mark.parametrize("streams", ["cap", "img", "txt", "vl"])
 def test_a_release_of_any_streams_is_told(streams):
-    assert detect(FIXTURE.parent / "unimo2" / f"checkpoint_{streams}") == "release"
+    assert detect(FIXTURE.parent / "unimo2_forward" / f"checkpoint_{streams}") == "release"
 
 
 def test_a_base_model_gives_what_the_source_lacks(models, tmp_path):

@@ -1,7 +1,6 @@
 """`unimo port verify`: the recorded fixture agrees, other sizes agree, and every fault of a port shows."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,8 +19,7 @@ from unimo.models.layers import FeedForward
 from unimo.models.unimo import Unimo
 from unimo.port.files.variables import list_variables, open_variable, write_folder
 
-# UNIMO_PARITY: a folder of other recordings, with `unimo` and `unimo2` laid out as in the fixtures
-FIXTURE = Path(os.environ.get("UNIMO_PARITY", Path(__file__).parents[1] / "fixtures" / "parity")) / "unimo"
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "parity" / "unimo"
 GOLDEN = dict(np.load(FIXTURE / "io.npz"))
 RECORDED = [name for name in GOLDEN if name.startswith("out_")]
 
@@ -262,7 +260,7 @@ def test_parts_that_are_needed_are_listed_where_they_are_missing_half_or_damaged
 
 
 def test_the_other_systems_folder_is_refused_by_name():
-    result = verify(FIXTURE.parent / "unimo2" / "checkpoint_vl")
+    result = verify(FIXTURE.parent / "unimo2_forward" / "checkpoint_vl")
     assert result.exit_code == 2 and "is of unimo-2, the sizes given are those of unimo" in result.stderr
 
 

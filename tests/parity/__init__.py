@@ -1,0 +1,1 @@
+"""Recordings of the original programs, replayed; and, in libraries/, comparisons with other libraries."""

@@ -1,0 +1,38 @@
+"""UNIMO-2's forward passes: pair, text, image and caption, each with a checkpoint of its own."""
+
+import shutil
+from pathlib import Path
+
+from parity.recordings import ROOT, arrays, each_recording, each_replayed, exchange_files, exchanges
+from unimo.port.parity.verify_unimo2 import verify_unimo2
+from unimo.port.release import shapes_in
+
+FOLDER = "unimo2_forward"
+
+
+def differences(recording: Path, checkpoint: Path) -> dict[str, float]:
+    _, compared = verify_unimo2(checkpoint, ROOT / FOLDER / "config.json", recording)
+    return {c.name: c.difference for c in compared}
+
+
+def checkpoint_of(recording: Path) -> Path:
+    return recording.with_name(recording.stem.replace("io", "checkpoint"))
+
+
+@each_recording(FOLDER)
+def test_recording(recording):
+    found = differences(recording, checkpoint_of(recording))
+    assert found.keys() == {name for name in arrays(recording) if name.startswith("out_")}
+    assert max(found.values()) <= 1e-5, found
+
+
+@each_replayed(FOLDER)
+def test_exchanged_weights_differ(recording, tmp_path):
+    checkpoint = Path(shutil.copytree(checkpoint_of(recording), tmp_path / "checkpoint"))
+    unseen = []
+    for one, other in exchanges(shapes_in(checkpoint)):
+        exchange_files(checkpoint / one, checkpoint / other)
+        if max(differences(recording, checkpoint).values()) <= 1e-5:
+            unseen.append((one, other))
+        exchange_files(checkpoint / one, checkpoint / other)
+    assert not unseen
