@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Environment of every script here. Source it: it finds the repository from its own place, uses the active virtual
 # environment (else $VENV, default .venv in the repository), and sets what Paddle needs, unless you set it before.
 UNIMO_REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

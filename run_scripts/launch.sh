@@ -57,6 +57,7 @@ set -m # a process group of its own: Ctrl-C reaches this script alone, which pas
 "${program[@]}" &
 job=$!
 stopped=0
+# shellcheck disable=SC2329 # the trap invokes it
 stop() {
   ((stopped)) || kill -TERM "$job" 2>/dev/null || true
   stopped=1

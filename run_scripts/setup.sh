@@ -46,6 +46,6 @@ is_installed() { # do the extras of one line cover those wanted?
 }
 if ! { [[ -f $stamp ]] && is_installed; }; then
   echo "installing unimo[$extras] into $VIRTUAL_ENV"
-  python -m pip install --quiet --disable-pip-version-check -e "$repo[$extras]"
+  python -m pip install --quiet --disable-pip-version-check -e "${repo}[$extras]"
   echo "$extras $identity" >>"$stamp"
 fi

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Set up what the tests need and run every test that needs no large download and no long training.
+# Set up what the tests need, run the fences (ruff check, ruff format, mypy, shellcheck: half a minute), then every test
+# that needs no large download and no long training.
 #   bash run_scripts/test.sh [PYTEST ARGUMENTS]      e.g. -m heavy for the rest, -k name for some
 # Variables: WORKERS (parallel test processes, default: cores), and those of setup.sh.
 set -euo pipefail
@@ -7,5 +8,10 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$repo/run_scripts/setup.sh" data,report,export,dev
 source "$repo/run_scripts/env.sh"
 cd "$repo"
+mapfile -t scripts < <(find run_scripts .ci -type f -name '*.sh' -o -path .ci/run | sort)
 set -x
+ruff check .
+ruff format --check .
+python -m mypy
+shellcheck "${scripts[@]}"
 exec python -m pytest -n "${WORKERS:-$(nproc)}" --dist loadgroup "$@"

@@ -96,7 +96,7 @@ def export(model: Path, output: Path, parts: str | None, onnx: bool) -> None:
     Parts: text_encoder, image_encoder, match_score, prefix and decode_step. Each is compared with the model on random
     inputs; the largest difference, relative to the largest activation, is printed.
     """
-    from unimo.export.graphs import export
+    from unimo.export.inference_graphs import export
     from unimo.zoo import locate
 
     for line in export(locate(model), output, parts.split(",") if parts else (), onnx):

@@ -61,22 +61,23 @@ def each_recording(folder: str) -> Callable[[Any], Any]:
 
     Those that wait for a step are skipped with its number.
     """
-    found = [
-        pytest.param(path, id=path.stem, marks=[pytest.mark.skip(reason=f"step {step}")] if step else [])
-        for path in found_in(folder)
-        for step in [step_of(folder, path.stem)]
+    skip = pytest.mark.skip
+    found = [(path, step_of(folder, path.stem)) for path in found_in(folder)]
+    cases = [
+        pytest.param(path, id=path.stem, marks=[skip(reason=f"step {step}")] if step else []) for path, step in found
     ]
-    return _over(found, folder)
+    return _over(folder, cases)
 
 
 def each_replayed(folder: str) -> Callable[[Any], Any]:
     """The same over those alone that wait for nothing."""
     found = [path for path in found_in(folder) if step_of(folder, path.stem) is None]
-    return _over([pytest.param(path, id=path.stem) for path in found], folder)
+    return _over(folder, [pytest.param(path, id=path.stem) for path in found])
 
 
-def _over(recordings: list[Any], folder: str) -> Callable[[Any], Any]:
-    return pytest.mark.parametrize("recording", recordings or [pytest.param(ROOT / folder, id="none")], indirect=True)
+def _over(folder: str, cases: list[Any]) -> Callable[[Any], Any]:
+    nothing = [] if found_in(folder) else [pytest.param(ROOT / folder, id="none")]
+    return pytest.mark.parametrize("recording", cases or nothing, indirect=True)
 
 
 def arrays(recording: Path) -> dict[str, np.ndarray]:

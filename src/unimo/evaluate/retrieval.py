@@ -34,7 +34,7 @@ def hit_probability(scores: np.ndarray, positive: np.ndarray, k: int) -> np.ndar
     above = (scores > best).sum(axis=1)
     tied = scores == best
     t, p = tied.sum(axis=1), (tied & positive).sum(axis=1)
-    miss = np.ones(len(scores))
+    miss: np.ndarray = np.ones(len(scores))
     for draw in range(k):  # the draw-th place below those above; each draw misses with (t - p - draw) / (t - draw)
         open_places = draw < k - above
         remaining = np.maximum(t - draw, 1)

@@ -69,7 +69,8 @@ def plan_epoch(
             "raise the budget or cut samples shorter"
         )
     batches: list[np.ndarray] = []
-    order, rest = rng.permutation(len(lengths)), np.zeros(0, np.int64)
+    rest: np.ndarray = np.zeros(0, np.int64)
+    order = rng.permutation(len(lengths))
     for start in range(0, len(order), pool):
         together = np.append(rest, order[start : start + pool])
         batches += _cut(_sorted(together, lengths, budget), lengths, budget, multiple)

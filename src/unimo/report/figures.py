@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,16 +13,13 @@ from matplotlib.figure import Figure
 
 from unimo.report.run_folder import LogRecord
 
-if TYPE_CHECKING:  # of the newest matplotlib only
-    from matplotlib.typing import RcKeyType
-
 # Okabe and Ito's colours, which colour-blind readers tell apart (2008, jfly.uni-koeln.de/color); dashes serve print.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", "-.", ":")
 STREAMS = ("text", "image", "pair", "retrieval")  # always the first colours, in this order
 POINTS = 400  # a curve with more records keeps the lowest and highest of each of POINTS / 2 stretches
 
-STYLE: "dict[RcKeyType, Any]" = {
+STYLE: dict[Any, Any] = {  # matplotlib has a type of its own for keys from 3.11 on
     "svg.fonttype": "none",  # text stays text: small, searchable
     "svg.hashsalt": "unimo",  # the same data gives the same bytes
     "text.parse_math": False,  # a $ in a name is a $

@@ -13,8 +13,8 @@ from unimo.cli import main
 from unimo.engine import checkpoint
 from unimo.engine.model_folder import write_model
 from unimo.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
-from unimo.export import graphs as exporting
-from unimo.export.graphs import PARTS, TOLERANCE, export, random_inputs
+from unimo.export import inference_graphs as exporting
+from unimo.export.inference_graphs import PARTS, TOLERANCE, export, random_inputs
 from unimo.export.runner import open_part, read_manifest
 from unimo.models.layers import captioning_mask
 from unimo.models.unimo import Regions, Tags, Text, Unimo, UnimoConfig
