@@ -29,8 +29,8 @@ def parse(line: str) -> None:
     """Let click parse a command line without running it; a bare mention of it may lack its arguments."""
     words, command = shlex.split(line)[1:], main
     while isinstance(command, click.Group):
-        assert words and words[0] in command.commands, f"{line}: no command {words[:1]}"
-        command, words = command.commands[words[0]], words[1:]
+        assert words, f"{line}: no command"
+        _, command, words = command.resolve_command(click.Context(command), words)
     if words and words != ["--help"]:
         command.make_context(command.name, words)
 

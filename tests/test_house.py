@@ -20,7 +20,7 @@ FLOORS = (
     {"engine"},
     {"readers"},
     {"models"},
-    {"storage", "provenance", "paper", "compat", "hardware", "config", "errors"},
+    {"storage", "provenance", "paper", "compat", "console", "hardware", "config", "errors"},
 )
 ONLY = {"models": {"models", "config", "errors"}}  # what a folder may import, where that is less
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}

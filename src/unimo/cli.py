@@ -7,38 +7,23 @@ from typing import Any
 import click
 
 from unimo import __version__
-from unimo.errors import UnimoError
-from unimo.finetune.commands import Evaluate, Finetune
+from unimo.console import Console
+from unimo.finetune.commands import Families, Finetune, evaluate_command, finetune_command
 from unimo.hardware import keep_freed_memory, use_fast_gemm
 
 
-class Commands(click.Group):
-    """The top group: prepares the process, and turns our errors into one message and the exit code of their type."""
-
-    def invoke(self, ctx: click.Context) -> None:
-        """Run the subcommand; exits with the `exit_code` of an error of ours, with 2 on one of the operating system."""
-        use_fast_gemm()
-        keep_freed_memory()
-        warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at import; nothing is compiled here
-        try:
-            super().invoke(ctx)
-        except UnimoError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except BrokenPipeError:  # `| head` has read enough; click leaves quietly
-            raise
-        except OSError as error:  # a folder that cannot be made, a disk that is full
-            click.echo(f"error: {error.filename or ''}: {error.strerror or error}", err=True)
-            ctx.exit(2)
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(
+    cls=Console, extra="report", context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.version_option(__version__)
 def main() -> None:
     """UNIMO on PaddlePaddle: pre-training, fine-tuning, evaluation, checkpoint porting.
 
     Exit codes: 0 done, 2 wrong config or input, 75 stopped and resumable, 76 non-finite loss.
     """
+    use_fast_gemm()
+    keep_freed_memory()
+    warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at import; nothing is compiled here
 
 
 @main.command()
@@ -78,11 +63,12 @@ def init(recipe: Path, overrides: tuple[str, ...], output: Path) -> None:
 main.add_command(
     Finetune(
         "finetune",
+        finetune_command,
         help="Fine-tune a pre-trained model on a task and evaluate it. A recipe names its FAMILY.",
         subcommand_metavar="[FAMILY] RECIPE [KEY=VALUE]...",
     )
 )
-main.add_command(Evaluate("evaluate", help="Evaluate a model without training it."))
+main.add_command(Families("evaluate", evaluate_command, help="Evaluate a model without training it."))
 
 
 @main.command()

@@ -3,7 +3,7 @@
 The registry loads Paddle, so it is asked only when one of the two groups is.
 """
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,45 +16,32 @@ PATH = click.Path(path_type=Path)
 
 
 class Families(click.Group):
-    """A group whose subcommands are the families; `command_of` makes each."""
+    """A group whose subcommands are the families of tasks; `make` makes the one of a name when it is asked for."""
 
-    command_of: Callable[[str], click.Command]
-    _made: MutableMapping[str, click.Command] | None = None
+    def __init__(self, name: str, make: Callable[[str], click.Command], **options: Any):
+        super().__init__(name, **options)
+        self._make = make
 
-    @property
-    def commands(self) -> MutableMapping[str, click.Command]:  # type: ignore[override]
-        """Subcommands by family, made when they are first asked for, because the registry loads Paddle."""
-        if self._made is None:
-            from unimo.finetune.family import FAMILIES
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the families."""
+        from unimo.finetune.family import FAMILIES
 
-            self._made = {name: self.command_of(name) for name in FAMILIES}
-        return self._made
+        return sorted(FAMILIES)
 
-    @commands.setter
-    def commands(self, _: object) -> None:
-        """Not taken: click sets an empty mapping."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The subcommand of a family; None for any other name."""
+        return self._make(cmd_name) if cmd_name in self.list_commands(ctx) else None
 
 
 class Finetune(Families):
     """`unimo finetune FAMILY RECIPE ...`, or without the family, which the recipe names."""
 
-    def command_of(self, name: str | None) -> click.Command:
-        """The subcommand of a family; None: that of whichever family the recipe names."""
-        return _finetune(name)
-
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Take a first word that is no family but a YAML file, or a path that exists, as the recipe."""
-        if args[0] not in self.commands and (Path(args[0]).suffix in (".yaml", ".yml") or Path(args[0]).exists()):
-            return None, self.command_of(None), args
+        first = Path(args[0])
+        if args[0] not in self.list_commands(ctx) and (first.suffix in (".yaml", ".yml") or first.exists()):
+            return None, finetune_command(None), args
         return super().resolve_command(ctx, args)
-
-
-class Evaluate(Families):
-    """`unimo evaluate FAMILY MODEL ...`, whose options are the fields of the family's settings."""
-
-    def command_of(self, name: str) -> click.Command:
-        """The subcommand of a family, with an option for each field of its settings."""
-        return _evaluate(name)
 
 
 def against_option(command: Any) -> Any:
@@ -67,7 +54,9 @@ def against_option(command: Any) -> Any:
     )(command)
 
 
-def _finetune(name: str | None) -> click.Command:
+def finetune_command(name: str | None) -> click.Command:
+    """Fine-tuning of a family; None: of the one that the recipe names."""
+
     @click.argument("recipe", type=PATH)
     @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
     @click.option("--model", required=True, type=PATH, help="Run, model folder or name of the zoo.")
@@ -91,7 +80,8 @@ def _finetune(name: str | None) -> click.Command:
     return click.command(name, help=f"Fine-tune by a RECIPE (YAML), then evaluate.\n\n{about}", short_help=about)(run)
 
 
-def _evaluate(name: str) -> click.Command:
+def evaluate_command(name: str) -> click.Command:
+    """Evaluation of a family, with an option for each field of its settings."""
     from unimo.finetune.family import FAMILIES
 
     fields = FAMILIES[name].settings.model_fields
