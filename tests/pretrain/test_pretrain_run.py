@@ -22,10 +22,10 @@ from unimo.port.hub import Checkpoint
 from unimo.port.release import write_release
 from unimo.port.roberta import ROBERTA
 from unimo.port.weights import values_of
-from unimo.pretrain.objectives import HEADS
 from unimo.pretrain.recipe import PretrainRecipe
 from unimo.pretrain.run import build_model
 from unimo.pretrain.systems import PRETRAINING, read_recipe
+from unimo.pretrain.unimo import HEADS
 from unimo.readers.annotations import read_texts
 from unimo.readers.token_shards import TokenShardWriter
 from unimo.readers.tokenizer import load_tokenizer

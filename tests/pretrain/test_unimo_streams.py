@@ -6,9 +6,8 @@ import pytest
 
 from unimo.config import validate
 from unimo.errors import ConfigError
-from unimo.pretrain.objectives import Pretraining
 from unimo.pretrain.recipe import PretrainRecipe
-from unimo.pretrain.unimo import build_sources
+from unimo.pretrain.unimo import UnimoPretraining, build_sources
 from unimo.pretrain.unimo_streams import Candidate, candidate_rows
 from unimo.readers.batching import Batch, Stream
 from unimo.readers.tokenizer import load_tokenizer
@@ -23,7 +22,7 @@ def sources(small_recipe):
 @pytest.fixture
 def task(small_recipe):
     """It is asked for counts alone, so any model does."""
-    return Pretraining(paddle.nn.Linear(1, 1), small_recipe["weights"], temperature=1.0)
+    return UnimoPretraining(paddle.nn.Linear(1, 1), small_recipe["weights"], temperature=1.0)
 
 
 def batches(source, count: int, rank: int = 0, world: int = 1) -> list[Batch]:

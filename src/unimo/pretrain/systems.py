@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from unimo.config import Config, load_named
 from unimo.engine.task import Task
-from unimo.pretrain import objectives, unimo
+from unimo.pretrain import unimo
 from unimo.pretrain.recipe import PretrainRecipe
 from unimo.readers.batching import Source
 from unimo.readers.tokenizer import Tokenizer
@@ -22,7 +22,7 @@ class Pretraining(NamedTuple):
 
 
 PRETRAINING = {
-    "unimo": Pretraining(PretrainRecipe, objectives.HEADS, unimo.build_sources, objectives.build_task),
+    "unimo": Pretraining(PretrainRecipe, unimo.HEADS, unimo.build_sources, unimo.build_task),
 }
 
 

@@ -1,18 +1,31 @@
-"""Where UNIMO's pre-training draws from: the streams of a recipe, on the training split of its files."""
+"""UNIMO's pre-training: where it draws from, and which objectives run on which stream. The engine trains it."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
+
+import paddle
+from paddle import Tensor
 
 from unimo.config import find
+from unimo.engine.task import Task
 from unimo.errors import ConfigError
-from unimo.models.unimo import UnimoConfig
-from unimo.pretrain.recipe import PretrainRecipe
+from unimo.models.layers import seq2seq_mask
+from unimo.models.streams import Regions, Text
+from unimo.models.unimo import Unimo, UnimoConfig
+from unimo.pretrain.contrast import cmcl_loss
+from unimo.pretrain.language import word_prediction_loss
+from unimo.pretrain.recipe import Objective, PretrainRecipe
+from unimo.pretrain.regions import feature_regression_loss, hidden_rows, soft_class_loss, without_hidden
 from unimo.pretrain.unimo_streams import ImageStream, PairStream, TextStream, TokenStream
 from unimo.readers.annotations import read_images, read_pairs, read_rewrites, read_texts
-from unimo.readers.batching import Source
+from unimo.readers.batching import Batch, Source
 from unimo.readers.feature_store import FeatureStore
 from unimo.readers.images import open_regions
+from unimo.readers.tensors import as_regions, as_text
 from unimo.readers.token_shards import TokenShards
 from unimo.readers.tokenizer import Tokenizer
+
+Losses = dict[str, Tensor]
+HEADS = ("pool", "lm", "match", "region_feature", "region_class")
 
 
 def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Source]:
@@ -80,3 +93,110 @@ def _check_classes(store: FeatureStore, config: UnimoConfig) -> None:
             f"feature store {store.path} has {store.num_classes} classes, model.image_class_size is "
             f"{config.image_class_size}; set model.image_class_size={store.num_classes}"
         )
+
+
+class UnimoPretraining(Task):
+    """Summed loss of each objective of one batch.
+
+    text: mlm or seq2seq. image: region_feature, region_class. pair: the same on both streams at once, and cmcl.
+    """
+
+    model: Unimo
+
+    def __init__(self, model: Unimo, weights: Mapping[Objective, float], temperature: float):
+        super().__init__()
+        self.model, self.temperature = model, temperature
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+
+    def items(self, batch: Batch) -> dict[str, int]:
+        """Words and regions that were hidden, and pairs that are contrasted; not those of an objective of no weight."""
+        inputs, found = batch.inputs, {}
+        if "text" in inputs:
+            found["seq2seq" if "source_lengths" in inputs["text"] else "mlm"] = len(inputs["text"]["labels"])
+        if "regions" in inputs:
+            found["region_feature"] = int(inputs["regions"]["hidden"].sum())
+        if "class_probs" in inputs.get("regions", {}):
+            found["region_class"] = found["region_feature"]
+        if "contrast" in inputs:
+            found["cmcl"] = len(inputs["contrast"]["grid"])
+        return {name: count for name, count in found.items() if name in self.weights}
+
+    def forward(self, batch: Batch) -> Losses:
+        """The objectives that `items` counts: all but `cmcl` in one masked pass, `cmcl` in passes without masks."""
+        objectives = self.items(batch).keys()
+        regions = as_regions(batch.inputs["regions"]) if "regions" in batch.inputs else None
+        losses = self._masked(batch.inputs, objectives, regions)
+        if "cmcl" in objectives:
+            assert regions is not None  # only pairs are contrasted
+            losses["cmcl"] = self._contrast(batch.inputs, regions)
+        return losses
+
+    def _masked(self, inputs: dict, objectives: Set[str], whole: Regions | None) -> Losses:
+        """One pass over what the masks left, and the objectives that predict what they took."""
+        if not objectives - {"cmcl"}:
+            return {}
+        model = self.model
+        losses: Losses = {}
+        text = as_text(inputs["text"]) if "text" in inputs else None
+        regions, attention_mask = None, None
+        if whole is not None:
+            hidden = paddle.to_tensor(inputs["regions"]["hidden"])
+            regions = without_hidden(whole, hidden)
+        if "source_lengths" in inputs.get("text", {}):
+            attention_mask = fragment_mask(inputs["text"], regions)
+        encoded = model(text, regions, attention_mask=attention_mask)
+        for name in objectives & {"mlm", "seq2seq"}:
+            words, labels = (paddle.to_tensor(inputs["text"][k]) for k in ("words", "labels"))
+            losses[name] = word_prediction_loss(model, encoded.text, words, labels)
+        if whole is not None and objectives & {"region_feature", "region_class"}:
+            states = hidden_rows(encoded.regions, hidden)
+            if "region_feature" in objectives:
+                losses["region_feature"] = feature_regression_loss(model, states, hidden_rows(whole.features, hidden))
+            if "region_class" in objectives:
+                target = paddle.to_tensor(inputs["regions"]["class_probs"])
+                losses["region_class"] = soft_class_loss(model, states, target)
+        return losses
+
+    def _contrast(self, inputs: dict, regions: Regions) -> Tensor:
+        """CMCL over all four candidate sets; sets that the files leave empty are simply not there."""
+        images, scores = as_regions(inputs["contrast_images"]), []
+        for name in [n for n in inputs if n.startswith("captions")]:  # inputs of similar length
+            partner = paddle.to_tensor(inputs[name]["partner"])
+            scores.append(self.model.pair_scores(as_text(inputs[name]), images, paddle.arange(len(partner)), partner))
+        if "retrieved_texts" in inputs:
+            scores.append(self._retrieved_texts(inputs["retrieved_texts"], regions))
+        if "retrieved_images" in inputs:
+            scores.append(self._retrieved_images(inputs["retrieved_images"], as_text(inputs["own_captions"])))
+        grid, positive, valid = (paddle.to_tensor(inputs["contrast"][k]) for k in ("grid", "positive", "valid"))
+        return cmcl_loss(paddle.concat(scores)[grid], positive, valid, self.temperature)
+
+    def _retrieved_texts(self, retrieved: dict, regions: Regions) -> Tensor:
+        """X^T: a sentence encoded alone against its pair's image encoded alone. [n]"""
+        texts = self.model.pooled_text(self.model(as_text(retrieved)))
+        images = self.model.pooled_image(self.model(regions=regions))
+        return self.model.match(texts, images.index_select(paddle.to_tensor(retrieved["partner"]))).squeeze(1)
+
+    def _retrieved_images(self, retrieved: dict, captions: Text) -> Tensor:
+        """X^I: an image encoded alone against its pair's caption encoded alone. [n]"""
+        images = self.model.pooled_image(self.model(regions=as_regions(retrieved)))
+        texts = self.model.pooled_text(self.model(captions))
+        return self.model.match(texts.index_select(paddle.to_tensor(retrieved["partner"])), images).squeeze(1)
+
+
+def build_task(model: Unimo, recipe: PretrainRecipe) -> UnimoPretraining:
+    """The task of a recipe."""
+    return UnimoPretraining(model, recipe.weights, recipe.contrast.temperature)
+
+
+def fragment_mask(text: dict, regions: Regions | None) -> Tensor:
+    """Attention of seq2seq prediction: the target sees the source and its past; with an image, everyone sees it too.
+
+    The image sees itself and the source, never the target. [B, N + S, N + S]
+    """
+    source, lengths = paddle.to_tensor(text["source_lengths"]), paddle.to_tensor(text["lengths"])
+    if regions is None:
+        return seq2seq_mask(source, lengths, text["ids"].shape[1])
+    slots, size = regions.mask.shape[1], text["ids"].shape[1]
+    whole = seq2seq_mask(source + slots, lengths + slots, slots + size)  # the image as a prefix of the source
+    keys = paddle.concat([regions.mask, paddle.ones([len(lengths), size])], axis=1)
+    return whole * keys.unsqueeze(1)

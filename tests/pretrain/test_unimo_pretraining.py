@@ -6,11 +6,10 @@ import pytest
 
 from unimo.config import validate
 from unimo.models.unimo import Regions
-from unimo.pretrain.objectives import Pretraining, fragment_mask
 from unimo.pretrain.recipe import PretrainRecipe
 from unimo.pretrain.regions import hidden_rows, soft_class_loss, without_hidden
 from unimo.pretrain.run import build_model
-from unimo.pretrain.unimo import build_sources
+from unimo.pretrain.unimo import UnimoPretraining, build_sources, fragment_mask
 from unimo.readers.batching import Stream
 from unimo.readers.tokenizer import load_tokenizer
 
@@ -20,7 +19,7 @@ def world(small_recipe):
     recipe = validate(PretrainRecipe, small_recipe, "small")
     tokenizer = load_tokenizer(recipe.tokenizer)
     sources = build_sources(recipe, tokenizer)
-    task = Pretraining(build_model(recipe, tokenizer), recipe.weights, recipe.contrast.temperature)
+    task = UnimoPretraining(build_model(recipe, tokenizer), recipe.weights, recipe.contrast.temperature)
     streams = {name: Stream(source, recipe.batch_positions[name], seed=1) for name, source in sources.items()}
     return task, streams
 
