@@ -13,7 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unimo.port.files.variables import open_variable, write_folder
+from unimo.port.release import shapes_in
+
 ROOT = Path(os.environ.get("UNIMO_PARITY") or Path(__file__).parents[1] / "fixtures" / "parity")
+TOLERANCE = 1e-5
 
 # Folder, recording, the step of this project's plan that brings what replays it (None: it is here); the first that
 # fits. A recording of no other line is decoding, captions or summaries.
@@ -98,9 +102,34 @@ def exchanges(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, str]]:
         yield from zip(names, names[1:])
 
 
-def exchange_files(one: Path, other: Path) -> None:
-    """Give each of two files the other's name."""
+def unseen_exchanges(checkpoint: Path, difference: Callable[[], float]) -> list[tuple[str, str]]:
+    """Exchanges in a release's folder that no output shows, of variables that outputs depend on.
+
+    Args:
+        difference: the largest one to the recording, of what is in the folder now.
+    """
+    unseen = []
+    for one, other in exchanges(shapes_in(checkpoint)):
+        files = checkpoint / one, checkpoint / other
+        _exchange(*files)
+        if difference() <= TOLERANCE:
+            unseen.append((one, other))
+        _exchange(*files)
+    return [names for names in unseen if any(_matters(checkpoint / name, difference) for name in names)]
+
+
+def _exchange(one: Path, other: Path) -> None:
     kept = one.with_name(".kept")
     one.rename(kept)
     other.rename(one)
     kept.rename(other)
+
+
+def _matters(file: Path, difference: Callable[[], float]) -> bool:
+    """Whether other values of a variable show."""
+    kept, values = file.read_bytes(), np.array(open_variable(file).read())
+    noise = np.random.default_rng(0).normal(0, 0.1, values.shape).astype(values.dtype)
+    write_folder(file.parent, {file.name: values + noise})
+    shows = difference() > TOLERANCE
+    file.write_bytes(kept)
+    return shows
