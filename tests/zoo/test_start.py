@@ -234,7 +234,10 @@ def test_another_system_is_refused_by_name(tmp_path):
     for source, form in (("unimo", "bert"), ("unimo-2", "vit-hf"), ("detector", "frcnn-lxmert")):
         places[form] = tmp_path / form
         convert(places[source], places[form], target_format=form)
-    places |= {"release": FIXTURE / "checkpoint", "release of unimo-2": FIXTURE.parent / "unimo2" / "checkpoint_vl"}
+    places |= {
+        "release": FIXTURE / "checkpoint",
+        "release of unimo-2": FIXTURE.parent / "unimo2_forward" / "checkpoint_vl",
+    }
     for model, place, message in (
         (unimo, "unimo-2", "is of unimo-2; it cannot be laid over a model of unimo"),
         (unimo, "detector", "is of bottom-up-attention; it cannot be laid over a model of unimo"),
