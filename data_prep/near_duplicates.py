@@ -5,7 +5,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 
 NEAR = 0.8  # ours: from this share of common words on (Jaccard, after `normalise`) two texts are near-duplicates
@@ -60,6 +59,8 @@ HASH_BITS, THUMBNAIL_DIFFERENCE = 6, 10.0
 
 def look(picture: np.ndarray) -> np.ndarray:
     """What pictures are compared by: 64 bits of perceptual hash and a 16 x 16 RGB thumbnail, [832] float32."""
+    import cv2  # words are compared without it
+
     bits = np.unpackbits(np.asarray(cv2.img_hash.pHash(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)), np.uint8))
     thumbnail = cv2.resize(picture, (16, 16), interpolation=cv2.INTER_AREA)
     return np.concatenate([bits, thumbnail.reshape(-1)]).astype(np.float32)
@@ -67,5 +68,5 @@ def look(picture: np.ndarray) -> np.ndarray:
 
 def alike(looks: np.ndarray, one: np.ndarray) -> np.ndarray:
     """Places of the rows of `looks` that are near-duplicates of `one`. [found] int64"""
-    near = np.flatnonzero((looks[:, :64] != one[:64]).sum(1) <= HASH_BITS)
-    return near[np.abs(looks[near, 64:] - one[64:]).mean(1) <= THUMBNAIL_DIFFERENCE]
+    close = np.flatnonzero((looks[:, :64] != one[:64]).sum(1) <= HASH_BITS)
+    return close[np.abs(looks[close, 64:] - one[64:]).mean(1) <= THUMBNAIL_DIFFERENCE]

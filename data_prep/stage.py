@@ -17,6 +17,7 @@ from unimo.errors import DataError
 from unimo.readers.annotations import write_jsonl
 from unimo.storage.atomic import atomic_write
 from unimo.storage.cache import sha256
+from unimo.storage.json_files import read_json
 
 T = TypeVar("T")
 PATH = click.Path(path_type=Path)
@@ -119,7 +120,7 @@ class Work:
             raise DataError(f"{self.stage}: nothing usable, {len(self.rejects)} records left out: {shown}")
         seconds, done = time.monotonic() - self.started, counts[unit] if done is None else done
         write_jsonl(beside(self.out, "rejects.jsonl"), self.rejects)
-        manifest = {
+        manifest: dict[str, Any] = {
             "stage": self.stage,
             "settings": dict(self.settings),
             "shard": str(self.shard),
@@ -129,8 +130,9 @@ class Work:
             "counts": dict(counts),
             "rejects": dict(Counter(r["reason"] for r in self.rejects)),
             "seconds": round(seconds, 1),
-            **({"sha256": {name: sha256(self.out / name) for name in self.files}} if self.files else {}),
         }
+        if self.files:
+            manifest["sha256"] = {name: sha256(self.out / name) for name in self.files}
         write_manifest(self.out, manifest)
         made = ", ".join(f"{n:,} {what}" for what, n in counts.items())
         rate = f"{done:,} {unit} now, {done / max(seconds, 1e-9):.1f} a second"
@@ -160,14 +162,11 @@ def write_manifest(out: Path, manifest: Mapping[str, Any]) -> None:
 def read_manifest(out: Path) -> dict[str, Any]:
     """The manifest of `out`. Raises DataError where there is none, or a damaged one."""
     path = beside(out, "manifest.json")
-    try:
-        manifest = json.loads(path.read_bytes())
-        if {"stage", "settings", "shard", "inputs", "counts", "rejects"} <= manifest.keys():
-            return manifest
-        problem = f"it has only {', '.join(sorted(manifest))}"
-    except (OSError, ValueError, AttributeError) as error:
-        problem = str(error)
-    raise DataError(f"{path} is not a stage's manifest: {problem}; the stage writes it last, so run it to its end")
+    hint = f"{path} is not a stage's manifest; the stage writes it last, so run it to its end"
+    manifest = read_json(path, DataError, hint)
+    if not {"stage", "settings", "shard", "inputs", "counts", "rejects"} <= manifest.keys():
+        raise DataError(f"{path} has only {', '.join(sorted(manifest))}; {hint}")
+    return manifest
 
 
 def _digest(path: Path) -> str:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Set up what the tests need, run the fences (ruff check, ruff format, mypy, shellcheck: half a minute), then every test
-# that needs no large download and no long training.
+# Set up what the tests need, run the fences, then every test that needs no large download and no long training.
+# Fences, half a minute: ruff check, ruff format, mypy, shellcheck; and, among the tests, tests/test_house.py (who may
+# import whom, names of files) and tests/test_docstrings.py.
 #   bash run_scripts/test.sh [PYTEST ARGUMENTS]      e.g. -m heavy for the rest, -k name for some
 # Variables: WORKERS (parallel test processes, default: cores), and those of setup.sh.
 set -euo pipefail

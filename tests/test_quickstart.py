@@ -43,7 +43,7 @@ def test_quickstart_on_a_few_drawings(tmp_path: Path):
     assert "installing" not in done.stdout, "the environment that runs the tests has all it needs"
 
 
-def test_setup_names_the_cure(tmp_path: Path):
+def test_setup_names_the_hint(tmp_path: Path):
     environment = {**os.environ, "VENV": str(tmp_path / "venv"), "PYTHON": "no-such-python"}
     done = subprocess.run(["bash", SETUP], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "apt-get install python3" in done.stderr

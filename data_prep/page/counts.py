@@ -1,6 +1,5 @@
 """What the top of the page says: counts over all captions, by split, and how each file was made."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.stage import beside
+from unimo.errors import DataError
 from unimo.readers.annotations import Pair, Rewrite
 from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore
 from unimo.readers.scene_graphs import read_graph
+from unimo.storage.json_files import read_json
 
 KINDS = ("object", "attribute", "relation", "tfidf")  # of negatives; what else a file holds comes after them
 _FACTS = ("settings", "versions", "packages", "counts", "rejects")  # shown of a manifest
@@ -88,11 +89,11 @@ def manifests(outputs: Iterable[Path]) -> Iterator[tuple[Path, str | None, dict[
             yield output, None, {}
             continue
         try:
-            manifest = json.loads(path.read_bytes())
-            stage = str(manifest["stage"])
+            manifest = read_json(path)
+            stage = str(manifest.get("stage", "demo"))  # that of an earlier version's demo set names none
             facts = {key: plain(manifest[key]) for key in _FACTS if manifest.get(key)}
             todo += map(Path, manifest.get("inputs", {}))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (DataError, TypeError, AttributeError) as error:
             stage, facts = "damaged", {"problem": str(error)}
         yield path, stage, facts
 
@@ -104,8 +105,8 @@ def _manifest_of(output: Path) -> Path | None:
         return own
     folder = output.with_name("manifest.json")
     try:
-        return folder if output.name in json.loads(folder.read_bytes())["sha256"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return folder if output.name in read_json(folder).get("sha256", ()) else None
+    except (DataError, TypeError):
         return None
 
 

@@ -11,7 +11,6 @@ from paddle import Tensor
 from data_prep.regions.class_names import read_class_names
 from data_prep.regions.extractor import Regions
 from unimo import zoo
-from unimo.engine.checkpoint import digest
 from unimo.errors import ConfigError
 from unimo.models.faster_rcnn import STRIDE, Chosen, Detected, FasterRCNN, FasterRCNNConfig, choose, choose_lxmert
 
@@ -24,7 +23,7 @@ class BottomUpAttention:
 
     Args:
         model: the folder; `unimo port convert` makes one.
-        selection: `models.detector.choose` or `choose_lxmert`.
+        selection: `models.faster_rcnn.choose` or `choose_lxmert`.
         threshold: None is THRESHOLD; choose_lxmert has none.
         class_names: a file of one name a line, without background.
 
@@ -59,7 +58,7 @@ class BottomUpAttention:
         self.description: dict[str, Any] = {
             "name": "bottom-up-attention",
             "version": "1",
-            "weights_sha256": digest(folder),
+            "weights_sha256": zoo.digest(folder),
         }
         self.description |= {"selection": selection, "min_boxes": min_boxes, "max_boxes": max_boxes}
         if selection == "original":

@@ -9,7 +9,6 @@ from PIL import Image
 from data_prep.regions.extractor import Regions
 from data_prep.regions.resnet import FEATURE_DIM, ResNetFeatures
 from unimo import zoo
-from unimo.engine.checkpoint import digest
 from unimo.errors import ConfigError
 from unimo.models.oner import Oner
 from unimo.models.unimo2 import Unimo2
@@ -56,7 +55,7 @@ class PatchGrid:
         self.packages: list[dict[str, str]] = []
         starts = np.arange(self._vit.grid + 1) * size.resolution - padding
         self._edges = np.clip(starts / size.image_size, 0, 1)  # in one direction; what is padding is cut off
-        self.description = {"name": "grid+vit", "version": "1", "weights_sha256": digest(folder)}
+        self.description = {"name": "grid+vit", "version": "1", "weights_sha256": zoo.digest(folder)}
 
     @paddle.no_grad()
     def __call__(self, picture: np.ndarray) -> Regions:

@@ -20,7 +20,7 @@ class SentenceEncoder:
     def __init__(self, cache: Path | None = None):
         folder, self.package = minilm(cache)
         with paddle.utils.unique_name.guard(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it is ported on the fly: nobody is to convert a folder of the cache
+            warnings.filterwarnings("ignore", message=".*ported on the fly")  # nobody is to convert the cache's folder
             self.model = from_pretrained(folder, system="unimo")
         self.tokenizer = self.model.tokenizer
 

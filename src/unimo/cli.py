@@ -12,9 +12,7 @@ from unimo.finetune.commands import Families, Finetune, evaluate_command, finetu
 from unimo.hardware import keep_freed_memory, use_fast_gemm
 
 
-@click.group(
-    cls=Console, extra="report", context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
-)
+@click.group(cls=Console, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__)
 def main() -> None:
     """UNIMO on PaddlePaddle: pre-training, fine-tuning, evaluation, checkpoint porting.
@@ -206,7 +204,7 @@ def convert(source: Path, target: Path, source_format: str | None, target_format
     vit-npz, frcnn-lxmert, safetensors, pdparams. docs/porting.md says what each carries.
     """
     from unimo.port.convert import convert
-    from unimo.port.hub import Options
+    from unimo.port.interchange import Options
 
     read = Options(**{name: options.pop(name) for name in ("system", "config", "names", "optimizer")})
     for line in convert(source, target, source_format, target_format, read, **options):
@@ -219,8 +217,8 @@ def convert(source: Path, target: Path, source_format: str | None, target_format
 @foreign
 def inspect(path: Path, source_format: str | None, **options: Any) -> None:
     """Say what a checkpoint is: format, system and size that fit, tensors with shapes, types and statistics."""
-    from unimo.port.hub import Options
     from unimo.port.inspection import inspect
+    from unimo.port.interchange import Options
 
     for line in inspect(path, source_format, Options(**options)):
         click.echo(line)
@@ -232,8 +230,8 @@ def inspect(path: Path, source_format: str | None, **options: Any) -> None:
 @foreign
 def diff(one: Path, other: Path, **options: Any) -> None:
     """Compare two checkpoints, of the same or of different formats, tensor by tensor. Exit code 1 if they differ."""
-    from unimo.port.hub import Options
     from unimo.port.inspection import diff
+    from unimo.port.interchange import Options
 
     lines, same = diff(one, other, Options(**options))
     click.echo("\n".join(lines))
@@ -269,9 +267,9 @@ def verify(checkpoint_dir: Path, config_file: Path, golden: Path, system: str, t
     CHECKPOINT_DIR is a release's folder of one file per variable. Prints each output's largest absolute difference on
     valid (unpadded) positions; the exit code is 0 if all are within the tolerance, 1 if not, 2 for unusable input.
     """
-    from unimo.port.parity.verify_unimo import SYSTEMS
+    from unimo.port.parity.verifiers import VERIFIERS
 
-    lines, comparisons = SYSTEMS[system](checkpoint_dir, config_file, golden)
+    lines, comparisons = VERIFIERS[system](checkpoint_dir, config_file, golden)
     for line in lines:
         click.echo(line, err=True)
     for compared in comparisons:

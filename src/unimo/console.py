@@ -8,13 +8,13 @@ from unimo.errors import UnimoError
 
 
 class Console(click.Group):
-    """Turns our errors, a package that is not installed and a full disk into one message and an exit code.
+    """Turns our errors and a full disk into one message and an exit code.
 
     Args:
-        extra: of this project's extras, the one that has what the commands need.
+        extra: of this project's extras, the one whose packages the commands import: one that is missing is named, too.
     """
 
-    def __init__(self, *args: Any, extra: str, **options: Any):
+    def __init__(self, *args: Any, extra: str | None = None, **options: Any):
         super().__init__(*args, **options)
         self._extra = extra
 
@@ -26,10 +26,11 @@ class Console(click.Group):
         except UnimoError as error:
             problem, code = str(error), error.exit_code
         except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] in ("unimo", "data_prep"):  # a fault of ours, to be seen whole
+            package = (error.name or "").partition(".")[0]
+            if self._extra is None or package in ("", "unimo", "data_prep"):  # a fault of ours, to be seen whole
                 raise
-            needed = f"{ctx.invoked_subcommand} needs the package {error.name}"
-            problem, code = f"{needed}: pip install -e '.[{self._extra}]'", 2
+            problem = f"{ctx.invoked_subcommand} needs the package {package}: pip install -e '.[{self._extra}]'"
+            code = 2
         except BrokenPipeError:  # `| head` has read enough; click leaves quietly
             raise
         except OSError as error:  # a folder that cannot be made, a disk that is full

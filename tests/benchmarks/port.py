@@ -24,7 +24,7 @@ from unimo.engine.checkpoint import load_model
 from unimo.models.systems import skeleton
 from unimo.models.unimo import UnimoConfig
 from unimo.port.convert import convert
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.release import write_release
 from unimo.port.weights import values_of
 

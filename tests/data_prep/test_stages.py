@@ -47,7 +47,7 @@ def test_every_stage_has_its_commands():
 
 
 @pytest.mark.parametrize("module, name", [("scipy", "demo"), ("sng_parser", "rewrite"), ("sklearn", "rewrite")])
-def test_a_missing_package_is_named_with_its_cure(module, name, write_pairs, shipped, tmp_path):
+def test_a_missing_package_is_named_with_its_hint(module, name, write_pairs, shipped, tmp_path):
     pairs = write_pairs(tmp_path, shipped[:2])
     arguments = [tmp_path / "out"] if name == "demo" else ["build", "--pairs", pairs, "--output", tmp_path / "r.jsonl"]
     done = without(module, name, *arguments)

@@ -14,7 +14,7 @@ from unimo.errors import ConfigError
 from unimo.models.faster_rcnn import FasterRCNN, FasterRCNNConfig, choose, choose_lxmert
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.port.frcnn_lxmert import read
-from unimo.port.hub import Options
+from unimo.port.interchange import Options
 from unimo.port.weights import fill, shapes_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "detector"

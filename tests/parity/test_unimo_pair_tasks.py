@@ -13,7 +13,7 @@ from unimo.engine.settings import EngineConfig
 from unimo.finetune.retrieval import RetrievalRecipe, RetrievalTask
 from unimo.models.unimo import UnimoConfig
 from unimo.port.files.variables import list_variables, open_variable
-from unimo.port.hub import Options, build
+from unimo.port.interchange import Options, build
 from unimo.port.names.unimo_names import name_table, parts_of
 from unimo.port.release import read_release
 from unimo.port.weights import fill, gather, of_array, scatter, shapes_of

@@ -14,7 +14,7 @@ from text_folders import SPECIALS
 from unimo.errors import CheckpointError
 from unimo.models.unimo import Text, Unimo, UnimoConfig
 from unimo.port import bert
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.weights import fill
 
 HIDDEN, HEADS, LAYERS, VOCABULARY = 16, 4, 6, 50

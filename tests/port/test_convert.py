@@ -18,7 +18,7 @@ from unimo.models.unimo import UnimoConfig
 from unimo.models.unimo2 import Unimo2Config
 from unimo.port import ours
 from unimo.port.formats import FORMATS, detect
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.weights import of_array, shapes_of
 from unimo.readers.tokenizer import load_tokenizer
 

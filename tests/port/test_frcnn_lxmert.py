@@ -22,7 +22,7 @@ from unimo.port.convert import convert
 from unimo.port.files.tensor_files import open_tensors
 from unimo.port.formats import detect
 from unimo.port.frcnn_lxmert import read, write
-from unimo.port.hub import Options
+from unimo.port.interchange import Options
 from unimo.port.names.frcnn_lxmert_names import COUNTERS, FIXED, KEYS, name_table
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "detector"

@@ -11,7 +11,7 @@ from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.port import ours, release
 from unimo.port.files.variables import list_variables, open_variable, write_folder
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.weights import of_array, shapes_of
 
 PARITY = Path(__file__).parents[1] / "fixtures" / "parity"

@@ -16,7 +16,7 @@ from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.models.unimo2 import Unimo2Config
 from unimo.port import bert, paddlenlp, roberta, text_encoders
 from unimo.port.bert import BERT
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.names.text_names import Library
 from unimo.port.paddlenlp import PADDLENLP
 from unimo.port.roberta import ROBERTA

@@ -12,7 +12,7 @@ import yaml
 from unimo.errors import CheckpointError
 from unimo.models.unimo import HEADS, Unimo, UnimoConfig
 from unimo.port.files.variables import list_variables, open_variable, write_folder
-from unimo.port.hub import Checkpoint, Options, build
+from unimo.port.interchange import Checkpoint, Options, build
 from unimo.port.names.unimo_names import CORE, NOT_OURS, heads_of, name_table
 from unimo.port.release import loaded, read_release, shapes_in, write_release
 from unimo.port.weights import values_of

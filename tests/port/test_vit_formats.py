@@ -22,7 +22,7 @@ from unimo.models.vision import VisionTransformer, resize_positions
 from unimo.port import vit
 from unimo.port.convert import convert
 from unimo.port.files.tensor_files import open_tensors
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.names.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
 from unimo.port.weights import fill, shapes_of, values_of
 

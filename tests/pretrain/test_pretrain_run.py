@@ -18,7 +18,7 @@ from unimo.engine.model_folder import locate, read_model
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.port import text_encoders
 from unimo.port.bert import BERT
-from unimo.port.hub import Checkpoint
+from unimo.port.interchange import Checkpoint
 from unimo.port.release import write_release
 from unimo.port.roberta import ROBERTA
 from unimo.port.weights import values_of

@@ -9,7 +9,7 @@ import paddle
 
 from unimo.config import ROOT
 from unimo.models.unimo import Unimo
-from unimo.port.hub import Options, build
+from unimo.port.interchange import Options, build
 from unimo.port.release import read_release
 from unimo.zoo.catalogue import Entry
 

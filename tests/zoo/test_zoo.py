@@ -26,7 +26,7 @@ from unimo.errors import CheckpointError, ConfigError, DataError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.port.convert import convert
-from unimo.port.hub import Checkpoint
+from unimo.port.interchange import Checkpoint
 from unimo.port.release import write_release
 from unimo.port.weights import shapes_of, values_of
 from unimo.readers.tokenizer import load_tokenizer

@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from unimo.errors import CheckpointError, DataError
 from unimo.storage.atomic import atomic_write, sync_folder
 from unimo.storage.cache import sha256
+from unimo.storage.json_files import read_json
 from unimo.storage.safetensors_writer import write_safetensors
 
 MARKER, LATEST, BEST = "COMPLETE", "latest", "best"
@@ -180,7 +181,7 @@ def read_trainer_state(folder: Path) -> dict[str, Any]:
     problem = torn(folder)
     if problem:
         raise CheckpointError(f"checkpoint {folder} is torn: {problem}; use another one")
-    return json.loads((folder / TRAINER).read_text(encoding="utf-8"))
+    return read_json(folder / TRAINER, CheckpointError, "use another checkpoint")
 
 
 def read_tensors(path: Path, shapes: dict[str, list[int]]) -> Iterator[np.ndarray]:

@@ -38,7 +38,8 @@ class RetrievalRecipe(Config):
     captions_per_batch: int = Field(32, gt=0)  # of one micro-batch, over all processes
     margin: float = 0.2
     scale: float = Field(1.0, gt=0)
-    sigmoid: bool = False  # of scores, in training; the release's program does it unless told not to, as its scripts do
+    # Train on the sigmoid of scores: the default of the release's program, which its script for Flickr30k turns off.
+    sigmoid: bool = False
     max_tokens: int = Field(512, gt=2)
     max_regions: int = Field(100, gt=0)
     engine: EngineConfig
@@ -71,7 +72,9 @@ class RetrievalStream:
         self.lengths = np.ones([sum(counts), 1], np.int64)  # batches hold a fixed number of captions
         self.images.positions(self.image_ids)  # raises for a picture that is not there
         named = list(zip(captions.ids, captions.rows.tolist(), captions.texts))
-        settings = recipe.model_dump(exclude={"engine", "paper", "pairs", "regions", "family", "sigmoid"})
+        settings = recipe.model_dump(exclude={"engine", "paper", "pairs", "regions", "family"})
+        if not recipe.sigmoid:
+            del settings["sigmoid"]  # runs of before the choice know their data without it
         self.fingerprint = fingerprint(named, self.images.fingerprint, tokenizer.fingerprint, settings)
 
     def batch(self, samples: np.ndarray, rngs: Sequence, batch_rng: np.random.Generator) -> Batch:

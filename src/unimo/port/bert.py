@@ -7,7 +7,7 @@ the config that `read` makes.
 from pathlib import Path
 
 from unimo.port import text_encoders
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.library_folder import write_vocabulary
 from unimo.port.names.text_names import Library, both
 

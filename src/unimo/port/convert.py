@@ -10,7 +10,7 @@ from unimo.errors import ConfigError
 from unimo.models.systems import skeleton
 from unimo.port import ours
 from unimo.port.formats import FORMATS, check_names, check_options, detect
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.weights import Stored, finite, problems, refuse, shapes_of
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 

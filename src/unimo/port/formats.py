@@ -9,7 +9,7 @@ from unimo.engine.model_folder import CONFIG
 from unimo.errors import CheckpointError, ConfigError, DataError
 from unimo.port import bert, frcnn_lxmert, ours, paddlenlp, release, roberta, vit
 from unimo.port.files.tensor_files import WEIGHT_FILES, kind_of, open_tensors
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.storage.json_files import read_json
 
 Write = Callable[[Path, Checkpoint], list[str]]  # returns notes for people

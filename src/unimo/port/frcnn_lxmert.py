@@ -1,4 +1,4 @@
-"""The Faster R-CNN of Hugging Face's LXMERT example, `unc-nlp/frcnn-vg-finetuned`, <-> our `models.detector`."""
+"""The Faster R-CNN of Hugging Face's LXMERT example, `unc-nlp/frcnn-vg-finetuned`, <-> our `models.faster_rcnn`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from unimo.errors import CheckpointError, ConfigError
 from unimo.models.faster_rcnn import FasterRCNNConfig
 from unimo.models.systems import skeleton
 from unimo.port.files.tensor_files import open_tensors
-from unimo.port.hub import Checkpoint, Options, given_config
+from unimo.port.interchange import Checkpoint, Options, given_config
 from unimo.port.names.frcnn_lxmert_names import COUNTERS, FIXED, KEYS, UNUSED, name_table
 from unimo.port.weights import gather, linear_weights, problems, refuse, scatter, shapes_of
 from unimo.storage.atomic import new_folder

@@ -15,7 +15,7 @@ from unimo.models.systems import SYSTEMS
 from unimo.port.files.tensor_files import open_tensors
 from unimo.port.files.variables import list_variables, open_combined, open_variable
 from unimo.port.formats import FORMATS, check_names, detect
-from unimo.port.hub import Options
+from unimo.port.interchange import Options
 from unimo.port.weights import Stored
 
 SIZES = ROOT / "model_configs" / "models"  # NAME_SIZE.yaml

@@ -77,7 +77,8 @@ def write_vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:
     if values["model"]["type"] == "WordPiece":
         _write(folder / "vocab.txt", "".join(f"{token}\n" for token in by_line(vocab)))
         settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": values["normalizer"]["lowercase"]}
-        notes = ["BertTokenizer does not split at symbols, as this vocabulary's own does"] * splits_symbols(values)
+        differs = "BertTokenizer does not split at symbols, as this vocabulary's own does"
+        notes = [differs] if splits_symbols(values) else []
     else:
         theirs = {ours: name for name, ours in ROBERTA_SPECIALS.items()}
         vocab = {theirs.get(token, token): i for token, i in sorted(vocab.items(), key=lambda item: item[1])}

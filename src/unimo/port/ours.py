@@ -22,7 +22,7 @@ from unimo.engine.model_folder import (
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import skeleton
 from unimo.port.files.tensor_files import open_tensors
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.weights import Stored, gather, problems, refuse, shapes_of
 from unimo.storage.atomic import atomic_write
 from unimo.storage.safetensors_writer import write_safetensors, write_safetensors_to

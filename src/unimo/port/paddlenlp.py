@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from unimo.port import text_encoders
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.library_folder import splits_symbols
 from unimo.port.names.text_names import Library, both
 from unimo.readers.tokenizer import SETTINGS, Tokenizer

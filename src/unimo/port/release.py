@@ -14,7 +14,7 @@ from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.unimo import UnimoConfig
 from unimo.models.unimo2 import Unimo2Config
 from unimo.port.files.variables import list_variables, open_combined, open_variable, write_combined, write_folder
-from unimo.port.hub import Checkpoint, Options, given_config
+from unimo.port.interchange import Checkpoint, Options, given_config
 from unimo.port.moments import is_optimizer_variable, read_moments, write_moments
 from unimo.port.names import unimo2_names, unimo_names
 from unimo.port.names.release_names import holds

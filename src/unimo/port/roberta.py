@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unimo.port import text_encoders
 from unimo.port.bert import BERT, DEFAULTS, FIXED
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.names.text_names import Library, both
 
 ROBERTA = Library(

@@ -18,7 +18,7 @@ from paddle import nn
 from unimo.errors import CheckpointError
 from unimo.models.systems import skeleton
 from unimo.port.files.tensor_files import open_tensors
-from unimo.port.hub import Checkpoint, Options, given_config
+from unimo.port.interchange import Checkpoint, Options, given_config
 from unimo.port.library_folder import read_config, read_vocabulary, write_folder
 from unimo.port.names.text_names import POSITIONS, TYPES, Library, our_name
 from unimo.port.text_configs import (

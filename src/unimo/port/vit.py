@@ -20,7 +20,7 @@ from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.vision import resize_positions
 from unimo.port.files.tensor_files import open_tensors
-from unimo.port.hub import Checkpoint, Options, given_config
+from unimo.port.interchange import Checkpoint, Options, given_config
 from unimo.port.library_folder import read_config, write_folder
 from unimo.port.names.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
 from unimo.port.weights import Lazy, Stored, gather, linear_weights, problems, refuse, scatter, shapes_of

@@ -132,7 +132,7 @@ def as_text(study: Study, baseline: str) -> str:
         means.append([arm, *(str(estimate([found[s][name] for s in seeds])) for name in names)])
         if arm != baseline:
             paired = [estimate([found[s][name] - arms[baseline][s][name] for s in seeds]) for name in names]
-            differences.append([arm, *(f"{e}{' *' * clear(e)}" for e in paired)])
+            differences.append([arm, *(f"{e} *" if clear(e) else str(e) for e in paired)])
     shown_unit = {"%": "percent", None: "each in its unit"}.get(unit, unit)
     about = [
         f"{len(seeds)} seeds ({', '.join(seeds)})",

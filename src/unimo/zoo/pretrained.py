@@ -12,12 +12,12 @@ from unimo.errors import CheckpointError, ConfigError
 from unimo.models.systems import system_of
 from unimo.port.convert import fitting
 from unimo.port.formats import FORMATS, detect
-from unimo.port.hub import Checkpoint, Options, build
+from unimo.port.interchange import Checkpoint, Options, build
 from unimo.port.ours import parts_without, read_folder
 from unimo.port.weights import fill, finite, shapes_of
 from unimo.readers.tokenizer import Tokenizer
 from unimo.zoo.catalogue import PORT_RECORD, entry_of, read_record
-from unimo.zoo.released import fetch, parts_of
+from unimo.zoo.released import fetch, part_names
 
 
 def from_pretrained(
@@ -46,7 +46,7 @@ def from_pretrained(
         )
     checkpoint, random = read_any(name_or_path, Options(system=system))
     model, lacking = build(checkpoint, heads)
-    random = sorted({*random, *parts_of(lacking)} & {*parts_of(shapes_of(model))})
+    random = sorted({*random, *part_names(lacking)} & {*part_names(shapes_of(model))})
     if random:
         warnings.warn(f"{name_or_path} does not hold {', '.join(random)}, which start at random", stacklevel=2)
     model.tokenizer = checkpoint.tokenizer
@@ -97,7 +97,7 @@ def start(model: nn.Layer, name_or_path: str | Path) -> list[str]:
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
     lines = [f"loaded {len(carried)} of {len(shapes)} parameters from {source}"]
-    random = sorted({*parts_without(carried, shapes), *({*random} & {*parts_of(shapes)})})
+    random = sorted({*parts_without(carried, shapes), *({*random} & {*part_names(shapes)})})
     if random:
         lines.append(f"not in the checkpoint, starting at random: {', '.join(random)}")
     unused = (*checkpoint.unused, *(name for name in checkpoint.tensors if name not in carried))

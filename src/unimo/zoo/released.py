@@ -22,7 +22,7 @@ from unimo.config import find, load
 from unimo.engine.checkpoint import torn
 from unimo.errors import CheckpointError, DataError, UnimoError
 from unimo.models.systems import SYSTEMS, skeleton
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.ours import write_folder
 from unimo.port.release import MARKS, NAMES, read_release
 from unimo.port.weights import finite, shapes_of
@@ -161,7 +161,7 @@ def _convert(entry: Entry, variables: Path, home: Path) -> tuple[list[str], list
     lines = [*_compare(entry, checkpoint), *checkpoint.facts()]
     lines += write_folder(home / "ported", replace(checkpoint, tensors=finite(checkpoint.tensors)))
     shapes = shapes_of(skeleton(checkpoint.system, checkpoint.config, checkpoint.heads))
-    return lines, parts_of(name for name in shapes if name not in checkpoint.tensors)
+    return lines, part_names(name for name in shapes if name not in checkpoint.tensors)
 
 
 def _compare(entry: Entry, checkpoint: Checkpoint) -> list[str]:
@@ -173,8 +173,8 @@ def _compare(entry: Entry, checkpoint: Checkpoint) -> list[str]:
     if entry.variables and entry.parameters:
         lines[0] += f"; expected {entry.variables:,} and {entry.parameters:,}"
     expected = shapes_of(skeleton(entry.system, config_of(entry), entry.heads))
-    absent = parts_of(name for name in expected if name not in checkpoint.tensors)
-    further = parts_of(name for name in checkpoint.tensors if name not in expected)
+    absent = part_names(name for name in expected if name not in checkpoint.tensors)
+    further = part_names(name for name in checkpoint.tensors if name not in expected)
     if absent:
         lines.append(f"expected and not there: {', '.join(absent)}")
     if further:
@@ -198,6 +198,6 @@ def _is_release(path: Path) -> bool:
     return any((path / name).is_file() for name in MARKS)
 
 
-def parts_of(names: Iterable[str]) -> list[str]:
+def part_names(names: Iterable[str]) -> list[str]:
     """The parts of a model that parameters belong to."""
     return sorted({name.split(".")[0] for name in names})

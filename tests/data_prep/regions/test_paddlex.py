@@ -56,7 +56,7 @@ def export(folder: Path, more: int = 3, name: str = "PicoDet-S") -> Path:
     return folder
 
 
-def test_without_paddlex_the_error_names_the_cure(monkeypatch, tmp_path):
+def test_without_paddlex_the_error_names_the_hint(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "paddlex", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'paddlex\[cv\]==3.7.2'"):
         make("paddlex", {"model_dir": tmp_path})

@@ -14,7 +14,7 @@ from unimo.config import ROOT, load
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.port import ours, release
 from unimo.port.files.variables import list_variables
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.parity.verify_unimo import SYSTEMS as VERIFY
 from unimo.port.weights import Stored, of_array, shapes_of
 

@@ -18,7 +18,7 @@ from unimo.config import ROOT
 from unimo.models.systems import SYSTEMS
 from unimo.models.unimo import Text
 from unimo.port import bert, paddlenlp, roberta, text_encoders
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.names.text_names import Library
 from unimo.port.weights import fill, values_of
 from unimo.readers.captions import collate_text

@@ -15,7 +15,7 @@ from unimo.models.unimo2 import Unimo2Config
 from unimo.models.vision import VisionTransformer
 from unimo.port import vit
 from unimo.port.files.tensor_files import open_tensors
-from unimo.port.hub import Checkpoint, Options
+from unimo.port.interchange import Checkpoint, Options
 from unimo.port.weights import fill, values_of
 
 HERE = Path(__file__).parent

@@ -15,11 +15,10 @@ from paddle import Tensor
 from unimo.errors import ConfigError
 from unimo.models.streams import given
 from unimo.models.unimo import Encoded, Regions, Tags, Text, Unimo, UnimoConfig
-from unimo.port.hub import Options, build
+from unimo.port.interchange import Options, build
 from unimo.port.names.release_names import holds
 from unimo.port.names.unimo_names import HEAD_PARTS, heads_of, name_table, parts_of
 from unimo.port.parity.golden import Comparison, Golden, Sizes, check, compare, floats, ids, read_golden
-from unimo.port.parity.verify_unimo2 import verify_unimo2
 from unimo.port.release import loaded, read_release, shapes_in
 from unimo.storage.json_files import read_json
 
@@ -123,9 +122,6 @@ def verify_unimo(folder: Path, config_file: Path, golden_file: Path) -> tuple[li
     }
     facts = [f"{fact}: {', '.join(names)}" for fact, names in lines.items() if names]
     return [*loaded(checkpoint), *facts], comparisons
-
-
-SYSTEMS = {"unimo": verify_unimo, "unimo-2": verify_unimo2}
 
 
 def _compare(model: Unimo, golden: Golden, outputs: Mapping[str, Output], run: str) -> list[Comparison]:

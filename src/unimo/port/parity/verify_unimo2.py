@@ -16,7 +16,7 @@ from paddle import Tensor
 from unimo.errors import ConfigError, DataError
 from unimo.models.streams import given
 from unimo.models.unimo2 import STREAMS, Encoded, Pixels, Text, Unimo2, Unimo2Config
-from unimo.port.hub import Options
+from unimo.port.interchange import Options
 from unimo.port.names.release_names import holds
 from unimo.port.names.unimo2_names import CORE, PARTS, Shapes, name_table, parts_of
 from unimo.port.parity.golden import Comparison, Golden, Sizes, check, compare, floats, ids, read_golden
