@@ -72,7 +72,7 @@ class Parser:
         return graphs
 
 
-def _graph(parsed: dict[str, Any], document) -> Graph:
+def _graph(parsed: dict[str, Any], document: Any) -> Graph:
     """The parser's words -> nodes with places; pronouns and determiners are dropped."""
     graph: Graph = {"objects": [], "attributes": [], "relations": []}
     place = {}  # the parser's number of an entity -> ours
@@ -100,7 +100,7 @@ def _graph(parsed: dict[str, Any], document) -> Graph:
     return graph
 
 
-def _object_class(document, root) -> str:
+def _object_class(document: Any, root: Any) -> str:
     """Tag of a noun with what stands before it: "a dog" and "mud" cannot take each other's place, nor "a pair of"."""
     if root.i + 1 < len(document) and document[root.i + 1].lower_ == "of":
         return root.tag_ + PARTITIVE
@@ -112,7 +112,7 @@ def _object_class(document, root) -> str:
     return root.tag_ + (" title" if root.left_edge.i == 0 else "")
 
 
-def _relation(relation: dict[str, Any], bounds: tuple[int, int], document) -> dict[str, Any]:
+def _relation(relation: dict[str, Any], bounds: tuple[int, int], document: Any) -> dict[str, Any]:
     """The node of a relation: its words stand before the object, or after it in the passive."""
     words = relation["relation"].split(" ")
     starts = [
@@ -128,7 +128,7 @@ def _relation(relation: dict[str, Any], bounds: tuple[int, int], document) -> di
     return _node(document, first.i, first.i + len(words), word_class)
 
 
-def _node(document, start: int, end: int, word_class: str) -> dict[str, Any]:
+def _node(document: Any, start: int, end: int, word_class: str) -> dict[str, Any]:
     """The node of the tokens [start, end), with the words that hyphens tie to the first ("single-toed hooves")."""
     while start >= 2 and document[start - 1].text == "-" and not document[start - 2].whitespace_:
         start -= 2

@@ -44,7 +44,7 @@ class AdamW(paddle.optimizer.AdamW):
         self.taken += 1
         return done
 
-    def _append_optimize_op(self, block, param_and_grad: tuple[Tensor, Tensor]) -> None:
+    def _append_optimize_op(self, block: Any, param_and_grad: tuple[Tensor, Tensor]) -> None:
         parameter, gradient = param_and_grad
         if KERNEL_IS_FAST or parameter.size < SMALL or not parameter.place.is_cpu_place():
             super()._append_optimize_op(block, param_and_grad)

@@ -33,14 +33,14 @@ class _AllRows(PyLayer):
     """Paddle's own all_gather drops the gradient. Here each rank's rows get the sum of what all ranks ask of them."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, world: "World") -> Tensor:
+    def forward(ctx: Any, x: Tensor, world: "World") -> Tensor:
         ctx.world, ctx.rows = world, x.shape[0]
         parts: list[Tensor] = []
         dist.all_gather(parts, x.contiguous())
         return paddle.concat(parts)
 
     @staticmethod
-    def backward(ctx, dy: Tensor) -> Tensor:
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
         total = dy.contiguous().clone()  # the gradient that came in is not ours to change
         dist.all_reduce(total)
         first = ctx.world.rank * ctx.rows

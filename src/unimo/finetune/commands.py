@@ -86,7 +86,9 @@ def evaluate_command(name: str) -> click.Command:
 
     fields = FAMILIES[name].settings.model_fields
 
-    def run(model: Path, output: Path, split: "Split", label: str, against: tuple[Path, ...], paper: Any, **given: Any):
+    def run(
+        model: Path, output: Path, split: "Split", label: str, against: tuple[Path, ...], paper: Any, **given: Any
+    ) -> None:
         from unimo.finetune.family import evaluate
         from unimo.paper import row_of
         from unimo.zoo import locate

@@ -14,6 +14,7 @@ import inspect
 import math
 import sys
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import paddle
@@ -24,7 +25,7 @@ from paddle.autograd import PyLayer
 PADDLE_GRAD = inspect.unwrap(paddle.grad).__code__
 
 
-def _asked(ctx, weight: str, bias: str) -> list[bool]:
+def _asked(ctx: Any, weight: str, bias: str) -> list[bool]:
     """Which of an operator's input, weight and bias (by name) this backward pass is for.
 
     An ordinary one is for all that are not frozen. One under `paddle.grad` is for the tensors that it was given, and
@@ -59,7 +60,7 @@ def _subtract_column(x: Tensor, column: Tensor) -> Tensor:
 
 class _Linear(PyLayer):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, transposed: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, transposed: bool) -> Tensor:
         ctx.transposed, ctx.asked = transposed, [not t.stop_gradient for t in (x, weight, bias)]
         ctx.names = weight.name, bias.name
         ctx.save_for_backward(x, weight)
@@ -71,7 +72,7 @@ class _Linear(PyLayer):
         return y.reshape([*x.shape[:-1], y.shape[-1]])
 
     @staticmethod
-    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # Paddle takes None
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # Paddle takes None
         (x, weight), (input_asked, weight_asked, bias_asked) = ctx.saved_tensor(), _asked(ctx, *ctx.names)
         rows, drows = x.reshape([-1, x.shape[-1]]), dy.reshape([-1, dy.shape[-1]])
         dx = dweight = dbias = None
@@ -91,14 +92,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, transposed: bool = False) ->
 
 class _Gelu(PyLayer):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         cdf = paddle.erf(x * math.sqrt(0.5)).scale_(0.5, 0.5)
         slope = paddle.square(x).scale_(-0.5, -0.5 * math.log(2 * math.pi)).exp_().multiply_(x).add_(cdf)
         ctx.save_for_backward(slope)
         return cdf.multiply_(x)
 
     @staticmethod
-    def backward(ctx, dy: Tensor) -> Tensor:
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
         (slope,) = ctx.saved_tensor()
         return dy * slope
 
@@ -126,13 +127,13 @@ def _apply_mask(x: Tensor, keep: Tensor, factor: float) -> Tensor:
 
 class _Dropout(PyLayer):
     @staticmethod
-    def forward(ctx, x: Tensor, p: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
         keep, ctx.factor = dropout_mask(x.shape, p)
         ctx.save_for_backward(keep)
         return _apply_mask(x, keep, ctx.factor)
 
     @staticmethod
-    def backward(ctx, dy: Tensor) -> Tensor:
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
         (keep,) = ctx.saved_tensor()
         return _apply_mask(dy, keep, ctx.factor)
 
@@ -144,7 +145,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 class _LayerNorm(PyLayer):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
         h = x.shape[-1]
         rows = x.reshape([-1, h])
         centred = _subtract_column(rows, _row_sums(rows) / h)
@@ -154,7 +155,7 @@ class _LayerNorm(PyLayer):
         return F.layer_norm(x, h, weight, bias, epsilon)
 
     @staticmethod
-    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # Paddle takes None
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # Paddle takes None
         (normed, rstd, weight), (input_asked, weight_asked, bias_asked) = ctx.saved_tensor(), _asked(ctx, *ctx.names)
         h = dy.shape[-1]  # normed [N, H], rstd [N, 1], weight [H]
         drows, column = dy.reshape([-1, h]), (weight / h).unsqueeze(1)
@@ -185,7 +186,7 @@ def _permute_rows(x: Tensor, order: list[int]) -> Tensor:
 
 class _Attention(PyLayer):
     @staticmethod
-    def forward(ctx, qkv: Tensor, bias: Tensor, num_heads: int, p: float) -> Tensor:
+    def forward(ctx: Any, qkv: Tensor, bias: Tensor, num_heads: int, p: float) -> Tensor:
         b, s, h3 = qkv.shape
         d = h3 // 3 // num_heads
         ctx.heads = [b, s, 3, num_heads, d]
@@ -201,7 +202,7 @@ class _Attention(PyLayer):
         return _permute_rows(context, [0, 2, 1, 3]).reshape([b, s, h3 // 3])
 
     @staticmethod
-    def backward(ctx, dy: Tensor) -> Tensor:
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
         q, k, v, weights, context, *keep = ctx.saved_tensor()
         b, s, _, num_heads, d = ctx.heads
         dcontext = _permute_rows(dy.reshape([b, s, num_heads, d]), [0, 2, 1, 3])

@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -24,6 +25,7 @@ from unimo.models.systems import skeleton
 from unimo.port.files.tensor_files import open_tensors
 from unimo.port.interchange import Checkpoint, Options
 from unimo.port.weights import Stored, gather, problems, refuse, shapes_of
+from unimo.readers.tokenizer import Tokenizer
 from unimo.storage.atomic import atomic_write
 from unimo.storage.safetensors_writer import write_safetensors, write_safetensors_to
 
@@ -131,7 +133,14 @@ def _write_config(path: Path, checkpoint: Checkpoint) -> list[str]:
     return [f"sizes: {description}"]
 
 
-def _of_our_names(source: Path, tensors: dict[str, Stored], system, config, heads, tokenizer) -> Checkpoint:
+def _of_our_names(
+    source: Path,
+    tensors: dict[str, Stored],
+    system: str,
+    config: Any,
+    heads: tuple[str, ...],
+    tokenizer: Tokenizer | None,
+) -> Checkpoint:
     """Check tensors against the model that the config describes, and name the rest."""
     shapes = shapes_of(skeleton(system, config, heads))
     table = {name: (name,) for name in shapes}

@@ -17,7 +17,7 @@ from unimo.port.names.unimo_names import CORE, NOT_OURS, heads_of, name_table
 from unimo.port.release import loaded, read_release, shapes_in, write_release
 from unimo.port.weights import values_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHECKPOINT = ROOT / "tests" / "fixtures" / "parity" / "unimo" / "checkpoint"
 CONFIG = UnimoConfig(
     hidden_size=32,

@@ -19,7 +19,7 @@ from unimo.models.layers import FeedForward
 from unimo.models.unimo import Unimo
 from unimo.port.files.variables import list_variables, open_variable, write_folder
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "parity" / "unimo"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "parity" / "unimo"
 GOLDEN = dict(np.load(FIXTURE / "io.npz"))
 RECORDED = [name for name in GOLDEN if name.startswith("out_")]
 

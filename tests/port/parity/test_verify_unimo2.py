@@ -20,7 +20,7 @@ from unimo.models.unimo2 import Unimo2
 from unimo.models.vision import VisionTransformer
 from unimo.port.files.variables import list_variables, open_variable, write_folder
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "parity" / "unimo2_forward"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "parity" / "unimo2_forward"
 MODES = ("vl", "txt", "img", "cap")
 GOLDEN = {mode: dict(np.load(FIXTURE / f"io_{mode}.npz")) for mode in MODES}
 RECORDED = {mode: {name for name in GOLDEN[mode] if name.startswith("out_")} for mode in MODES}

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from unimo.errors import CheckpointError
 from unimo.port.files.variables import DTYPES, list_variables, open_variable, write_folder
 
-CHECKPOINT = Path(__file__).parents[1] / "fixtures" / "parity" / "unimo" / "checkpoint"
+CHECKPOINT = Path(__file__).parents[2] / "fixtures" / "parity" / "unimo" / "checkpoint"
 SMALL = CHECKPOINT / "match_fc.w_0"  # [32, 1] float32, 154 bytes
 
 

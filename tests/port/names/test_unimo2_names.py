@@ -12,7 +12,7 @@ from unimo.port.files.variables import list_variables, open_variable, write_fold
 from unimo.port.names.unimo2_names import NOT_OURS, heads_of, name_table, parts_of, sizes_in
 from unimo.port.weights import fill, gather, problems, scatter, shapes_of, values_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FIXTURE = ROOT / "tests" / "fixtures" / "parity" / "unimo2_forward"
 UNION = ("pool", "match", "cmcl", "lm")  # what the released graphs hold together
 

@@ -19,7 +19,7 @@ from unimo.errors import CheckpointError
 from unimo.port.files.tensor_files import kind_of, open_tensors
 from unimo.port.files.variables import write_folder
 
-TORCH = Path(__file__).parents[1] / "fixtures" / "torch"
+TORCH = Path(__file__).parents[2] / "fixtures" / "torch"
 ARRAYS = {
     "encoder.weight": np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3),
     "half": np.ones((2, 1), np.float16),

@@ -1,0 +1,51 @@
+"""What the group of commands makes of errors: one message and the exit code of their type, or the error itself."""
+
+import errno
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from unimo.console import Console
+from unimo.errors import ConfigError, NonFiniteError, Preempted
+
+
+def outcome(error: BaseException, extra: str | None = None):
+    @click.group(cls=Console, extra=extra)
+    def main() -> None:
+        pass
+
+    @main.command()
+    def work() -> None:
+        raise error
+
+    return CliRunner().invoke(main, ["work"])
+
+
+@pytest.mark.parametrize(
+    "error, code, message",
+    [
+        (ConfigError("no such key"), 2, "error: no such key"),
+        (Preempted("stopped"), 75, "error: stopped"),
+        (NonFiniteError("nan"), 76, "error: nan"),
+        (OSError(errno.ENOSPC, "No space left on device", "/full"), 2, "error: /full: No space left on device"),
+        (OSError("odd"), 2, "error: work: odd"),
+    ],
+)
+def test_our_errors_and_the_systems(error, code, message):
+    result = outcome(error)
+    assert (result.exit_code, result.stderr.strip()) == (code, message)
+
+
+def test_a_missing_package_of_the_extra_is_named():
+    result = outcome(ModuleNotFoundError("no", name="sklearn.feature_extraction"), extra="data")
+    assert result.exit_code == 2 and "work needs the package sklearn: pip install -e '.[data]'" in result.stderr
+
+
+@pytest.mark.parametrize("name, extra", [("unimo.lost", "data"), ("safetensors", None), (None, "data")])
+def test_any_other_missing_module_is_a_fault_to_be_seen_whole(name, extra):
+    assert isinstance(outcome(ModuleNotFoundError("no", name=name), extra).exception, ModuleNotFoundError)
+
+
+def test_a_closed_pipe_is_left_to_click():
+    assert isinstance(outcome(BrokenPipeError()).exception, BrokenPipeError | SystemExit)
