@@ -1,7 +1,8 @@
 """The three pre-training streams: texts, images, pairs. Each turns sample numbers into one masked, padded batch.
 
 Every random choice is a function of (seed, epoch, sample) or of (seed, epoch, batch), so batches depend neither on
-ranks and workers nor on where a run was resumed. Arrays are numpy; `unimo.py` opens these streams and computes on what they give.
+ranks and workers nor on where a run was resumed. Arrays are numpy; `unimo.py` opens these streams and computes on what
+they give.
 """
 
 from collections.abc import Sequence
