@@ -114,7 +114,7 @@ def test_rewrites_belong_to_the_pairs(folder: Path):
 
 
 @settings(deadline=None)
-@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1))
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])).map("a{}".format), min_size=1))
 def test_written_texts_are_read_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]):
     path = tmp_path_factory.mktemp("jsonl") / "texts.jsonl"
     records = [Sentence(id=str(i), text=text, source="any") for i, text in enumerate(texts)]
@@ -135,3 +135,26 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["texts.jsonl"]
     with pytest.raises(DataError, match="cannot write .*No such file"):
         write_jsonl(tmp_path / "missing" / "texts.jsonl", [])
+
+
+@pytest.mark.parametrize("blank", ["   ", "\u200b", "\ufeff \t", "...", "-", "\u00a0\u2060"])
+def test_a_caption_that_says_nothing_is_named_with_its_line(folder: Path, blank: str):
+    path = lines(folder / "pairs.jsonl", PAIR, PAIR | {"image_id": "dog", "captions": ["a dog", blank]})
+    with pytest.raises(DataError, match=r"line 2: .*captions.*no letter, digit or symbol"):
+        read_pairs(path)
+    with pytest.raises(DataError, match="line 1: .*no letter, digit or symbol"):
+        read_texts(lines(folder / "texts.jsonl", {"id": "1", "text": blank, "source": "hand"}))
+
+
+@pytest.mark.parametrize("text", ["5", "\U0001f600", "狗", "é", "€"])
+def test_a_digit_a_symbol_or_a_letter_of_any_script_says_something(folder: Path, text: str):
+    assert read_pairs(lines(folder / "pairs.jsonl", PAIR | {"captions": [text]}))[0].captions == [text]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_lists_with_a_byte_order_mark(folder: Path, encoding: str):
+    (folder / "pairs.jsonl").write_bytes((json.dumps(PAIR | {"captions": ["un café"]}) + "\n").encode(encoding))
+    assert read_pairs(folder / "pairs.jsonl")[0].captions == ["un café"]
+    (folder / "pairs.jsonl").write_bytes(b"\xff\xfe{")
+    with pytest.raises(DataError, match="not the text that its byte order mark says"):
+        read_pairs(folder / "pairs.jsonl")

@@ -8,16 +8,28 @@ rewrites.jsonl  {"caption_id", "image_id", "caption", "graph", "positives": [{"t
 """
 
 import json
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from unimo.errors import DataError
 from unimo.storage.atomic import atomic_write
+from unimo.storage.encodings import LONGEST_MARK, encoding_of, text_of
+
+
+def _says_something(text: str) -> str:
+    if not any(unicodedata.category(c)[0] in "LNS" for c in text):  # zero-width characters are of class C
+        raise ValueError("it has no letter, digit or symbol")
+    return text
+
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+Words = Annotated[
+    NonEmpty, AfterValidator(_says_something)
+]  # what a model reads: a blank text would count in its scores
 Split = Literal["train", "dev", "test"]
 SHOWN = 10  # problems that one error message spells out
 
@@ -33,7 +45,7 @@ class Pair(Record):
 
     image_id: NonEmpty
     image: NonEmpty
-    captions: list[NonEmpty]
+    captions: list[Words]
     split: Split
     source: str
 
@@ -55,7 +67,7 @@ class Sentence(Record):
     """One text of the text stream: a sentence or a longer passage."""
 
     id: NonEmpty
-    text: NonEmpty
+    text: Words
     source: str
 
 
@@ -160,10 +172,14 @@ def _read(path: Path, schema: type[R], key: str) -> dict[int, R]:
     problems: list[str] = []
     seen: dict[str, int] = {}
     try:
-        lines = path.read_bytes().split(b"\n")
+        content = path.read_bytes()
+        if encoding_of(content[:LONGEST_MARK]) != "utf-8":
+            content = text_of(content).encode()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    for number, line in enumerate(lines, start=1):
+    except ValueError as error:
+        raise DataError(f"{path} is not the text that its byte order mark says: {error}") from error
+    for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
