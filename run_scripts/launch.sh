@@ -4,7 +4,7 @@
 #   NPROC=2 bash run_scripts/launch.sh pretrain RECIPE.yaml --output RUN
 #   NPROC=8 NNODES=2 MASTER=10.0.0.1:29500 HOST=10.0.0.2 bash run_scripts/launch.sh ...     (the same on every machine)
 #   bash run_scripts/launch.sh PROGRAM.py ARGUMENTS... --output RUN
-# Exit codes: 0 done, 2 wrong config or input, 75 stopped by a signal and resumable by the same command, 76 non-finite
+# Exit codes: 0 done, 2 wrong config or input, 75 stopped by a signal and saved: the same command goes on, 76 non-finite
 # loss, others unexpected.
 # Variables:
 #   NPROC    processes on this machine, one a GPU (default 1)
@@ -62,7 +62,7 @@ stop() {
   ((stopped)) || kill -TERM "$job" 2>/dev/null || true
   stopped=1
 }
-trap stop TERM INT
+trap stop TERM INT HUP
 code=0
 while kill -0 "$job" 2>/dev/null; do
   code=0
@@ -73,8 +73,6 @@ if ((code)); then
   said=$(sed -n 's/.*"exit_code": \([1-9][0-9]*\).*/\1/p' "$state" 2>/dev/null || true)
   if [[ -n $said ]]; then
     code=$said
-  elif ((stopped)); then
-    code=75
   elif ((NPROC * NNODES > 1 && code != 2)); then # the launcher shows one process only, perhaps not the first to end
     for file in "$log"/workerlog.*; do # where it was comes before the traceback, the last lines after it
       printf '==> %s <==\n' "$file"

@@ -1,10 +1,19 @@
-"""The group of commands at the top of `unimo` and of `python -m data_prep`."""
+"""The group of commands at the top of `unimo` and of `python -m data_prep`, and what is said to people meanwhile."""
 
+import sys
 from typing import Any
 
 import click
 
 from unimo.errors import UnimoError
+
+
+def say(line: str) -> None:
+    """Print a line on standard error, if there is one: a terminal or a pipe that is gone stops no work."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        pass
 
 
 class Console(click.Group):
@@ -35,5 +44,5 @@ class Console(click.Group):
             raise
         except OSError as error:  # a folder that cannot be made, a disk that is full
             problem, code = f"{error.filename or ctx.invoked_subcommand}: {error.strerror or error}", 2
-        click.echo(f"error: {problem}", err=True)
+        say(f"error: {problem}")
         ctx.exit(code)

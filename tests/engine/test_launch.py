@@ -49,7 +49,7 @@ def workers(run: Path) -> list[int]:
 
 
 def test_one_process(tmp_path):
-    """In parallel, for time: 0, 2, 76, and a stop before the first step."""
+    """In parallel, for time: 0, 2, 76, and a kill after a stop that came before the first step: nothing was saved."""
     bad = launch(tmp_path / "bad", {"engine": {"steps": 0, "amp": "int8"}})
     poisoned = launch(tmp_path / "poisoned", {"engine": {}, "data": {"poison": 2}})
     assert bad.wait(60) == 2
@@ -63,7 +63,17 @@ def test_one_process(tmp_path):
     early.send_signal(signal.SIGTERM)
     for pid in workers(tmp_path / "early"):
         os.kill(pid, signal.SIGKILL)  # stands for a scheduler that loses patience
-    assert early.wait(60) == 75
+    assert early.wait(60) == 128 + signal.SIGKILL  # not 75, which only a run says that saved
+
+
+def test_a_lost_terminal_stops_the_run_and_it_is_resumed(start, tmp_path):
+    run, engine = tmp_path / "run", {"steps": 1000, "log_every": 1}
+    process = launch(run, {"engine": engine, "data": {"pause": 0.1}})
+    until_step(run, 2, process)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 75
+    assert state(run)["status"] == "preempted"
+    assert not workers(run)
 
 
 def test_two_processes_are_stopped_and_resumed(start, tmp_path):

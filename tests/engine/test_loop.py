@@ -266,3 +266,62 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     task.model.words = paddle.nn.Linear(16, 7)
     with pytest.raises(CheckpointError, match=r"shape of words.weight: \[16, 5\], the model has \[16, 7\]"):
         run(tmp_path, task=task)
+
+
+class Gone:
+    """A terminal or a pipe whose reader has ended."""
+
+    def __init__(self, terminal: bool):
+        self.isatty = lambda: terminal
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    def flush(self) -> None:
+        self.write("")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_printing_never_stops_training(tmp_path, monkeypatch, terminal):
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stderr", Gone(terminal))
+        run(tmp_path / "gone", log_every=1)
+    run(tmp_path / "whole", log_every=1)
+    gone, whole = (checkpoint.find_latest(tmp_path / name) for name in ("gone", "whole"))
+    assert (gone / checkpoint.MODEL).read_bytes() == (whole / checkpoint.MODEL).read_bytes()
+    assert json.loads((tmp_path / "gone" / "state.json").read_text())["status"] == "done"
+
+
+def test_whatever_ends_a_run_its_folder_does_not_say_that_it_goes_on(tmp_path):
+    class Dies:
+        def on_step(self, run) -> None:
+            raise MemoryError("no room")
+
+    with pytest.raises(MemoryError):
+        run(tmp_path, [Dies()])
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert (state["status"], state["exit_code"], state["pid"]) == ("failed", None, os.getpid())
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    class Second:
+        def on_step(self, first) -> None:
+            if first.step == 2:
+                with pytest.raises(ConfigError, match=f"another process \\(pid {os.getpid()} on .*\\) trains in"):
+                    run(tmp_path)
+
+    run(tmp_path, [Second()])
+    run(tmp_path)  # whose lock a run that ended has left
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    class Explodes:
+        def on_step(self, run) -> None:
+            if run.step == 4:
+                task.model.embed.weight.set_value(task.model.embed.weight * float("inf"))
+
+    task = TinyTask()
+    with pytest.raises(NonFiniteError, match=r"embed.weight is not finite \([\d,]+ of 128 values"):
+        run(tmp_path, [Explodes()], task=task, save_every=2)
+    assert checkpoint.find_latest(tmp_path) == checkpoint.folder_of(tmp_path, 2)
+    assert json.loads((tmp_path / "state.json").read_text())["status"] == "non_finite"

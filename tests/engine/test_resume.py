@@ -87,7 +87,7 @@ def test_sigkill_between_saves_twice_in_an_epoch(start, straight, tmp_path):
 
 def test_sigkill_at_every_stage_of_a_save(start, straight, tmp_path):
     """With a save after each step, killed as soon as the next save has come to a stage: file by file, then renamed."""
-    run, options = tmp_path / "run", OPTIONS | {"engine": OPTIONS["engine"] | {"save_every": 1}}
+    run, options = tmp_path / "run", SLOW | {"engine": SLOW["engine"] | {"save_every": 1}}  # slow: to be seen in time
     checkpoints, interrupted = run / "checkpoints", 0
     files = ("", checkpoint.MODEL, checkpoint.OPTIMIZER, checkpoint.TRAINER, checkpoint.MARKER)
     for stage in ["step_*", *(f".step_*.tmp/{name}" for name in files), "step_*"]:

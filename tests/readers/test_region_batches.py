@@ -46,3 +46,11 @@ def test_the_mean_is_summed_in_float32():
     features = np.full((3000, 2), 30.0, np.float16)  # the sum overflows float16
     r = RegionRecord("x", 9, 9, features, np.zeros((3000, 4), np.float32), np.zeros(3000), np.zeros(3000))
     assert collate_regions([r])["features"][0, 0].tolist() == [30, 30]
+
+
+def test_what_is_no_number_stays_none():
+    half = np.array([1, np.inf, -np.inf, np.nan, -0.0], np.float16)
+    np.testing.assert_array_equal(widen(half), np.array([1, np.inf, -np.inf, np.nan, -0.0], np.float32))
+    r = record(3)
+    r.features[1, 5] = np.nan
+    assert np.isnan(collate_regions([r])["features"][0, [0, 2], 5]).all()

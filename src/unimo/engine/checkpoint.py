@@ -26,7 +26,7 @@ import numpy as np
 from paddle import Tensor, nn
 from safetensors import SafetensorError, safe_open
 
-from unimo.errors import CheckpointError, DataError
+from unimo.errors import CheckpointError, DataError, NonFiniteError
 from unimo.storage.atomic import atomic_write, sync_folder
 from unimo.storage.cache import sha256
 from unimo.storage.json_files import read_json
@@ -75,7 +75,22 @@ def write_model(folder: Path, model: nn.Layer) -> None:
 
 def _write_state(path: Path, state: Mapping[str, Tensor]) -> None:
     shapes = {name: (dtype_of(t), list(t.shape)) for name, t in state.items()}
-    write_safetensors(path, shapes, (t.numpy() for t in state.values()))
+    write_safetensors(path, shapes, (_finite(name, t.numpy()) for name, t in state.items()))
+
+
+def _finite(name: str, array: np.ndarray) -> np.ndarray:
+    """The array of a model, once all of it is a number.
+
+    Raises:
+        NonFiniteError: it holds inf or nan, so that nothing of the folder is kept.
+    """
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise NonFiniteError(
+            f"{name} is not finite ({bad:,} of {array.size:,} values are inf or nan), so it is not saved; earlier "
+            "checkpoints are untouched. Lower the learning rate, or look at the data of the last updates"
+        )
+    return array
 
 
 def dtype_of(tensor: Tensor) -> str:

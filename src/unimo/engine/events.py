@@ -9,12 +9,15 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from tqdm import tqdm
 
+from unimo.console import say
 from unimo.engine import checkpoint
 from unimo.engine.distributed import World
 from unimo.engine.settings import EngineConfig
@@ -106,15 +109,16 @@ class Progress:
 
     def on_start(self, run: Run) -> None:
         """Start the clock, and on a terminal the bar."""
-        self._bar = None
+        self._bar: tqdm | None = None
         self._first, self._started = run.step, time.monotonic()
         if run.world.rank == 0 and sys.stderr.isatty():
-            self._bar = tqdm(total=run.config.updates, initial=run.step, unit="step", dynamic_ncols=True)
+            with suppress(OSError):  # a terminal that is gone already
+                self._bar = tqdm(total=run.config.updates, initial=run.step, unit="step", dynamic_ncols=True)
 
     def on_step(self, run: Run) -> None:
         """Move the bar by one update."""
         if self._bar is not None:
-            self._bar.update()
+            self._on_terminal(self._bar.update)
 
     def on_log(self, run: Run) -> None:
         """Show losses, or the metrics of an evaluation; without a bar also the updates a second and the time left."""
@@ -122,16 +126,23 @@ class Progress:
             return
         losses = " ".join(f"{k} {v:.4g}" for k, v in run.record.get("losses", run.record.get("metrics", {})).items())
         if self._bar is not None:
-            self._bar.set_postfix_str(losses)
+            self._on_terminal(partial(self._bar.set_postfix_str, losses))
         else:
             rate = (run.step - self._first) / (time.monotonic() - self._started)
             left = tqdm.format_interval((run.config.updates - run.step) / rate) if rate else "?"
-            print(f"step {run.step}/{run.config.updates} {losses}, {rate:.3g} steps/s, {left} left", file=sys.stderr)
+            say(f"step {run.step}/{run.config.updates} {losses}, {rate:.3g} steps/s, {left} left")
 
     def on_end(self, run: Run) -> None:
         """Close the bar."""
         if self._bar is not None:
-            self._bar.close()
+            self._on_terminal(self._bar.close)
+
+    def _on_terminal(self, draw: Callable[[], object]) -> None:
+        """Draw, and give the bar up where the terminal is gone: training goes on without it."""
+        try:
+            draw()
+        except OSError:
+            self._bar = None
 
 
 class Checkpoints:
@@ -198,10 +209,7 @@ class Evaluation:
         assert run.best is not None  # the first evaluation is the best so far
         run.ended = 0 < run.config.patience <= run.stale
         if run.ended and run.world.rank == 0:
-            print(
-                f"ending at step {run.step}: no evaluation was better than that of step {run.best['step']}",
-                file=sys.stderr,
-            )
+            say(f"ending at step {run.step}: no evaluation was better than that of step {run.best['step']}")
 
     def _point(self, run: Run) -> None:
         assert run.best is not None

@@ -1,16 +1,19 @@
 """The one training loop: batches of a `Data` through a `Task` (engine/task.py), with events around it."""
 
+import fcntl
 import hashlib
 import json
-import sys
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import paddle
 from paddle import nn
 
+from unimo.console import say
 from unimo.engine.distributed import Watchdog, World
 from unimo.engine.events import Checkpoints, LogFile, Progress, Run
 from unimo.engine.schedules import shortfall
@@ -23,7 +26,7 @@ from unimo.provenance import versions
 from unimo.readers.read_ahead import Prefetch
 from unimo.storage.atomic import atomic_write
 
-STATUS = {Preempted: "preempted", NonFiniteError: "non_finite"}
+STATUS: dict[type[BaseException], str] = {Preempted: "preempted", NonFiniteError: "non_finite"}
 
 
 def train(
@@ -53,7 +56,7 @@ def train(
         ConfigError: the processes disagree, or this machine cannot do what the config asks.
         CheckpointError: the checkpoint does not belong to this run, or saving failed.
         NonFiniteError: a loss or the gradient norm is inf or nan; nothing was updated or saved.
-        Preempted: SIGTERM or SIGINT; the running step was finished and saved.
+        Preempted: SIGTERM, SIGINT or SIGHUP; the running step was finished and saved.
     """
     if config.steps is None:
         raise ConfigError(f"engine.epochs={config.epochs:g} must be turned into updates first, by EngineConfig.over")
@@ -79,7 +82,7 @@ def train(
         world.check_same(identity | {"packages": versions(), "parameters": _signature(task.model)})
         short = shortfall(config)
         if short and world.rank == 0:
-            print(f"warning: {short}", file=sys.stderr, flush=True)
+            say(f"warning: {short}")
         trainer = Trainer(task, data, config, world, watchdog, identity, write_extras)
         # the checkpoint comes last, so that resuming from it repeats no event of its step
         run = Run(config, run_dir, world, [LogFile(), Progress(), *events, Checkpoints()], trainer.save)
@@ -92,10 +95,13 @@ def train(
                 run.step += 1
                 stopping = world.sum([float(stop.made)])[0] > 0
                 watchdog.pause()
+                stopping = stopping and run.step < config.steps
+                if stopping:  # before anything that takes time or may fail: who asks to stop may soon kill
+                    trainer.save(run)
                 if run.step % config.log_every == 0 or run.step == config.steps:
                     run.log(record)
                 run.emit("on_step")
-                if stopping and run.step < config.steps and not run.ended:
+                if stopping and not run.ended:
                     trainer.save(run)
                     raise Preempted(f"stopped after step {run.step}; run the same command again to go on")
             trainer.save(run)
@@ -111,23 +117,52 @@ def _status(run_dir: Path, world: World) -> Iterator[None]:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the run folder {run_dir}: {error.strerror}") from error
-    if world.rank == 0:
-        _write_status(run_dir, "running", None)
-    try:
-        yield
-    except UnimoError as error:
+    with _alone(run_dir) if world.rank == 0 else nullcontext():
+        if world.rank == 0:
+            _write_status(run_dir, "running", None)
         try:
-            _write_status(run_dir, STATUS.get(type(error), "failed"), error.exit_code, f"rank {world.rank}: {error}")
-        except DataError as second:  # a full disk: the first error is the one to report
-            print(f"warning: {second}", file=sys.stderr)
-        raise
-    if world.rank == 0:
-        _write_status(run_dir, "done", 0)
+            yield
+        except BaseException as error:  # whatever ends a run, its folder must not say that it goes on
+            code = error.exit_code if isinstance(error, UnimoError) else None  # the process will have its own
+            try:
+                _write_status(run_dir, STATUS.get(type(error), "failed"), code, f"rank {world.rank}: {error!s}")
+            except DataError as second:  # a full disk: the first error is the one to report
+                say(f"warning: {second}")
+            raise
+        if world.rank == 0:
+            _write_status(run_dir, "done", 0)
 
 
 def _write_status(run_dir: Path, status: str, exit_code: int | None, message: str = "") -> None:
+    state = {"status": status, "exit_code": exit_code, "message": message, "pid": os.getpid(), "host": gethostname()}
     with atomic_write(run_dir / "state.json") as file:
-        file.write(json.dumps({"status": status, "exit_code": exit_code, "message": message}).encode())
+        file.write(json.dumps(state).encode())
+
+
+@contextmanager
+def _alone(run_dir: Path) -> Iterator[None]:
+    """Hold the folder's lock, which a crash or a kill releases; a copy of the folder is not locked.
+
+    Raises:
+        ConfigError: another process trains in the folder.
+    """
+    try:
+        file = open(run_dir / ".lock", "a+")
+    except OSError as error:
+        raise ConfigError(f"cannot write to the run folder {run_dir}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ConfigError(
+                f"another process ({file.read().strip() or 'unknown'}) trains in {run_dir}; wait for its end or name "
+                "another folder"
+            ) from None
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {gethostname()}")
+        file.flush()
+        yield
 
 
 def _check_device(config: EngineConfig) -> None:

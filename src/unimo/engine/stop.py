@@ -1,21 +1,26 @@
-"""SIGTERM and SIGINT as a request that the loop honours after the running step."""
+"""SIGTERM, SIGINT and SIGHUP as a request that the loop honours after the running step."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopRequest:
-    """A context in which both signals only set `made`. The launcher repeats SIGTERM, so repeating changes nothing."""
+    """A context in which the signals only set `made`. The launcher repeats SIGTERM, so repeating changes nothing.
+
+    A lost terminal is such a request, too, unless the run was started to outlive it (nohup).
+    """
 
     def __init__(self) -> None:
         self.made = False
 
     def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        outlives = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        heeded = [number for number in SIGNALS if not (outlives and number == signal.SIGHUP)]
+        self._before = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -28,7 +33,7 @@ class StopRequest:
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Let both signals wait until the end of the block, where a system call of this thread must not be interrupted."""
+    """Let the signals wait until the end of the block, where a system call of this thread must not be interrupted."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield

@@ -67,6 +67,7 @@ class Trainer:
         if config.amp == "float16":
             self.scaler = world.distributed_scaler(self.scaler)
         self.saved_step = 0
+        self._saved_evaluations: tuple[dict[str, Any] | None, int] = (None, 0)
 
     def update(self, step: int) -> dict[str, Any]:
         """Run the micro-batches of the update with 0-based index `step` and update the weights; its log record.
@@ -175,8 +176,11 @@ class Trainer:
         return sums
 
     def save(self, run: Run) -> None:
-        """Write the checkpoint of `run.step`, once. All ranks call it; rank 0 writes, a failure is raised on all."""
-        if run.step == self.saved_step:
+        """Write the checkpoint of `run.step`, once; again only where an evaluation came after it.
+
+        All ranks call it; rank 0 writes, a failure is raised on all.
+        """
+        if run.step == self.saved_step and (run.best, run.stale) == self._saved_evaluations:
             return
         self.watchdog.at(f"saving the checkpoint of step {run.step}")
         state = {
@@ -188,7 +192,8 @@ class Trainer:
             "stale": run.stale,
             "identity": self.identity,
         }
-        moments, failure = self.optimizer.state(), None
+        moments = self.optimizer.state()
+        failure: UnimoError | None = None
         if self.world.rank == 0:
             folder = checkpoint.folder_of(run.run_dir, run.step)
             try:
@@ -202,15 +207,15 @@ class Trainer:
                     self.task.kept(),
                 )
             except UnimoError as error:
-                failure = str(error)
+                failure = error
         for _ in moments:  # the other ranks' part in gathering them, and the rest after a failure
             pass
         self.world.meet()  # rank 0 may have written for minutes
         failure = self.world.broadcast(failure)
         self.watchdog.pause()
-        if failure:
-            raise CheckpointError(failure)
-        self.saved_step = run.step
+        if failure is not None:
+            raise failure
+        self.saved_step, self._saved_evaluations = run.step, (run.best, run.stale)
         run.emit("on_save")
 
     def resume(self, run: Run) -> None:
@@ -240,6 +245,7 @@ class Trainer:
             run.best, run.stale = state["best"], state.get("stale", 0)
             if run.best and "stale" not in state:  # written when recalls, then the only metrics, were fractions of 1
                 run.best["metrics"] = {name: 100 * value for name, value in run.best["metrics"].items()}
+            self._saved_evaluations = (run.best, run.stale)
         elif self.config.continue_from:
             folder = find(self.config.continue_from)
             moments = folder / checkpoint.OPTIMIZER

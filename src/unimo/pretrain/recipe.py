@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from unimo.config import Config, Paper
 from unimo.engine.settings import EngineConfig
@@ -53,14 +53,14 @@ class PretrainRecipe(Config):
     # what to start from: a name of the zoo, a run, or a checkpoint of any format of docs/porting.md
     initialise_from: str | None = None
     data: DataFiles
-    streams: dict[Literal["text", "image", "pair"], float]  # drawing ratios; the papers do not state theirs
+    streams: dict[Literal["text", "image", "pair"], NonNegativeFloat]  # drawing ratios; the papers do not state theirs
     batch_positions: dict[Literal["text", "image", "pair"], PositiveInt]  # padded positions of a micro-batch, all ranks
     max_tokens: int = Field(512, gt=2)
     max_regions: int = Field(100, gt=0)
     batch_multiple: PositiveInt = 8  # batches hold a multiple of this many samples where the budget allows it
     masking: Masking = Masking()
     contrast: Contrast = Contrast()
-    weights: dict[Objective, float]  # of each objective's mean loss; the papers do not state theirs
+    weights: dict[Objective, NonNegativeFloat]  # of each objective's mean loss; the papers do not state theirs
     engine: EngineConfig
     paper: Paper | None = None
 
