@@ -9,12 +9,12 @@ import click
 
 from data_prep.stage import PATH, cache_option
 from unimo.console import Console
-from unimo.errors import Preempted
+from unimo.errors import Stopped
 from unimo.hardware import use_fast_gemm
 
 
 def _stop(*_: Any) -> None:
-    raise Preempted("stopped before the end; the same command goes on from here")
+    raise Stopped("stopped before the end; the same command goes on from here")
 
 
 @click.group(cls=Console, extra="data", context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

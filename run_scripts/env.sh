@@ -11,6 +11,10 @@ fi
 if grep -qs 'vendor_id.*AuthenticAMD' /proc/cpuinfo; then
   export MKL_DEBUG_CPU_TYPE=${MKL_DEBUG_CPU_TYPE:-5}
 fi
+if ! [[ ${NPROC:-1} =~ ^[1-9][0-9]*$ ]]; then
+  echo "error: NPROC=$NPROC must be a whole number from 1 on" >&2
+  exit 2
+fi
 # Paddle takes one thread when nothing is set; share the cores between the processes of this machine.
 threads=$(($(nproc) / ${NPROC:-1}))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}

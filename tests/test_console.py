@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from unimo.console import Console
-from unimo.errors import ConfigError, NonFiniteError, Preempted
+from unimo.errors import ConfigError, NonFiniteError, Preempted, Stopped
 
 
 def outcome(error: BaseException, extra: str | None = None):
@@ -27,6 +27,7 @@ def outcome(error: BaseException, extra: str | None = None):
     [
         (ConfigError("no such key"), 2, "error: no such key"),
         (Preempted("stopped"), 75, "error: stopped"),
+        (Stopped("at once"), 75, "error: at once"),
         (NonFiniteError("nan"), 76, "error: nan"),
         (OSError(errno.ENOSPC, "No space left on device", "/full"), 2, "error: /full: No space left on device"),
         (OSError("odd"), 2, "error: work: odd"),

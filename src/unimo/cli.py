@@ -35,10 +35,12 @@ def pretrain(recipe: Path, overrides: tuple[str, ...], output: Path, visualdl: b
     Example: unimo pretrain model_configs/pretrain/unimo_quickstart.yaml engine.steps=100 --output runs/try
     """
     from unimo.engine.events import VisualDL
+    from unimo.engine.loop import around_training
     from unimo.pretrain.run import pretrain
     from unimo.pretrain.systems import read_recipe
 
-    pretrain(read_recipe(recipe, overrides), output, [VisualDL()] if visualdl else [])
+    with around_training(output):
+        pretrain(read_recipe(recipe, overrides), output, [VisualDL()] if visualdl else [])
 
 
 @main.command()

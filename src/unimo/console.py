@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from unimo.errors import UnimoError
+from unimo.errors import Stopped, UnimoError
 
 
 def say(line: str) -> None:
@@ -32,7 +32,7 @@ class Console(click.Group):
         try:
             super().invoke(ctx)
             return
-        except UnimoError as error:
+        except (UnimoError, Stopped) as error:
             problem, code = str(error), error.exit_code
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]

@@ -33,6 +33,12 @@ class Preempted(UnimoError):
     exit_code = 75
 
 
+class Stopped(BaseException):
+    """A signal asked a command to stop at once; no handler of errors may take it for one, so it is no Exception."""
+
+    exit_code = 75
+
+
 class NonFiniteError(UnimoError):
     """A loss or gradient norm is inf or nan; the message names step, stream and batch ids."""
 

@@ -18,10 +18,10 @@ from unimo.engine.distributed import Watchdog, World
 from unimo.engine.events import Checkpoints, LogFile, Progress, Run
 from unimo.engine.schedules import shortfall
 from unimo.engine.settings import EngineConfig
-from unimo.engine.stop import StopRequest
+from unimo.engine.stop import StopRequest, stop_at_once
 from unimo.engine.task import Data, Task
 from unimo.engine.trainer import Trainer
-from unimo.errors import ConfigError, DataError, NonFiniteError, Preempted, UnimoError
+from unimo.errors import ConfigError, DataError, NonFiniteError, Preempted, Stopped, UnimoError
 from unimo.provenance import versions
 from unimo.readers.read_ahead import Prefetch
 from unimo.storage.atomic import atomic_write
@@ -108,6 +108,19 @@ def train(
         finally:
             run.emit("on_end")
     return record
+
+
+@contextmanager
+def around_training(run_dir: Path) -> Iterator[None]:
+    """For what a command does before and after `train`: a signal stops it at once, and the run folder says so."""
+    with stop_at_once():
+        try:
+            yield
+        except (Preempted, Stopped) as error:
+            if World().rank == 0:
+                run_dir.mkdir(parents=True, exist_ok=True)
+                _write_status(run_dir, "preempted", error.exit_code, str(error))
+            raise
 
 
 @contextmanager

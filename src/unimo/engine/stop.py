@@ -5,22 +5,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from unimo.errors import Stopped
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class StopRequest:
-    """A context in which the signals only set `made`. The launcher repeats SIGTERM, so repeating changes nothing.
+def heeded() -> list[signal.Signals]:
+    """The signals that this process heeds: all, but not a lost terminal if it was started to outlive it (nohup)."""
+    outlives = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in SIGNALS if not (outlives and number == signal.SIGHUP)]
 
-    A lost terminal is such a request, too, unless the run was started to outlive it (nohup).
-    """
+
+class StopRequest:
+    """A context in which the signals only set `made`. The launcher repeats SIGTERM, so repeating changes nothing."""
 
     def __init__(self) -> None:
         self.made = False
 
     def __enter__(self) -> "StopRequest":
-        outlives = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-        heeded = [number for number in SIGNALS if not (outlives and number == signal.SIGHUP)]
-        self._before = {number: signal.signal(number, self._note) for number in heeded}
+        self._before = {number: signal.signal(number, self._note) for number in heeded()}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -29,6 +32,21 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.made = True
+
+
+@contextmanager
+def stop_at_once() -> Iterator[None]:
+    """Let the signals raise Stopped, where nothing needs to be finished or saved first: before and after training."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise Stopped("stopped outside of training; run the same command again")
+
+    before = {number: signal.signal(number, leave) for number in heeded()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

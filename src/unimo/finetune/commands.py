@@ -69,12 +69,14 @@ def finetune_command(name: str | None) -> click.Command:
         recipe: Path, overrides: tuple[str, ...], model: Path, output: Path, visualdl: bool, **options: Any
     ) -> None:
         from unimo.engine.events import VisualDL
+        from unimo.engine.loop import around_training
         from unimo.finetune.family import finetune, load_recipe
         from unimo.zoo import locate
 
         settings, events = load_recipe(recipe, overrides, name), [VisualDL()] if visualdl else []
-        for line in finetune(settings, locate(model), output, events=events, **options):
-            click.echo(line)
+        with around_training(output):
+            for line in finetune(settings, locate(model), output, events=events, **options):
+                click.echo(line)
 
     about = _about(name)
     return click.command(name, help=f"Fine-tune by a RECIPE (YAML), then evaluate.\n\n{about}", short_help=about)(run)

@@ -8,7 +8,7 @@ from unimo.readers.feature_store import RegionRecord
 
 
 def widen(half: np.ndarray) -> np.ndarray:
-    """float16 -> float32, exact; numpy's own cast, many times slower, is left for arrays that hold inf or nan.
+    """From float16 to float32, exact; numpy's own cast, many times slower, is left for arrays that hold inf or nan.
 
     The bits go to their float32 places; the scale makes up for the difference of the exponents' biases, 127 - 15.
     """

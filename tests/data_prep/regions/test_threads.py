@@ -20,7 +20,7 @@ from data_prep.regions import threads
 from data_prep.regions.extractor import Regions
 from data_prep.regions.registry import EXTRACTORS
 from data_prep.regions.threads import AHEAD, decoded, writing
-from unimo.errors import DataError, Preempted
+from unimo.errors import DataError, Stopped
 from unimo.readers.feature_store import FeatureStore, StoreWriter
 
 PICTURES, BROKEN = 24, 11
@@ -88,7 +88,7 @@ def test_the_store_is_that_of_a_plain_loop(files, means, tmp_path):
     assert json.loads((tmp_path / "out" / "rejects.jsonl").read_text())["id"] == f"p{BROKEN}"
 
 
-@pytest.mark.parametrize("stop", [Preempted("stopped"), RuntimeError("the network failed")], ids=["signal", "error"])
+@pytest.mark.parametrize("stop", [Stopped("stopped"), RuntimeError("the network failed")], ids=["signal", "error"])
 def test_a_run_that_stops_keeps_what_was_made_and_goes_on(files, means, monkeypatch, tmp_path, stop):
     class Stops(Means):
         def __call__(self, picture):
