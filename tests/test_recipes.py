@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from unimo.config import ROOT, load
+from unimo.errors import ConfigError
 from unimo.finetune.retrieval import RetrievalRecipe
 from unimo.pretrain.recipe import PretrainRecipe
+from unimo.pretrain.systems import read_recipe
 
 SCHEMAS = {"pretrain": PretrainRecipe, "finetune": RetrievalRecipe}
 RECIPES = sorted(p for kind in SCHEMAS for p in (ROOT / "model_configs" / kind).rglob("*"))
@@ -93,3 +95,10 @@ def test_study_of_contrast_runs_on_the_small_set(small_recipe: dict, small_world
     wrong = environment | {"ARMS": "plain X"}
     refused = subprocess.run(command, cwd=tmp_path, env=wrong, capture_output=True, text=True, timeout=60)
     assert refused.returncode == 2 and "no arm X" in refused.stderr
+
+
+@pytest.mark.parametrize("key", ["streams.text", "weights.mlm"])
+@pytest.mark.parametrize("value", ["-1", "-0.5"])
+def test_a_share_below_zero_is_refused_by_its_key(key, value):
+    with pytest.raises(ConfigError, match=key):
+        read_recipe("model_configs/pretrain/unimo_quickstart.yaml", [f"{key}={value}"])

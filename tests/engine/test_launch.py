@@ -157,3 +157,17 @@ def test_wrong_use_of_the_script(environment, arguments, words):
     command = ["bash", str(ROOT / "run_scripts/launch.sh"), *arguments]
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and words in done.stderr
+
+
+@pytest.mark.parametrize("value", ["0", "two", "a[$(touch owned)0]", "-1"])
+def test_a_count_of_processes_that_is_none_is_refused_and_not_computed_with(tmp_path, value):
+    script = ROOT / "run_scripts" / "env.sh"
+    done = subprocess.run(
+        ["bash", "-c", f"source {script}"],
+        env={**os.environ, "NPROC": value},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and f"NPROC={value} must be a whole number" in done.stderr
+    assert not (tmp_path / "owned").exists()
