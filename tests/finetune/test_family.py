@@ -247,3 +247,26 @@ def test_two_processes_share_the_evaluations(tmp_path, models, recipe):
     assert len(on_the_way[0]) == 2 and on_the_way[0][0].keys() == alone.keys() | {"mean_recall"}
     for one, two in zip(*on_the_way, strict=True):
         assert one == pytest.approx(two)
+
+
+def test_features_of_another_extractor_are_named(tmp_path, models, recipe):
+    whole = FeatureStore(Path(recipe["regions"]))
+    other = {"name": "another", "version": whole.extractor["version"]}
+    with StoreWriter(
+        tmp_path / "other", feature_dim=whole.feature_dim, class_names=whole.class_names, extractor=other
+    ) as writer:
+        for image_id in whole.ids:
+            writer.add(whole.read(image_id))
+    code, output = invoke(
+        "finetune", written(tmp_path, recipe), "--model", models["unimo"], "--output", tmp_path / "run"
+    )
+    assert code == 0 and "learnt from other features" not in output, "nobody knows what an untrained model learnt from"
+    for store, warned in ((recipe["regions"], False), (tmp_path / "other", True)):
+        data = ["--pairs", recipe["pairs"], "--regions", store, "--output", tmp_path / f"eval{warned}"]
+        code, output = invoke("evaluate", "retrieval", tmp_path / "run", *data)
+        assert code == 0 and ("name made there, another here" in output) == warned
+        found = metrics(tmp_path / f"eval{warned}")
+        assert found["features"]["name"] == ("another" if warned else "made") and ("warning" in found) == warned
+    again = written(tmp_path, recipe | {"regions": str(tmp_path / "other")}, "again.yaml")
+    code, output = invoke("finetune", again, "--model", tmp_path / "run", "--output", tmp_path / "run2")
+    assert code == 0 and "name made there, another here" in output

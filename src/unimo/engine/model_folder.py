@@ -1,7 +1,7 @@
 """A folder that a model can be rebuilt from: config.json, model.safetensors, tokenizer.json; a checkpoint is one."""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,36 @@ from unimo.readers.tokenizer import FILE as TOKENIZER
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 from unimo.storage.json_files import read_json
 
-CONFIG, RECIPE = "config.json", "recipe.yaml"
+CONFIG, RECIPE, FEATURES = "config.json", "recipe.yaml", "features.json"
 
 
-def write_description(folder: Path, model: nn.Layer, tokenizer: Tokenizer | None, recipe: Config | None = None) -> None:
-    """Write what `read_model` needs besides the weights, and the recipe that they are trained by."""
+def write_description(
+    folder: Path,
+    model: nn.Layer,
+    tokenizer: Tokenizer | None,
+    recipe: Config | None = None,
+    features: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what `read_model` needs besides the weights, and what they are trained by.
+
+    Args:
+        features: what made the features of the pictures that the model learns from, if they have any.
+    """
     describe(folder, system_of(model), model.config, model.heads, tokenizer)
     if recipe is not None:
         (folder / RECIPE).write_text(dump(recipe), encoding="utf-8")
+    if features:
+        (folder / FEATURES).write_text(json.dumps(dict(features), indent=1), encoding="utf-8")
+
+
+def other_features(folder: Path, features: Mapping[str, Any]) -> str | None:
+    """What to say where a model learnt from other features than these; None where none differ, or nobody knows."""
+    learnt = read_json(folder / FEATURES, CheckpointError) if (folder / FEATURES).is_file() else {}
+    differing = [key for key in {**learnt, **features} if learnt.get(key) != features.get(key)]
+    if not learnt or not features or not differing:
+        return None
+    shown = "; ".join(f"{key} {learnt.get(key)} there, {features.get(key)} here" for key in differing)
+    return f"warning: {folder} learnt from other features than these, so its scores mean little: {shown}"
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Gallery:
         data = {"pairs_sha256": hashlib.sha256(path.read_bytes()).hexdigest(), self.images.key: self.images.fingerprint}
         counts = {"captions": len(self.captions.ids), "images": len(self.pairs)}
         limits = {"max_tokens": self.max_tokens, "max_regions": settings.max_regions}
-        self.facts = {"split": split, **counts, "limits": limits, "data": data}
+        self.facts = {"split": split, **counts, "limits": limits, "data": data, "features": dict(self.images.origin)}
 
     def measure(self, model: nn.Layer, world: World) -> Measured:
         """Recalls in percent. All processes call it and score a part of the captions each; all get the numbers."""

@@ -10,11 +10,12 @@ from paddle import nn
 
 from unimo import paper
 from unimo.config import Config, dump, load_named, validate
+from unimo.console import say
 from unimo.engine import checkpoint
 from unimo.engine.distributed import World
 from unimo.engine.events import ConfigFile
 from unimo.engine.loop import train
-from unimo.engine.model_folder import locate, read_model, read_recipe, write_description
+from unimo.engine.model_folder import locate, other_features, read_model, read_recipe, write_description
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
 from unimo.evaluate.gallery import Gallery, RetrievalSettings
@@ -114,7 +115,10 @@ def finetune(
     events = [ConfigFile(dump(recipe)), *events]
     if engine.eval_every:
         events.append(on_the_way(family.evaluate(model.config, tokenizer, settings, "dev"), task, engine))
-    describe = partial(write_description, model=model, tokenizer=tokenizer, recipe=recipe)
+    features = final.facts.get("features", {})
+    if world.rank == 0 and (warning := other_features(start, features)):
+        say(warning)
+    describe = partial(write_description, model=model, tokenizer=tokenizer, recipe=recipe, features=features)
     train(task, data, engine, run_dir, events, describe, {"start": checkpoint.digest(start)})
 
     folder = task.world.broadcast(str(locate(run_dir)) if world.rank == 0 else None)
@@ -155,6 +159,9 @@ def evaluate(
     limits = {key: value for key, value in read_recipe(folder).items() if key.startswith("max_")}
     evaluator = family.evaluate(model.config, tokenizer, settings_of(family, limits, **given), split)
     earlier_results(against, name, {**facts, **evaluator.facts}, evaluator.units)  # before hours of work
+    if world.rank == 0 and (warning := other_features(folder, evaluator.facts.get("features", {}))):
+        say(warning)
+        facts = {**facts, "warning": warning}
     return _evaluate(name, evaluator, model, output, facts, against, world)
 
 

@@ -50,7 +50,8 @@ def pretrain(recipe: Any, run_dir: Path, events: Sequence[Any] = ()) -> dict[str
         for name, source in sources.items():
             print(f"stream {name}: {len(source.lengths)} samples, ratio {recipe.streams[name]:g}", flush=True)
     events = [ConfigFile(dump(recipe)), *events, *evaluation(recipe, tokenizer, task)]
-    extras = partial(write_description, model=model, tokenizer=tokenizer, recipe=recipe)
+    features = next((source.images.origin for source in sources.values() if hasattr(source, "images")), None)
+    extras = partial(write_description, model=model, tokenizer=tokenizer, recipe=recipe, features=features)
     return train(task, mixer, engine, run_dir, events, extras)
 
 

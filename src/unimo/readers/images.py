@@ -37,6 +37,11 @@ class Images(Protocol):
         """Of the inputs that `collate` makes."""
         ...
 
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """What made these inputs of the pictures, where that is not the model: a store's extractor."""
+        ...
+
     def positions(self, ids: Sequence[str]) -> np.ndarray:
         """Positions that each takes in a model's sequence. [n] int64"""
         ...
@@ -63,6 +68,11 @@ class RegionImages:
             _refuse_doubles(self.stores[:number], other)
         prints = [store.fingerprint for store in self.stores]
         self.fingerprint = prints[0] if len(prints) == 1 else fingerprint(*prints)
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """The extractor of the stores, as it describes itself."""
+        return self.stores[0].extractor
 
     @property
     def ids(self) -> list[str]:
@@ -135,6 +145,11 @@ class PixelImages:
     def __init__(self, files: Mapping[str, Path], side: int, patch: int):
         self.files, self.side, self.patch = files, side, patch
         self.fingerprint = fingerprint("release", side, sorted((i, path.stat().st_size) for i, path in files.items()))
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Nothing: pixels are what the files hold."""
+        return {}
 
     def positions(self, ids: Sequence[str]) -> np.ndarray:
         """Class token and patches, the same for every picture. [n] int64"""
