@@ -1,6 +1,7 @@
 """Model folders as Hugging Face and PaddleNLP lay them out: config.json, model.safetensors, vocabulary files."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,20 @@ def read_config(folder: Path, defaults: Mapping[str, Any]) -> dict[str, Any] | N
     if path is None:
         return None
     return {**defaults, **_plain(read_json(path, CheckpointError))}
+
+
+def model_type(config: Mapping[str, Any], known: Mapping[str, str]) -> str | None:
+    """The model type that a library's config states, by that name or by the name of a class; None where it has neither.
+
+    Args:
+        known: model types -> what the names of their classes begin with.
+    """
+    if config.get("model_type"):
+        return str(config["model_type"])
+    named = config.get("architectures") or config.get("init_class")
+    name = str(named[0] if isinstance(named, list) else named) if named else None
+    start = re.sub(r"(LMHead|PreTrained)?Model$|For[A-Z]\w*$", "", name or "")
+    return next((kind for kind, classes in known.items() if classes == start), name)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def _vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:
 PADDLENLP = Library(
     name="PaddleNLP's UNIMO",
     model_type="unimo",
+    classes="UNIMO",
     architectures=("UNIMOModel", "UNIMOLMHeadModel"),
     prefix="unimo.",
     embeddings={

@@ -21,7 +21,7 @@ from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.vision import resize_positions
 from unimo.port.files.tensor_files import open_tensors
 from unimo.port.interchange import Checkpoint, Options, given_config
-from unimo.port.library_folder import read_config, write_folder
+from unimo.port.library_folder import model_type, read_config, write_folder
 from unimo.port.names.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
 from unimo.port.weights import Lazy, Stored, gather, linear_weights, problems, refuse, scatter, shapes_of
 from unimo.storage.atomic import atomic_write
@@ -29,6 +29,7 @@ from unimo.storage.safetensors_writer import write_safetensors_to
 
 PREFIX = {"unimo-2": "vit.", "oner": "tower."}
 HEAD_WIDTH = 64  # of an attention head in the published ViTs
+MODEL_TYPES = {"vit": "ViT", "vit_mae": "ViTMAE", "vit_msn": "ViTMSN"}  # of one encoder -> their classes
 PATCH = 16  # pixels; of UNIMO-2's release
 # sizes that UNIMO-2 has for each of its stacks
 _STACK = (
@@ -46,7 +47,9 @@ def read_hf(path: Path, options: Options) -> Checkpoint:
     """A Hugging Face ViT folder, or the file of weights in one."""
     config, stored = _config_beside(path), open_tensors(path)
     act, epsilon = config.get("hidden_act", "gelu"), config.get("layer_norm_eps", HF.epsilon)
-    wrong = [f"hidden_act is {act!r}, expected 'gelu'"] if act != "gelu" else []
+    wrong, kind = [f"hidden_act is {act!r}, expected 'gelu'"] if act != "gelu" else [], model_type(config, MODEL_TYPES)
+    if kind is not None and kind not in MODEL_TYPES:
+        wrong.append(f"config.json is of model type {kind!r}, expected {' or '.join(map(repr, MODEL_TYPES))}")
     if not isinstance(epsilon, float | int):
         wrong.append(f"layer_norm_eps is {epsilon!r}, expected a number")
     layout = HF_MODULES if any(name.endswith("layers.0.attention.q_proj.weight") for name in stored) else HF
