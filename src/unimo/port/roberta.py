@@ -1,5 +1,6 @@
-"""RoBERTa of Hugging Face, XLM-R and CamemBERT among them: RobertaModel and RobertaForMaskedLM. Ids, positions and epsilon are those of the releases.
+"""RoBERTa of Hugging Face, XLM-R and CamemBERT among them: RobertaModel and RobertaForMaskedLM.
 
+Ids, positions and epsilon are those of the releases.
 Its vocabulary has the releases' ids; only the special tokens have other names (readers/tokenizer.py). Its position
 table starts at row pad_token_id + 1, which is 2, our first row, for the vocabulary of RoBERTa. Its type table of one
 row, of zeros in the published models, goes into the position table.
