@@ -1,5 +1,6 @@
 """YAML -> typed configs: every problem at once, overrides, included files; and every YAML that ships."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,63 @@ def test_every_model_config_loads():
         "unimo_quickstart": 384,
         "unimo_tiny": 32,
     }
+
+
+class Numbers(Config):
+    rate: float = 0.1
+    weights: dict[str, float] = {}
+    steps: int = 1
+
+
+LAUGHS = "".join(f"x{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'ha'] * 12)}]\n" for i in range(12))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps: 1\nrate: 0.2\nsteps: 2\n", "line 3: steps is given twice; keep one"),
+        ("weights:\n  a: 1\n  'a': 2\n", "line 3: a is given twice"),
+        ("rate: .inf\n", "rate: Input should be a finite number"),
+        ("weights: {b: .nan}\n", r"weights\.b: Input should be a finite number"),
+        (LAUGHS, "more than 100000 values with all aliases written out"),
+        ("rate: &a [*a]\n", "more than 100000 values|not valid YAML"),
+        ("rate: " + "[" * 3000 + "]" * 3000, "nests deeper than 50 levels|not valid YAML"),
+        ("steps: " + "9" * 5000, "a number of 5000 digits"),
+        ("steps: 0x" + "f" * 5000, "a number of 5002 digits"),
+        ("rate: " + "x" * 5000, r"\.\.\. \(5002 characters\)"),
+        ("# " + "x" * (1 << 20), "more than 1048576 bytes"),
+    ],
+    ids=range(11),
+)
+def test_odd_yaml_is_one_short_error(text: str, message: str, tmp_path: Path):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(Numbers, tmp_path / "a.yaml")
+    assert len(str(caught.value)) < 1000
+
+
+def test_aliases_of_plain_values_are_read(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text("rate: &r 0.5\nweights: {a: *r, b: *r}\n")
+    assert load(Numbers, tmp_path / "a.yaml").weights == {"a": 0.5, "b": 0.5}
+
+
+def test_an_override_that_is_not_finite_is_refused(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text("rate: 0.2\n")
+    for value in ("nan", "inf", ".inf", "1e999"):
+        with pytest.raises(ConfigError, match="rate: Input should be a finite number"):
+            load(Numbers, tmp_path / "a.yaml", [f"rate={value}"])
+
+
+def test_a_pipe_is_no_recipe(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "a.yaml").write_text(f"weights: {tmp_path}/pipe.yaml\n")
+    with pytest.raises(ConfigError, match="pipe.yaml is no regular file"):
+        load(Numbers, tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings"])
+def test_sizes_beyond_every_machine_are_refused(key: str, tmp_path: Path):
+    (tmp_path / "a.yaml").write_text(f"{key}: 10000000000\n")
+    for schema in (UnimoConfig, OnerConfig):
+        with pytest.raises(ConfigError, match=f"{key}: Input should be less than or equal to"):
+            load(schema, tmp_path / "a.yaml")

@@ -12,9 +12,9 @@ from unimo.errors import ConfigError
 
 
 class Config(BaseModel):
-    """Base of all typed configs: unknown keys are errors, wrong types are errors, instances are immutable."""
+    """Base of all typed configs: unknown keys, wrong types and numbers that are not finite are errors; immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 Mode = Literal["finetuned", "zero_shot", "linear_probe"]
@@ -35,6 +35,10 @@ class Paper(Config):
 C = TypeVar("C", bound=Config)
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same YAML; the one in C is ten times as fast
+
+# far above any recipe: bytes of a file, values with all aliases written out, nesting, characters of a number
+_MOST_BYTES, _MOST_VALUES, _MOST_LEVELS, _MOST_DIGITS = 1 << 20, 100_000, 50, 100
+_SHOWN = 200  # characters of a value in a message
 
 ROOT = Path(__file__).resolve().parents[2]  # the clone: model_configs/, data_prep/ and run_scripts/ stand beside src/
 
@@ -100,8 +104,14 @@ def _included(value: Any) -> Any:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is no regular file; expected a YAML file")
     try:
-        values = _parse(path.read_text(encoding="utf-8"), str(path)) or {}
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise ConfigError(f"{path} has more than {_MOST_BYTES} bytes; expected a recipe or sizes in YAML")
+        values = _parse(text.decode("utf-8"), str(path)) or {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     if not isinstance(values, dict):
@@ -111,9 +121,60 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _parse(text: str, source: str) -> Any:
     try:
-        return yaml.load(text, Loader=_LOADER)
+        _check_levels(text, source)
+        loader = _LOADER(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _count(node, source, {})
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not valid YAML: {error}") from error
+    except (ValueError, OverflowError, RecursionError) as error:  # a date that is none, aliases that nest
+        raise ConfigError(f"{source} is not valid YAML: {str(error)[:_SHOWN]}") from error
+
+
+def _check_levels(text: str, source: str) -> None:
+    """Raise a ConfigError about YAML that nests deeply, before anything follows it down."""
+    level = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if level > _MOST_LEVELS:
+            raise ConfigError(f"{source} nests deeper than {_MOST_LEVELS} levels; expected a recipe or sizes")
+
+
+def _count(node: yaml.Node, source: str, known: dict[int, int]) -> int:
+    """How many values a node stands for, with its aliases written out.
+
+    Raises:
+        ConfigError: more than _MOST_VALUES, a key that is given twice, or a number of very many digits.
+    """
+    line = f"{source}: line {node.start_mark.line + 1}"
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag.endswith((":int", ":float")) and len(node.value) > _MOST_DIGITS:
+            raise ConfigError(f"{line}: a number of {len(node.value)} digits, expected at most {_MOST_DIGITS}")
+        return 1
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = _MOST_VALUES + 1  # an alias of itself would never end
+    inner, keys = node.value, set()
+    if isinstance(node, yaml.MappingNode):
+        for key, _ in node.value:
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+            if name in keys:
+                raise ConfigError(f"{source}: line {key.start_mark.line + 1}: {key.value} is given twice; keep one")
+            keys |= {name} - {None}
+        inner = [part for pair in node.value for part in pair]
+    total = 1
+    for part in inner:
+        total += _count(part, source, known)
+        if total > _MOST_VALUES:
+            raise ConfigError(f"{line}: more than {_MOST_VALUES} values with all aliases written out")
+    known[id(node)] = total
+    return total
 
 
 def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -137,7 +198,7 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
 
 
 def _scalar(text: str) -> Any:
-    value = _parse(text, f"override value {text!r}")
+    value = _parse(text, f"override value {_shown(text)}")
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 (no dot) as a string
         try:
             return float(value)
@@ -160,11 +221,16 @@ def _problem(schema: type[Config], error: Any) -> str:
     if error["type"] == "value_error" and isinstance(error["input"], dict):  # keys that do not go together
         return f"{key or 'together'}: {error['msg']}"
     if error["type"] != "extra_forbidden":
-        return f"{key or '(whole file)'}: {error['msg']}, got {error['input']!r}"
+        return f"{key or '(whole file)'}: {error['msg']}, got {_shown(error['input'])}"
     allowed = _keys(schema, error["loc"][:-1])
     near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{key}: unknown key{hint} (allowed: {', '.join(allowed)})"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 
 def _keys(schema: Any, loc: tuple[Any, ...]) -> list[str]:

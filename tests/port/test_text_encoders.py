@@ -16,6 +16,7 @@ from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.models.unimo2 import Unimo2Config
 from unimo.port import bert, paddlenlp, roberta, text_encoders
 from unimo.port.bert import BERT
+from unimo.port.formats import detect
 from unimo.port.interchange import Checkpoint, Options
 from unimo.port.names.text_names import Library
 from unimo.port.paddlenlp import PADDLENLP
@@ -302,3 +303,31 @@ def test_a_model_of_our_own_sizes_takes_what_fits(tmp_path: Path):
     key = "roberta.encoder.layer.1.attention.self.{}.weight"
     joined = np.concatenate([tensors[key.format(kind)].T for kind in ("query", "key", "value")], axis=1)
     assert np.array_equal(found["layers.1.attention.qkv.weight"].numpy(), joined)
+
+
+@pytest.mark.parametrize("kind", ["camembert", "xlm-roberta", "roberta"])
+def test_models_of_robertas_function_start_behind_the_pad(kind: str, tmp_path: Path):
+    tensors = random_tensors(ROBERTA, types=1)
+    folder = write_library_folder(tmp_path / "theirs", ROBERTA, tensors, pad_token_id=2, model_type=kind)
+    assert detect(folder) == "roberta"
+    table = roberta.read(folder, Options()).tensors["position_embedding.weight"].read()
+    expected = tensors["roberta." + ROBERTA.positions] + tensors["roberta." + ROBERTA.types]
+    assert np.array_equal(table[2:], expected[3:])
+
+
+@pytest.mark.parametrize("classes", [["XLMRobertaForMaskedLM"], ["RobertaForSequenceClassification"]])
+def test_an_older_config_states_its_model_type_by_a_class(classes: list[str], tmp_path: Path):
+    folder, _ = make(ROBERTA, tmp_path, model_type=None, architectures=classes, pad_token_id=1)
+    assert detect(folder) == "roberta" and roberta.read(folder, Options())
+    with pytest.raises(CheckpointError, match="is of model type '(XLM)?Roberta.*', BERT is 'bert'"):
+        bert.read(folder, Options())
+
+
+@LIBRARIES
+@pytest.mark.parametrize("kind", ["electra", "distilbert", "roberta-prelayernorm", "mobilebert"])
+def test_another_model_type_is_refused_by_name_also_when_the_format_is_given(library, kind: str, tmp_path: Path):
+    folder, _ = make(library, tmp_path, model_type=kind)
+    with pytest.raises(CheckpointError, match=f"is of model type '{kind}', .* is '{library.model_type}'"):
+        text_encoders.read(library, folder, Options())
+    with pytest.raises(CheckpointError, match=f"is of model type '{kind}', known are roberta, "):
+        detect(folder)

@@ -90,6 +90,7 @@ def hf_folder(folder: Path, arrays: dict, **config) -> Path:
 
 def timm_file(folder: Path, arrays: dict) -> Path:
     save_file(arrays, folder / "timm.safetensors")
+    (folder / "config.json").write_text(json.dumps({"num_attention_heads": HEADS}))  # no published width
     return folder / "timm.safetensors"
 
 
@@ -138,7 +139,9 @@ def test_every_writer_gives_back_every_bit(source, system, tmp_path):
     sizes = {f"{stack}num_hidden_layers": LAYERS for stack in ("", "text_", "vit_")}
     sizes |= {f"{stack}num_attention_heads": HEADS for stack in ("", "text_", "vit_")}
     config.write_text(json.dumps(sizes | {"hidden_size": H, "resolution": PATCH}))
-    options = Options(system=system, config=config if system == "unimo-2" else None)
+    if system == "oner":
+        config.write_text(json.dumps({"system": "oner", "heads": [], **ONER.model_dump()}))
+    options = Options(system=system, config=config)
     rows = 14 * 14 + 1 if system == "unimo-2" else GRID**2 + 1
     read, path = WRITERS[source][0], sources(tmp_path, rows)[source]
     checkpoint = read(path, options)
@@ -206,6 +209,43 @@ def test_states_are_those_that_the_library_gave(read, name, record, epsilon, tmp
 
 
 # ---- what is said and what is refused
+
+
+def thin(width: int) -> dict[str, np.ndarray]:
+    """timm's ViT of one layer and that width, of zeros in half precision."""
+    arrays = torch_arrays(TIMM, layers=1, rows=2 * 2 + 1)
+    wide = lambda n: n * width // H if n % H == 0 and n else n  # noqa: E731
+    return {name: np.zeros([wide(n) for n in array.shape], np.float16) for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize(("width", "heads"), [(192, 3), (384, 6), (1152, 16), (1408, 16)])
+def test_heads_of_published_widths_are_known(width, heads, tmp_path):
+    save_file(thin(width), tmp_path / "weights.safetensors")
+    found = vit.read_timm(tmp_path / "weights.safetensors", Options(system="oner"))
+    assert found.config.num_attention_heads == heads
+    assert any(f"{heads} were taken, as in published ViTs of width {width}" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("beside", [{"num_attention_heads": 12}, {"model_args": {"num_heads": 12}}])
+def test_a_config_beside_the_weights_says_the_heads(beside, tmp_path):
+    save_file(thin(384), tmp_path / "weights.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(beside))
+    found = vit.read_timm(tmp_path / "weights.safetensors", Options(system="oner"))
+    assert found.config.num_attention_heads == 12 and not any("heads" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("width", [128, 320, 4096])
+def test_heads_of_other_widths_are_asked_for(width, tmp_path):
+    arrays = {name: array for name, array in thin(width).items() if "mlp" not in name}  # asked before shapes are read
+    save_file(arrays, tmp_path / "weights.safetensors")
+    with pytest.raises(ConfigError, match=f"{width} is none of the published widths 192, .*put a config.json"):
+        vit.read_timm(tmp_path / "weights.safetensors", Options(system="oner"))
+
+
+@pytest.mark.parametrize("kind", ["mobilevit", "dinov2", "vit_hybrid"])
+def test_another_model_type_than_vit_is_refused_by_name(kind, tmp_path):
+    folder = hf_folder(tmp_path / "hf", torch_arrays(HF), model_type=kind)
+    assert f"config.json is of model type '{kind}', expected 'vit' or " in refusal(vit.read_hf, folder)
 
 
 def test_notes_and_unused_heads(tmp_path):

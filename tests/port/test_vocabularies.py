@@ -1,6 +1,7 @@
 """Vocabularies of other libraries: their ids, their special tokens under our names, and their files written again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,119 @@ def test_ids_that_no_token_has_get_a_line(tmp_path: Path):
 def test_bpe_cannot_be_a_vocabulary_of_paddlenlp(bpe: Path, tmp_path: Path):
     notes = PADDLENLP.write_vocabulary(tmp_path, load_tokenizer(bpe))
     assert "WordPiece only" in notes[0] and load_tokenizer(tmp_path).encode_batch(TEXTS) == theirs(bpe)
+
+
+ACCENTS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"öóoØøÖO京東", "öl", "ol", "Öl", "Ol", "京東", "##l", "##東"]
+SETTINGS = [
+    {"do_lower_case": True, "strip_accents": False},
+    {"do_lower_case": False, "strip_accents": True},
+    {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": False},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_settings_beside_a_vocabulary_are_obeyed_and_written(settings: dict, tmp_path: Path):
+    (tmp_path / "vocab.txt").write_text("\n".join(ACCENTS) + "\n", encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    library = tokenizers.BertWordPieceTokenizer(
+        str(tmp_path / "vocab.txt"),
+        lowercase=settings["do_lower_case"],
+        strip_accents=settings["strip_accents"],
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+    )
+    texts = ["Öl öl Ø ol", "京東 ó O", "öl京東"]
+    tokenizer = load_tokenizer(tmp_path)
+    expected = [library.encode(text, add_special_tokens=False).ids for text in texts]
+    assert tokenizer.encode_batch(texts) == expected
+    for write in (BERT.write_vocabulary, PADDLENLP.write_vocabulary):
+        (tmp_path / "again").mkdir(exist_ok=True)
+        write(tmp_path / "again", tokenizer)
+        assert load_tokenizer(tmp_path / "again").encode_batch(texts) == expected
+
+
+def test_a_prefix_space_is_obeyed(bpe: Path, tmp_path: Path):
+    shutil.copytree(bpe, tmp_path / "two")
+    (tmp_path / "two" / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    files = [str(bpe / name) for name in ("vocab.json", "merges.txt")]
+    library = tokenizers.ByteLevelBPETokenizer(*files, add_prefix_space=True)
+    expected = [library.encode(text).ids for text in TEXTS]
+    tokenizer = load_tokenizer(tmp_path / "two")
+    assert tokenizer.encode_batch(TEXTS) == expected != theirs(bpe)
+    (tmp_path / "again").mkdir()
+    assert ROBERTA.write_vocabulary(tmp_path / "again", tokenizer) == []
+    assert load_tokenizer(tmp_path / "again").fingerprint == tokenizer.fingerprint
+
+
+CHANGES = {
+    "prefix": {
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    },
+    "lower": {"normalizer": {"type": "Lowercase"}},
+    "sequence": {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}]}},
+    "digits": {
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Digits", "individual_digits": True},
+                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+            ],
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_ids_of_a_json_are_the_librarys(change: dict, bpe: Path, tmp_path: Path):
+    values = json.loads(tokenizers.ByteLevelBPETokenizer(str(bpe / "vocab.json"), str(bpe / "merges.txt")).to_str())
+    text = json.dumps(values | change)
+    (tmp_path / "tokenizer.json").write_text(text)
+    texts = [t for t in TEXTS if "<" not in t]  # special tokens in a text are ordinary text here
+    expected = [e.ids for e in tokenizers.Tokenizer.from_str(text).encode_batch(texts, add_special_tokens=False)]
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.encode_batch(texts) == expected and specials(tokenizer) == [0, 1, 2, 3, 4]
+    (tmp_path / "again").mkdir()
+    ROBERTA.write_vocabulary(tmp_path / "again", tokenizer)
+    assert load_tokenizer(tmp_path / "again").encode_batch(texts) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"do_lower_case": "false"}, "do_lower_case is 'false', expected true or false"),
+        ({"strip_accents": 1}, "strip_accents is 1, expected true or false"),
+        ({"do_basic_tokenize": False}, "do_basic_tokenize is False, expected True"),
+        ([], "expected an object with keys"),
+    ],
+)
+def test_settings_that_are_not_obeyed_are_refused_by_name(settings: object, message: str, tmp_path: Path):
+    write_chinese(tmp_path, numbered=False)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(DataError, match=message):
+        load_tokenizer(tmp_path)
+
+
+def test_settings_that_contradict_the_json_are_refused(tmp_path: Path):
+    write_chinese(tmp_path, numbered=False)
+    (tmp_path / "json").mkdir()
+    load_tokenizer(tmp_path).save(tmp_path / "json")
+    (tmp_path / "json" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    with pytest.raises(DataError, match="do_lower_case is False in tokenizer_config.json, True in tokenizer.json"):
+        load_tokenizer(tmp_path / "json")
+
+
+def test_a_sentencepiece_vocabulary_is_refused_by_that_name(tmp_path: Path):
+    library = tokenizers.Tokenizer(tokenizers.models.Unigram([("<unk>", 0.0), ("\u2581a", -1.0)], 0))
+    library.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(DataError, match=r"is a Unigram \(sentencepiece\) vocabulary; byte-level BPE and WordPiece are"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").rename(tmp_path / "spiece.model")
+    with pytest.raises(DataError, match="and a sentencepiece vocabulary; byte-level BPE"):
+        load_tokenizer(tmp_path)
+
+
+def test_an_id_that_no_table_has_room_for_is_refused(bpe: Path, tmp_path: Path):
+    values = json.loads(load_tokenizer(bpe).to_json())
+    values["model"]["vocab"]["far"] = 3_000_000_000
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    with pytest.raises(DataError, match="has the id 3000000000, expected ids below"):
+        load_tokenizer(tmp_path)

@@ -43,7 +43,7 @@ class EngineConfig(Config):
     steps: int | None = Field(None, gt=0)  # optimiser updates of the whole run: the T of the schedules
     epochs: float | None = Field(None, gt=0, allow_inf_nan=False)  # passes over the one stream
     accumulate: int = Field(1, ge=1)  # micro-batches per update that the data hands out on each rank
-    seed: int = Field(1, ge=0)  # order, masks, negatives, dropout
+    seed: int = Field(1, ge=0, lt=2**32)  # order, masks, negatives, dropout
 
     learning_rate: float = Field(gt=0)  # the base of the schedule
     schedule: Literal["linear_warmup_decay", "piecewise", "noam", "constant"] = "linear_warmup_decay"

@@ -27,14 +27,16 @@ from unimo.models.vision import VisionTransformer
 class OnerConfig(Config):
     """Size of a OneR model. The defaults are ViT-B/16 at 224 pixels; the paper's sizes are not known to us."""
 
-    hidden_size: int = Field(768, gt=0)
-    num_hidden_layers: int = Field(12, gt=0)
-    num_attention_heads: int = Field(12, gt=0)
-    vocab_size: int = Field(50265, gt=0)
-    max_position_embeddings: int = Field(80, gt=2)  # 78 tokens (the first author's forks of ALBEF and SLIP) from row 2
-    image_size: int = Field(224, gt=0)  # side in pixels that the position table is made for
-    resolution: int = Field(16, gt=0)  # side of a patch in pixels
-    projection_size: int = Field(256, gt=0)
+    hidden_size: int = Field(768, gt=0, le=1 << 16)
+    num_hidden_layers: int = Field(12, gt=0, le=1 << 10)
+    num_attention_heads: int = Field(12, gt=0, le=1 << 10)
+    vocab_size: int = Field(50265, gt=0, le=1 << 22)
+    max_position_embeddings: int = Field(
+        80, gt=2, le=1 << 22
+    )  # 78 tokens (the first author's forks of ALBEF and SLIP) from row 2
+    image_size: int = Field(224, gt=0, le=1 << 14)  # side in pixels that the position table is made for
+    resolution: int = Field(16, gt=0, le=1 << 14)  # side of a patch in pixels
+    projection_size: int = Field(256, gt=0, le=1 << 22)
     hidden_dropout_prob: float = Field(0.0, ge=0, lt=1)
     attention_probs_dropout_prob: float = Field(0.0, ge=0, lt=1)
     layer_norm_eps: float = Field(1e-6, gt=0)  # of the published ViTs

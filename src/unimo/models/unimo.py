@@ -32,19 +32,23 @@ from unimo.models.streams import Regions, Tags, Text, given
 class UnimoConfig(Config):
     """Size of a UNIMO model; key names are those of the release's json files."""
 
-    hidden_size: int = Field(768, gt=0)
-    num_hidden_layers: int = Field(12, gt=0)
-    num_attention_heads: int = Field(12, gt=0)
-    vocab_size: int = Field(50265, gt=0)
-    max_position_embeddings: int = Field(514, gt=2)  # text positions start at 2, so two rows fewer than tokens
-    type_vocab_size: int = Field(0, ge=0)  # rows of a token type table; only models of other libraries have one
+    hidden_size: int = Field(768, gt=0, le=1 << 16)
+    num_hidden_layers: int = Field(12, gt=0, le=1 << 10)
+    num_attention_heads: int = Field(12, gt=0, le=1 << 10)
+    vocab_size: int = Field(50265, gt=0, le=1 << 22)
+    max_position_embeddings: int = Field(
+        514, gt=2, le=1 << 22
+    )  # text positions start at 2, so two rows fewer than tokens
+    type_vocab_size: int = Field(
+        0, ge=0, le=1 << 22
+    )  # rows of a token type table; only models of other libraries have one
     hidden_act: Activation = "gelu"  # the release's; PaddleNLP's Chinese UNIMO has relu
     hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
     attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
     initializer_range: float = Field(0.02, gt=0)
     layer_norm_eps: float = Field(1e-5, gt=0)  # Fluid's default, not BERT's 1e-12
-    image_embedding_size: int = Field(2048, gt=0)
-    image_class_size: int = Field(1601, gt=0)
+    image_embedding_size: int = Field(2048, gt=0, le=1 << 22)
+    image_class_size: int = Field(1601, gt=0, le=1 << 22)
     num_labels: int = Field(2, gt=0)
     recompute: bool = False  # ours: trade a second forward pass of each layer for its activations
 

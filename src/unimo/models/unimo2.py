@@ -32,27 +32,27 @@ class Unimo2Config(Config):
     Keys without a prefix are those of the grounded encoder; `hidden_size` is the width of all three stacks.
     """
 
-    hidden_size: int = Field(768, gt=0)
-    num_hidden_layers: int = Field(12, gt=0)
-    num_attention_heads: int = Field(12, gt=0)
+    hidden_size: int = Field(768, gt=0, le=1 << 16)
+    num_hidden_layers: int = Field(12, gt=0, le=1 << 10)
+    num_attention_heads: int = Field(12, gt=0, le=1 << 10)
     hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
     attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    text_num_hidden_layers: int = Field(12, gt=0)
-    text_num_attention_heads: int = Field(12, gt=0)
+    text_num_hidden_layers: int = Field(12, gt=0, le=1 << 10)
+    text_num_attention_heads: int = Field(12, gt=0, le=1 << 10)
     text_hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
     text_attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    text_vocab_size: int = Field(50265, gt=0)
-    text_max_position_embeddings: int = Field(514, gt=2)  # text positions start at 2
-    vit_num_hidden_layers: int = Field(12, gt=0)
-    vit_num_attention_heads: int = Field(12, gt=0)
+    text_vocab_size: int = Field(50265, gt=0, le=1 << 22)
+    text_max_position_embeddings: int = Field(514, gt=2, le=1 << 22)  # text positions start at 2
+    vit_num_hidden_layers: int = Field(12, gt=0, le=1 << 10)
+    vit_num_attention_heads: int = Field(12, gt=0, le=1 << 10)
     vit_hidden_dropout_prob: float = Field(0.0, ge=0, lt=1)
     vit_attention_probs_dropout_prob: float = Field(0.0, ge=0, lt=1)
     vit_layer_norm_eps: float = Field(1e-12, gt=0)
     layer_norm_eps: float = Field(1e-5, gt=0)  # of text and grounded stack: Fluid's default
     initializer_range: float = Field(0.02, gt=0)
-    image_size: int = Field(224, gt=0)  # side in pixels that the ViT's position table is made for
-    resolution: int = Field(16, gt=0)  # side of a patch in pixels
-    num_codebook: int = Field(2048, gt=0)
+    image_size: int = Field(224, gt=0, le=1 << 14)  # side in pixels that the ViT's position table is made for
+    resolution: int = Field(16, gt=0, le=1 << 14)  # side of a patch in pixels
+    num_codebook: int = Field(2048, gt=0, le=1 << 22)
     topk_value: int = Field(100, gt=0)
     num_labels: int = Field(2, gt=0)
     recompute: bool = False  # ours: trade a second forward pass of each layer for its activations

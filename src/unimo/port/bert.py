@@ -55,6 +55,7 @@ def _modern(name: str) -> str:
 BERT = Library(
     name="BERT",
     model_type="bert",
+    classes="Bert",
     architectures=("BertModel", "BertForMaskedLM"),
     prefix="bert.",
     embeddings=EMBEDDINGS,

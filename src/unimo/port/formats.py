@@ -10,6 +10,7 @@ from unimo.errors import CheckpointError, ConfigError, DataError
 from unimo.port import bert, frcnn_lxmert, ours, paddlenlp, release, roberta, vit
 from unimo.port.files.tensor_files import WEIGHT_FILES, kind_of, open_tensors
 from unimo.port.interchange import Checkpoint, Options
+from unimo.port.library_folder import model_type
 from unimo.storage.json_files import read_json
 
 Write = Callable[[Path, Checkpoint], list[str]]  # returns notes for people
@@ -60,6 +61,13 @@ FORMATS = {
 }
 
 
+_TEXT = {"roberta": roberta.ROBERTA, "bert": bert.BERT, "paddlenlp": paddlenlp.PADDLENLP}
+# what a config.json may say -> format, by the whole name: ELECTRA and DistilBERT are no BERT
+_MODEL_TYPES = {kind: name for name, library in _TEXT.items() for kind in library.model_types}
+_MODEL_TYPES |= dict.fromkeys(vit.MODEL_TYPES, "vit-hf")
+_CLASSES = {k: start for library in _TEXT.values() for k, start in library.model_types.items()} | vit.MODEL_TYPES
+
+
 def check_options(name: str, options: Options) -> None:
     """Raise a ConfigError about options that reading this format does not use."""
     idle = [field for field in ("config", "names") if getattr(options, field) and field not in FORMATS[name].takes]
@@ -87,24 +95,35 @@ def detect(path: Path) -> str:
     found = _of_folder(path) if path.is_dir() else _of_file(path)
     if found is None:
         raise CheckpointError(
-            f"{path} is none of the formats that can be told from their contents; name it by --from of `unimo port`: "
-            + ", ".join(FORMATS)
+            f"{path} is none of the formats that can be told from their contents{_stated(path)}; name it by --from of "
+            f"`unimo port`: {', '.join(FORMATS)}"
         )
     return found
+
+
+def _stated(path: Path) -> str:
+    """For a message: the model type that a folder states and this toolkit does not know."""
+    kind = _kind(path if path.is_dir() else path.parent)
+    known = kind is None or kind in _MODEL_TYPES
+    return "" if known else f" (its config.json is of model type {kind!r}, known are {', '.join(_MODEL_TYPES)})"
 
 
 def _of_folder(path: Path) -> str | None:
     config = _json(path / CONFIG) | _json(path / "model_config.json")
     if "system" in config or folders.find_latest(path) is not None:
         return "unimo"
-    named = str(config.get("model_type") or config.get("architectures") or config.get("init_class") or "").lower()
-    for kind in ("roberta", "bert", "vit", "unimo"):  # roberta before bert, whose name it holds
-        if kind in named:
-            return {"vit": "vit-hf", "unimo": "paddlenlp"}.get(kind, kind)
+    kind = _kind(path)
+    if kind in _MODEL_TYPES:
+        return _MODEL_TYPES[kind]
     if any((path / name).is_file() for name in release.MARKS):
         return "release"
     weights = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
     return None if weights is None else _of_names(open_tensors(weights), weights.suffix)
+
+
+def _kind(path: Path) -> str | None:
+    """The model type that the config of a library's folder states."""
+    return model_type(_json(path / CONFIG) or _json(path / "model_config.json"), _CLASSES)
 
 
 def _of_file(path: Path) -> str | None:

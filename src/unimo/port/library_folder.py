@@ -1,6 +1,7 @@
 """Model folders as Hugging Face and PaddleNLP lay them out: config.json, model.safetensors, vocabulary files."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from unimo.engine.checkpoint import MODEL
 from unimo.errors import CheckpointError
 from unimo.port.weights import Stored
-from unimo.readers.tokenizer import ROBERTA_SPECIALS, SETTINGS, Tokenizer, load_tokenizer
+from unimo.readers.tokenizer import FILE, PADDLENLP_SYMBOLS, ROBERTA_SPECIALS, SETTINGS, Tokenizer, load_tokenizer
 from unimo.storage.atomic import new_folder
 from unimo.storage.json_files import read_json
 from unimo.storage.safetensors_writer import write_safetensors_to
@@ -27,6 +28,20 @@ def read_config(folder: Path, defaults: Mapping[str, Any]) -> dict[str, Any] | N
     if path is None:
         return None
     return {**defaults, **_plain(read_json(path, CheckpointError))}
+
+
+def model_type(config: Mapping[str, Any], known: Mapping[str, str]) -> str | None:
+    """The model type that a library's config states, by that name or by the name of a class; None where it has neither.
+
+    Args:
+        known: model types -> what the names of their classes begin with.
+    """
+    if config.get("model_type"):
+        return str(config["model_type"])
+    named = config.get("architectures") or config.get("init_class")
+    name = str(named[0] if isinstance(named, list) else named) if named else None
+    start = re.sub(r"(LMHead|PreTrained)?Model$|For[A-Z]\w*$", "", name or "")
+    return next((kind for kind, classes in known.items() if classes == start), name)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
@@ -74,9 +89,14 @@ def write_vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:
     """Hugging Face's files: vocab.txt for WordPiece; for BPE RoBERTa's vocab.json and merges.txt. Returns notes."""
     values = json.loads(tokenizer.to_json())
     vocab = values["model"]["vocab"]
+    if not plain(values):
+        theirs = {ours: name for name, ours in ROBERTA_SPECIALS.items()} if values["model"]["type"] == "BPE" else {}
+        values["model"]["vocab"] = {theirs.get(token, token): i for token, i in vocab.items()}
+        _write(folder / FILE, json.dumps(values, ensure_ascii=False))
+        return ["the vocabulary has settings that only a tokenizer.json holds, so it was written as one"]
     if values["model"]["type"] == "WordPiece":
         _write(folder / "vocab.txt", "".join(f"{token}\n" for token in by_line(vocab)))
-        settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": values["normalizer"]["lowercase"]}
+        settings = {"tokenizer_class": "BertTokenizer", **word_piece_settings(values)}
         differs = "BertTokenizer does not split at symbols, as this vocabulary's own does"
         notes = [differs] if splits_symbols(values) else []
     else:
@@ -85,7 +105,10 @@ def write_vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:
         _write(folder / "vocab.json", json.dumps(vocab, ensure_ascii=False))
         pairs = (merge if isinstance(merge, str) else " ".join(merge) for merge in values["model"]["merges"])
         _write(folder / "merges.txt", "\n".join(["#version: 0.2", *pairs]) + "\n")
-        settings, notes = {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": False}, []
+        settings, notes = (
+            {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": values["pre_tokenizer"]["add_prefix_space"]},
+            [],
+        )
     _write(folder / SETTINGS, json.dumps(settings, indent=2))
     return notes
 
@@ -93,6 +116,35 @@ def write_vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:
 def splits_symbols(tokenizer: Mapping[str, Any]) -> bool:
     """Whether a WordPiece tokenizer, as json, splits words as PaddleNLP does and not as BERT."""
     return tokenizer["pre_tokenizer"]["type"] == "Sequence"
+
+
+def word_piece_settings(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
+    """What a tokenizer_config.json says of a `plain` WordPiece tokenizer; lower case is always said."""
+    normalizer = tokenizer["normalizer"]
+    found = {"do_lower_case": normalizer["lowercase"]}
+    if normalizer["strip_accents"] is not None:
+        found["strip_accents"] = normalizer["strip_accents"]
+    return found if normalizer["handle_chinese_chars"] else {**found, "tokenize_chinese_chars": False}
+
+
+def plain(tokenizer: Mapping[str, Any]) -> bool:
+    """Whether a tokenizer, as json, is what its vocabulary's files and a tokenizer_config.json can say."""
+    model, normalizer, splitter = tokenizer["model"], tokenizer["normalizer"], tokenizer["pre_tokenizer"] or {}
+    if any(not token["special"] for token in tokenizer["added_tokens"]):
+        return False
+    if model["type"] == "WordPiece":
+        steps = splitter["pretokenizers"] if splitter.get("type") == "Sequence" else [splitter]
+        split = [{"Regex": PADDLENLP_SYMBOLS}] if len(steps) == 2 else []
+        return (
+            (normalizer or {}).get("type") == "BertNormalizer"
+            and normalizer["clean_text"]
+            and model["continuing_subword_prefix"] == "##"
+            and steps[0].get("type") == "BertPreTokenizer"
+            and [step.get("pattern") for step in steps[1:]] == split
+        )
+    odd = ("continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
+    usual = splitter.get("type") == "ByteLevel" and splitter.get("use_regex", True)
+    return normalizer is None and usual and not any(model.get(key) for key in odd)
 
 
 def by_line(vocab: Mapping[str, int]) -> list[str]:

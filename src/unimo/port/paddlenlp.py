@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unimo.port import text_encoders
 from unimo.port.interchange import Checkpoint, Options
-from unimo.port.library_folder import splits_symbols
+from unimo.port.library_folder import plain, splits_symbols, word_piece_settings
 from unimo.port.names.text_names import Library, both
 from unimo.readers.tokenizer import SETTINGS, Tokenizer
 
@@ -21,9 +21,12 @@ def _vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:
     if values["model"]["type"] != "WordPiece":
         tokenizer.save(folder)
         return ["PaddleNLP's UNIMOTokenizer is WordPiece only: the byte-level BPE was written as our tokenizer.json"]
+    if not plain(values):
+        tokenizer.save(folder)
+        return ["the vocabulary has settings that UNIMOTokenizer has not: it was written as our tokenizer.json"]
     lines = sorted(values["model"]["vocab"].items(), key=lambda item: item[1])
     (folder / "vocab.txt").write_text("".join(f"{token}\t{i}\n" for token, i in lines), encoding="utf-8")
-    settings = {"tokenizer_class": "UNIMOTokenizer", "do_lower_case": values["normalizer"]["lowercase"]}
+    settings = {"tokenizer_class": "UNIMOTokenizer", **word_piece_settings(values)}
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2), encoding="utf-8")
     if splits_symbols(values):
         return []
@@ -33,6 +36,7 @@ def _vocabulary(folder: Path, tokenizer: Tokenizer) -> list[str]:
 PADDLENLP = Library(
     name="PaddleNLP's UNIMO",
     model_type="unimo",
+    classes="UNIMO",
     architectures=("UNIMOModel", "UNIMOLMHeadModel"),
     prefix="unimo.",
     embeddings={

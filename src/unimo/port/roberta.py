@@ -1,5 +1,6 @@
-"""RoBERTa of Hugging Face: RobertaModel and RobertaForMaskedLM. Ids, positions and epsilon are those of the releases.
+"""RoBERTa of Hugging Face, XLM-R and CamemBERT among them: RobertaModel and RobertaForMaskedLM.
 
+Ids, positions and epsilon are those of the releases.
 Its vocabulary has the releases' ids; only the special tokens have other names (readers/tokenizer.py). Its position
 table starts at row pad_token_id + 1, which is 2, our first row, for the vocabulary of RoBERTa. Its type table of one
 row, of zeros in the published models, goes into the position table.
@@ -15,6 +16,7 @@ from unimo.port.names.text_names import Library, both
 ROBERTA = Library(
     name="RoBERTa",
     model_type="roberta",
+    classes="Roberta",
     architectures=("RobertaModel", "RobertaForMaskedLM"),
     prefix="roberta.",
     embeddings=BERT.embeddings,
@@ -41,6 +43,7 @@ ROBERTA = Library(
         "eos_token_id": tokenizer.sep_id,
     },
     write_vocabulary=BERT.write_vocabulary,
+    same={"xlm-roberta": "XLMRoberta", "camembert": "Camembert"},
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from unimo.config import Config, validate
 from unimo.errors import CheckpointError
 from unimo.models.systems import SYSTEMS
+from unimo.port.library_folder import model_type
 from unimo.port.names.text_names import Library
 from unimo.readers.captions import FIRST_POSITION
 from unimo.readers.tokenizer import Tokenizer
@@ -69,6 +70,14 @@ def their_config(library: Library, system: str, config: Any, lm: bool, tokenizer
     first = library.first_position({**library.defaults, **theirs})
     theirs["max_position_embeddings"] += first - FIRST_POSITION
     return theirs
+
+
+def other_kind(library: Library, theirs: Mapping[str, Any]) -> list[str]:
+    """The problem of a config that states another model type than the library's: its positions may start elsewhere."""
+    kind = model_type(theirs, library.model_types)
+    if kind is None or kind in library.model_types:
+        return []
+    return [f"config.json is of model type {kind!r}, {library.name} is {' or '.join(map(repr, library.model_types))}"]
 
 
 def misfits(library: Library, theirs: Mapping[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ from unimo.port.text_configs import (
     differences,
     epsilon_note,
     misfits,
+    other_kind,
     our_config,
     text_sizes,
     their_config,
@@ -43,8 +44,9 @@ def read(library: Library, path: Path, options: Options) -> Checkpoint:
     """
     system, folder = options.system or "unimo", path if path.is_dir() else path.parent
     check_system(library, system, path)
-    stored = _open(library, path)
-    described, tokenizer = read_config(folder, library.defaults), read_vocabulary(folder)
+    described = read_config(folder, library.defaults)
+    refuse(path, other_kind(library, described or {}))
+    stored, tokenizer = _open(library, path), read_vocabulary(folder)
     if described is None and options.config is None:
         raise CheckpointError(f"{folder} has no config.json beside the weights; it gives the number of attention heads")
     theirs = library.defaults if described is None else described

@@ -21,14 +21,16 @@ from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.vision import resize_positions
 from unimo.port.files.tensor_files import open_tensors
 from unimo.port.interchange import Checkpoint, Options, given_config
-from unimo.port.library_folder import read_config, write_folder
+from unimo.port.library_folder import model_type, read_config, write_folder
 from unimo.port.names.vit_names import BIG_VISION, HF, HF_MODULES, NPZ, TIMM, Layout
 from unimo.port.weights import Lazy, Stored, gather, linear_weights, problems, refuse, scatter, shapes_of
 from unimo.storage.atomic import atomic_write
 from unimo.storage.safetensors_writer import write_safetensors_to
 
 PREFIX = {"unimo-2": "vit.", "oner": "tower."}
-HEAD_WIDTH = 64  # of an attention head in the published ViTs
+# width of the published ViTs -> attention heads: Ti, S, B, L, so400m, H, g, G
+HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1408: 16, 1664: 16}
+MODEL_TYPES = {"vit": "ViT", "vit_mae": "ViTMAE", "vit_msn": "ViTMSN"}  # of one encoder -> their classes
 PATCH = 16  # pixels; of UNIMO-2's release
 # sizes that UNIMO-2 has for each of its stacks
 _STACK = (
@@ -46,7 +48,9 @@ def read_hf(path: Path, options: Options) -> Checkpoint:
     """A Hugging Face ViT folder, or the file of weights in one."""
     config, stored = _config_beside(path), open_tensors(path)
     act, epsilon = config.get("hidden_act", "gelu"), config.get("layer_norm_eps", HF.epsilon)
-    wrong = [f"hidden_act is {act!r}, expected 'gelu'"] if act != "gelu" else []
+    wrong, kind = [f"hidden_act is {act!r}, expected 'gelu'"] if act != "gelu" else [], model_type(config, MODEL_TYPES)
+    if kind is not None and kind not in MODEL_TYPES:
+        wrong.append(f"config.json is of model type {kind!r}, expected {' or '.join(map(repr, MODEL_TYPES))}")
     if not isinstance(epsilon, float | int):
         wrong.append(f"layer_norm_eps is {epsilon!r}, expected a number")
     layout = HF_MODULES if any(name.endswith("layers.0.attention.q_proj.weight") for name in stored) else HF
@@ -55,9 +59,11 @@ def read_hf(path: Path, options: Options) -> Checkpoint:
 
 def read_timm(path: Path, options: Options) -> Checkpoint:
     """A weight file of timm's VisionTransformer, or a folder of one and its config.json."""
-    architecture = str(_config_beside(path).get("architecture", ""))
+    config = _config_beside(path)
+    architecture, arguments = str(config.get("architecture", "")), config.get("model_args")
+    heads = config.get("num_attention_heads") or (arguments if isinstance(arguments, dict) else {}).get("num_heads")
     wrong = [f"{architecture} has another activation than the exact GELU"] if "quickgelu" in architecture else []
-    return _read(path, TIMM, open_tensors(path), options, None, TIMM.epsilon, wrong)
+    return _read(path, TIMM, open_tensors(path), options, heads, TIMM.epsilon, wrong)
 
 
 def read_npz(path: Path, options: Options) -> Checkpoint:
@@ -87,6 +93,9 @@ def write_timm(path: Path, checkpoint: Checkpoint) -> list[str]:
     with atomic_write(path) as file:
         shapes = {name: (tensor.dtype.name, list(tensor.shape)) for name, tensor in tensors.items()}
         write_safetensors_to(file, shapes, (tensor.read() for tensor in tensors.values()))
+    heads = _own(checkpoint.system, checkpoint.config, "num_attention_heads")
+    if HEADS.get(checkpoint.config.hidden_size) != heads:
+        notes.append(f"timm does not keep the number of attention heads, {heads}; give num_heads={heads} to its model")
     return notes + _epsilon_note(checkpoint.system, checkpoint.config, TIMM.library, TIMM.epsilon)
 
 
@@ -136,7 +145,7 @@ def _read(
     refuse(path, wrong)
     if heads is not None:
         sizes["num_attention_heads"] = heads
-    config, notes = _config(path, layout, system, sizes, options)
+    config, notes = _config(path, system, sizes, options)
     own = {key: _own(system, config, key) for key in _SAME}
     refuse(path, [f"{key}: {sizes[key]}, expected {v}" for key, v in own.items() if sizes.get(key, v) != v])
     model, prefix = skeleton(system, config, ()), PREFIX[system]
@@ -198,25 +207,28 @@ def _sizes(layout: Layout, encoder: Mapping[str, Stored], wrong: list[str]) -> d
     return {"hidden_size": shapes["cls"][-1], "resolution": patch, "image_size": grid * patch}
 
 
-def _config(path: Path, layout: Layout, system: str, sizes: dict[str, Any], options: Options) -> tuple[Any, list[str]]:
+def _config(path: Path, system: str, sizes: dict[str, Any], options: Options) -> tuple[Any, list[str]]:
     """Our sizes: those that the user gave, else the encoder's; UNIMO-2's other stacks then are as deep as its ViT."""
     schema, notes = SYSTEMS[system].config, []
     if options.config:
         config = given_config(options.config, system, path)
-        width = config.hidden_size // _own(system, config, "num_attention_heads")
-        if "num_attention_heads" not in sizes and width != HEAD_WIDTH:
-            notes.append(f"attention heads are {width} wide in the sizes given, {HEAD_WIDTH} in the published ViTs")
+        heads, width = _own(system, config, "num_attention_heads"), config.hidden_size
+        if "num_attention_heads" not in sizes and HEADS.get(width) != heads:
+            known = f"{HEADS[width]} in published ViTs of width {width}" if width in HEADS else "which nothing confirms"
+            notes.append(f"attention heads are {heads} in the sizes given, {known}")
         return config, notes
     if "num_attention_heads" not in sizes:
-        heads, rest = divmod(sizes["hidden_size"], HEAD_WIDTH)
-        if rest:
+        width = sizes["hidden_size"]
+        if width not in HEADS:
             raise ConfigError(
-                f"{path}: {layout.library} does not keep the number of attention heads, and {sizes['hidden_size']} is "
-                f"no multiple of {HEAD_WIDTH}, the usual width of one; give our sizes by --config"
+                f"{path}: the weights do not keep the number of attention heads, and {width} is none of the published "
+                f"widths {', '.join(map(str, HEADS))}; put a config.json with num_attention_heads beside the weights, "
+                "or give our sizes by --config"
             )
-        sizes = sizes | {"num_attention_heads": heads}
+        sizes = sizes | {"num_attention_heads": HEADS[width]}
         notes.append(
-            f"{layout.library} does not keep the number of attention heads: {heads} of {HEAD_WIDTH} were taken"
+            f"the weights do not keep the number of attention heads: {HEADS[width]} were taken, as in published ViTs "
+            f"of width {width}; a config.json with num_attention_heads beside the weights says otherwise"
         )
     if system == "oner":
         return validate(schema, sizes, source=str(path)), notes

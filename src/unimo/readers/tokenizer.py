@@ -4,18 +4,21 @@
     tokenizer.json                                     as `Tokenizer.save` writes it, or one of Hugging Face
     *encoder.json, *vocab.bpe and *vocab.txt           byte-level BPE, cased, ids by vocab.txt (UNIMO, UNIMO-2)
     vocab.json and merges.txt                          byte-level BPE, cased (RoBERTa of Hugging Face)
-    vocab.txt                                          WordPiece (BERT, MiniLM, PaddleNLP), lower-cased unless a
-                                                       tokenizer_config.json beside it says `do_lower_case: false`;
-                                                       lines of `token<TAB>id` are PaddleNLP's, which also splits at
-                                                       symbols (20℃, €5)
+    vocab.txt                                          WordPiece (BERT, MiniLM, PaddleNLP), lower-cased unless
+                                                       `do_lower_case: false`; lines of `token<TAB>id`
+                                                       are PaddleNLP's, which also splits at symbols (20℃, €5)
 
+The settings do_lower_case, strip_accents, tokenize_chinese_chars (WordPiece) and add_prefix_space (BPE) of a
+tokenizer_config.json are obeyed; so are normalizer, pre_tokenizer and added tokens of a tokenizer.json, whose ids are
+those of the library. What is not obeyed is refused by name: `_check_settings`, `_check_agreement`, `_from_json`.
 RoBERTa's names of the special tokens become ours: <s> [CLS], <pad> [PAD], </s> [SEP], <unk> [UNK], <mask> [MASK].
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -23,11 +26,22 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from unimo.errors import DataError
 from unimo.storage.atomic import atomic_write
+from unimo.storage.json_files import read_json
 
 SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
+MOST_IDS = 1 << 22  # rows of a word table; the largest published ones have a million
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 # what _is_symbol of its tokenizer_utils.py takes
 PADDLENLP_SYMBOLS = r"[\p{S}\x{00B2}\x{00B5}\x{00BA}\x{00D8}\x{014B}\x{01B1}\x{3007}]"
+# of a tokenizer_config.json -> what the library calls it
+_SWITCHES = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+# settings that files without a tokenizer.json are read with, whatever they say
+_FIXED_BPE, _FIXED_WORD_PIECE = {"do_lower_case": False}, {"do_basic_tokenize": True, "wordpieces_prefix": "##"}
+_READ = "byte-level BPE and WordPiece are read"
 ROBERTA_SPECIALS = dict(zip(("<s>", "<pad>", "</s>", "<unk>", "<mask>"), SPECIALS, strict=True))
 
 
@@ -49,6 +63,8 @@ class Tokenizer:
             raise DataError(f"the vocabulary lacks {', '.join(missing)}; UNIMO needs {', '.join(SPECIALS)}")
         self.cls_id, self.pad_id, self.sep_id, self.unk_id, self.mask_id = (vocab[s] for s in SPECIALS)
         self.vocab_size = max(vocab.values()) + 1
+        if self.vocab_size > MOST_IDS:
+            raise DataError(f"the vocabulary has the id {self.vocab_size - 1}, expected ids below {MOST_IDS}")
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
         self.is_special = np.zeros(self.vocab_size, bool)
         self.is_special[[vocab[s] for s in SPECIALS]] = True
@@ -108,33 +124,91 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         paths[0] if paths else None for paths in found.values()
     )
     try:
+        settings = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+        _check_settings(settings, {} if json_file else _FIXED_BPE if vocab_json else _FIXED_WORD_PIECE)
         if json_file:
-            return Tokenizer(_from_json(json_file.read_text(encoding="utf-8")))
+            return Tokenizer(_from_json(json_file.read_text(encoding="utf-8"), settings))
         if encoder and merges and vocab:
             return Tokenizer(_release_bpe(encoder, merges, vocab))
         if vocab_json and merges_txt:
             table = json.loads(vocab_json.read_text(encoding="utf-8"))
-            return Tokenizer(_byte_level_bpe(_our_specials(table), _read_merges(merges_txt), table))
+            return Tokenizer(_byte_level_bpe(_our_specials(table), _read_merges(merges_txt), table, settings))
         if vocab and not encoder and not merges:
-            return Tokenizer(_word_piece(vocab, _lower_cased(folder)))
+            return Tokenizer(_word_piece(vocab, settings))
     except DataError as error:
         raise DataError(f"{folder}: {error}") from error
     except Exception as error:  # tokenizers raises plain Exception for a malformed file
         raise DataError(f"the vocabulary files of {folder} are damaged ({error}); fetch them again") from error
     there = ", ".join(p.name for paths in found.values() for p in paths) or "none of these"
+    if any(folder.glob("*.model")):
+        there += f", and a sentencepiece vocabulary; {_READ}"
     raise DataError(
         f"no tokenizer in {folder}: it needs tokenizer.json, or *encoder.json with *vocab.bpe and *vocab.txt, or "
         f"vocab.json with merges.txt, or vocab.txt; it has {there}"
     )
 
 
-def _from_json(text: str) -> tokenizers.Tokenizer:
-    """tokenizer.json of Hugging Face; that of RoBERTa is made anew with our names of the special tokens."""
-    model = json.loads(text)["model"]
+def _from_json(text: str, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    """tokenizer.json of Hugging Face; that of RoBERTa with our names of the special tokens."""
+    values = json.loads(text)
+    model = values["model"]
+    if model.get("type") in ("Unigram", "WordLevel") or isinstance(model["vocab"], list):
+        kind = model.get("type") if model.get("type") == "WordLevel" else "Unigram (sentencepiece)"
+        raise DataError(f"{FILE} is a {kind} vocabulary; {_READ}")
+    if model.get("dropout"):
+        raise DataError(
+            f"dropout of {FILE} is {model['dropout']}, which gives a text other ids each time; set it to null"
+        )
+    top = max(i for i in model["vocab"].values())
+    if top >= MOST_IDS:  # before the library takes memory
+        raise DataError(f"the vocabulary has the id {top}, expected ids below {MOST_IDS}")
+    _check_agreement(values, settings)
     if not ROBERTA_SPECIALS.keys() <= model["vocab"].keys():
         return tokenizers.Tokenizer.from_str(text)
-    merges = [_merge(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
-    return _byte_level_bpe(_our_specials(model["vocab"]), merges, model["vocab"])
+    _check_bytes(model["vocab"])
+    model["vocab"] = _our_specials(model["vocab"])
+    model["unk_token"] = None  # every byte has a symbol
+    for affix in ("continuing_subword_prefix", "end_of_word_suffix"):
+        model[affix] = model.get(affix) or None
+    values["added_tokens"] = [t for t in values.get("added_tokens", []) if t["content"] not in ROBERTA_SPECIALS]
+    values["post_processor"] = None  # it only puts special tokens around a text
+    tokenizer = tokenizers.Tokenizer.from_str(json.dumps(values))
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _check_settings(settings: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+    """Raise a DataError that names each setting that is no true or false, or not its `fixed` value."""
+    allowed = {"strip_accents": (True, False, None)}
+    wrong = [
+        f"{key} is {settings[key]!r}, expected true or false"
+        for key in (*_SWITCHES, "add_prefix_space")
+        if key in settings and not any(settings[key] is value for value in allowed.get(key, (True, False)))
+    ]
+    wrong += [
+        f"{key} is {settings[key]!r}, expected {value!r}"
+        for key, value in fixed.items()
+        if settings.get(key, value) != value
+    ]
+    if wrong:
+        raise DataError(f"{SETTINGS}: {'; '.join(wrong)}; correct it, or give a tokenizer.json, whose ids are taken")
+
+
+def _check_agreement(values: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise a DataError where a tokenizer_config.json states another value than the tokenizer.json beside it."""
+    own: dict[str, Any] = {}
+    normalizer, splitter = values.get("normalizer") or {}, values.get("pre_tokenizer") or {}
+    if normalizer.get("type") == "BertNormalizer":
+        own = {key: normalizer.get(name) for key, name in _SWITCHES.items()}
+    if splitter.get("type") == "ByteLevel":
+        own["add_prefix_space"] = splitter.get("add_prefix_space")
+    wrong = [
+        f"{key} is {settings[key]!r} in {SETTINGS}, {value!r} in {FILE}"
+        for key, value in own.items()
+        if settings.get(key) is not None and settings[key] != value
+    ]
+    if wrong:
+        raise DataError(f"{'; '.join(wrong)}: make them agree, by the one that the model was trained with")
 
 
 def _our_specials(vocab: dict[str, int]) -> dict[str, int]:
@@ -146,16 +220,20 @@ def _our_specials(vocab: dict[str, int]) -> dict[str, int]:
 
 
 def _byte_level_bpe(
-    vocab: dict[str, int], merges: list[tuple[str, str]], symbols: Iterable[str]
+    vocab: dict[str, int], merges: list[tuple[str, str]], symbols: Iterable[str], settings: Mapping[str, Any]
 ) -> tokenizers.Tokenizer:
     """A tokenizer of a table of ids and its merges; every byte must be one of the `symbols`."""
+    _check_bytes(symbols)
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=settings.get("add_prefix_space", False))
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _check_bytes(symbols: Iterable[str]) -> None:
     lost = set(pre_tokenizers.ByteLevel.alphabet()).difference(symbols)
     if lost:
         raise DataError(f"the vocabulary lacks {len(lost)} of the 256 byte symbols; it is not byte-level BPE")
-    tokenizer = tokenizers.Tokenizer(models.BPE(vocab, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
 
 
 def _merge(parts: list[str]) -> tuple[str, str]:
@@ -181,18 +259,17 @@ def _release_bpe(encoder_file: Path, merges_file: Path, vocab_file: Path) -> tok
     numbers = {str(i) for i in encoder.values()}
     vocab = {token: i for token, i in lines.items() if token not in numbers}  # [CLS], ..., made-up words
     vocab |= {token: lines[str(i)] for token, i in encoder.items()}
-    return _byte_level_bpe(vocab, _read_merges(merges_file), encoder)
+    return _byte_level_bpe(vocab, _read_merges(merges_file), encoder, {})
 
 
-def _lower_cased(folder: Path) -> bool:
-    """Whether Hugging Face's or PaddleNLP's settings beside a vocab.txt ask for lower case, as both do by default."""
-    path = folder / SETTINGS
-    return not path.is_file() or json.loads(path.read_text(encoding="utf-8")).get("do_lower_case", True)
-
-
-def _word_piece(vocab_file: Path, lower_case: bool) -> tokenizers.Tokenizer:
+def _word_piece(vocab_file: Path, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    """BERT's and PaddleNLP's, with the defaults that both have."""
     tokenizer = tokenizers.Tokenizer(models.WordPiece(_read_vocab(vocab_file), unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower_case)
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        lowercase=settings.get("do_lower_case", True),
+        strip_accents=settings.get("strip_accents"),
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     with vocab_file.open(encoding="utf-8") as lines:
         if "\t" in lines.readline():

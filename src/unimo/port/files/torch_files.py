@@ -31,7 +31,7 @@ _TYPES = {
     "ByteStorage": "u1",
     "BoolStorage": "b1",
 }
-_NESTED = ("state_dict", "model", "model_state_dict", "module")  # where training programs put the weights
+_NESTED = ("state_dict", "model", "model_state_dict", "module")  # where most training programs put the weights
 
 
 @dataclass
@@ -113,21 +113,40 @@ TORCH: Names = {
 def open_torch(path: str | Path) -> dict[str, Stored]:
     """The tensors of a file of torch.save by name; what else it holds is left out.
 
-    They are the entries of its dict or, where that has none, of the one entry that training programs put them in.
+    They are the entries of the dict that has the most of them: the file's own, or one inside of it (state_dict, model).
 
     Raises:
-        CheckpointError: damaged, compressed, or of more than tensors and plain values.
+        CheckpointError: damaged, compressed, of more than tensors and plain values, or of two such dicts.
     """
     path = Path(path)
     data = map_file(path)
     with damage(path, "a file of torch.save"):
         value = _read_legacy(data) if data[: len(LEGACY_MAGIC)] == LEGACY_MAGIC else _read_zip(path, data)
-    nested = [value[key] for key in _NESTED if type(value) is dict and type(value.get(key)) is dict]
-    for candidate in (value, *nested):
-        tensors = _tensors(candidate)
-        if tensors:
-            return tensors
-    raise CheckpointError(f"{path} holds no dict of tensors; save the model's state_dict() and nothing else")
+    found = {place: tensors for place, inner in _dicts(value) if (tensors := _tensors(inner))}
+    if not found:
+        raise CheckpointError(f"{path} holds no dict of tensors; save the model's state_dict() and nothing else")
+    most = max(map(len, found.values()))
+    places = [place for place, tensors in found.items() if len(tensors) == most]
+    usual = [place for place in places if not place or place[-1] in _NESTED]
+    if len(places) > 1 and not usual:
+        names = " and ".join(".".join(place) for place in places[:3])
+        raise CheckpointError(f"{path} holds {most} tensors in each of {names}; save the one that is meant alone")
+    return found[(usual or places)[0]]
+
+
+def _dicts(value: Any) -> list[tuple[tuple[str, ...], dict]]:
+    """The dict of a file and those inside of it, two levels down, by the keys that lead there; usual keys first."""
+    found: dict[int, tuple[tuple[str, ...], dict]] = {id(value): ((), value)} if type(value) is dict else {}
+    for _ in range(2):
+        for place, outer in list(found.values()):
+            for key, inner in sorted(outer.items(), key=lambda item: _rank(item[0])):
+                if type(key) is str and type(inner) is dict:
+                    found.setdefault(id(inner), ((*place, key), inner))
+    return list(found.values())
+
+
+def _rank(key: Any) -> int:
+    return _NESTED.index(key) if key in _NESTED else len(_NESTED)
 
 
 def _tensors(value: Any) -> dict[str, Stored]:

@@ -1,7 +1,7 @@
 """How other libraries keep a text encoder: names of its tensors, and where it differs from ours, as data."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ class Library:
 
     name: str
     model_type: str  # what its config.json calls it
+    classes: str  # what the names of its classes begin with
     architectures: tuple[str, str]  # its classes without and with the masked LM
     prefix: str  # in front of the encoder's names where a head stands beside the encoder
     embeddings: Table  # our parameter -> theirs, but for positions and types
@@ -33,6 +34,12 @@ class Library:
     special_ids: Callable[[Tokenizer], dict[str, int]]  # keys of its config.json
     write_vocabulary: Callable[[Path, Tokenizer], list[str]]  # returns notes
     modern: Callable[[str], str] = str  # today's name of a tensor from that of an older file
+    same: Mapping[str, str] = field(default_factory=dict)  # other model types of the same function -> their classes
+
+    @property
+    def model_types(self) -> dict[str, str]:
+        """The model types that this is the function of, and what the names of their classes begin with."""
+        return {self.model_type: self.classes, **self.same}
 
     @property
     def layer_prefix(self) -> str:
