@@ -26,8 +26,6 @@ from data_prep.pictures import read_picture, shrink
 from unimo.errors import DataError
 from unimo.zoo.download import PASSING
 
-# Pillow would start Ghostscript for EPS, and has decoders that are rarely looked at.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 MIN_SIDE = 32  # pixels, ours: what is smaller counts visitors or stands in for a picture that is gone
 MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -218,7 +216,7 @@ def picture(content: bytes, longest: int, md5: str | None = None) -> np.ndarray:
     if md5 and base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode() != md5:
         raise FetchError("another file than the list names", "its MD5 differs")
     try:
-        decoded = read_picture(content, FORMATS)
+        decoded = read_picture(content)
     except DataError as error:
         raise FetchError("no picture", f"{error}; it begins {content[:40]!r}") from error
     height, width = decoded.shape[:2]

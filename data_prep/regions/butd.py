@@ -8,7 +8,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
-from data_prep.regions.class_names import read_class_names
+from data_prep.regions.class_names import read_class_names, read_synonyms
 from data_prep.regions.extractor import Regions
 from unimo import zoo
 from unimo.errors import ConfigError
@@ -25,7 +25,7 @@ class BottomUpAttention:
         model: the folder; `unimo port convert` makes one.
         selection: `models.faster_rcnn.choose` or `choose_lxmert`.
         threshold: None is THRESHOLD; choose_lxmert has none.
-        class_names: a file of one name a line, without background.
+        class_names: a file of one class a line, without background.
 
     Raises:
         ConfigError, CheckpointError, DataError: as of `zoo.locate`; another model, names that are not as many as the
@@ -61,6 +61,7 @@ class BottomUpAttention:
             "weights_sha256": zoo.digest(folder),
         }
         self.description |= {"selection": selection, "min_boxes": min_boxes, "max_boxes": max_boxes}
+        self.description |= read_synonyms(class_names)
         if selection == "original":
             self.description["threshold"] = self._threshold
 

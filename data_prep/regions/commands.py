@@ -75,7 +75,7 @@ def extract(**settings: Any) -> None:
     "as w, h and COCO as h, w: look with `regions inspect`.  [default: the format's]",
 )
 @click.option("--sizes", type=PATH, help="Lines of {id, width, height}, where the source does not hold sizes.")
-@click.option("--class-names", type=PATH, help="One a line without background.  [default: class 1 ... class 1600]")
+@click.option("--class-names", type=PATH, help="One class a line.  [default: class 1 ... class 1600]")
 @click.option("--feature-dim", type=click.IntRange(min=1), default=2048, help="Numbers a region.")
 @click.option("--probs", is_flag=True, help="Of uniter and npz: keep class probabilities; every image must have them.")
 @shard_option

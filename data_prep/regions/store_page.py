@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.regions.build import picture_files
+from data_prep.regions.class_names import SYNONYMS
 from data_prep.regions.drawing import drawing, is_outside, templates
 from unimo.readers.feature_store import FeatureStore
 from unimo.storage.atomic import atomic_write
@@ -51,7 +52,7 @@ def statistics(store: FeatureStore) -> dict[str, str]:
         outside, total, images_outside = outside + int(out.sum()), total + len(out), images_outside + bool(out.any())
         classes.update(record.classes.tolist())
         norms.append(np.linalg.norm(record.features.astype(np.float32), axis=1))
-    facts = {"extractor": ", ".join(f"{key} {value}" for key, value in store.extractor.items())}
+    facts = {"extractor": ", ".join(f"{key} {value}" for key, value in store.extractor.items() if key != SYNONYMS)}
     facts["images"] = f"{len(store):,}"
     if not total:
         return facts | {"boxes": "none"}

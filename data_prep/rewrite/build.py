@@ -15,6 +15,7 @@ import click
 from sklearn.feature_extraction.text import TfidfVectorizer
 from tqdm import tqdm
 
+from data_prep.regions.class_names import all_names
 from data_prep.rewrite.graphs import Graph, Parser
 from data_prep.rewrite.meaning import SentenceEncoder
 from data_prep.rewrite.paraphrases import Paraphraser
@@ -188,14 +189,15 @@ def apply(
 
 
 def _detected(pairs: Sequence[Pair], regions: Path) -> dict[str, list[str]]:
-    """Image id -> class names of its regions that score at least DETECTED; images without regions have none."""
+    """Image id -> all names of the classes of its regions that score at least DETECTED; none without regions."""
     store = FeatureStore(regions)
     found = {}
     for pair in tqdm(pairs, desc="detected objects", unit="image"):
         if pair.image_id in store:
             record = store.read(pair.image_id)
             seen = (record.scores >= DETECTED) & (record.classes > 0)  # class 0 is the background
-            found[pair.image_id] = [store.class_names[i] for i in sorted(set(record.classes[seen].tolist()))]
+            classes = [store.class_names[i] for i in sorted(set(record.classes[seen].tolist()))]
+            found[pair.image_id] = [name for one in classes for name in all_names(one, store.extractor)]
     return found
 
 

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class Layout:
     """What of the target store a record must fit, and how the source counts.
 
     Args:
+        with_probs: class probabilities are stored; else they are but the source of classes and scores.
         swapped: the source's size fields are height and width where its format says width and height, or vice versa.
         normalised: boxes are shares of the image's sides, else pixels.
         sizes: image id -> (width, height), for formats that do not hold it.
@@ -76,6 +77,37 @@ def whole_number(text: str | int, name: str) -> int:
     return number
 
 
+def without_padding(dump: Dump) -> tuple[Dump, int]:
+    """The regions of an image without rows of zeros in a box of no area, and how many those were.
+
+    Raises:
+        DataError: nothing but such rows.
+    """
+    n = len(dump.features)
+    columns = (dump.classes, dump.scores, dump.class_probs)
+    whole = all(column is None or len(column) == n for column in columns)
+    if (
+        not n
+        or dump.features.ndim != 2
+        or dump.boxes.ndim != 2
+        or dump.boxes.shape[1] < 4
+        or len(dump.boxes) != n
+        or not whole
+    ):
+        return dump, 0  # to_record says what is wrong
+    flat = (dump.boxes[:, 0] == dump.boxes[:, 2]) | (dump.boxes[:, 1] == dump.boxes[:, 3])
+    kept = ~flat | dump.features.any(1)
+    if kept.all():
+        return dump, 0
+    if not kept.any():
+        raise DataError(f"all {n} regions are padding: features of zeros in a box of no area")
+    classes, scores, probs = (None if column is None else column[kept] for column in columns)
+    cut = replace(
+        dump, features=dump.features[kept], boxes=dump.boxes[kept], classes=classes, scores=scores, class_probs=probs
+    )
+    return cut, int(n - kept.sum())
+
+
 def to_record(image_id: str, dump: Dump, layout: Layout) -> RegionRecord:
     """The store's record, best region first where there are scores.
 
@@ -91,9 +123,11 @@ def to_record(image_id: str, dump: Dump, layout: Layout) -> RegionRecord:
     width, height = layout.sizes.get(image_id) or _size(dump, layout)
     boxes = _pixels(dump.boxes.astype(np.float32), width, height, layout.normalised)
     probs = dump.class_probs
-    if (probs is not None) != layout.with_probs or (probs is not None and probs.shape != (n, layout.classes)):
+    if not layout.with_probs and dump.classes is not None and dump.scores is not None:
+        probs = None  # nothing needs them
+    if (probs is None and layout.with_probs) or (probs is not None and probs.shape != (n, layout.classes)):
         got = "none" if probs is None else list(probs.shape)
-        raise DataError(f"class probabilities are {got}, expected {[n, layout.classes] if layout.with_probs else None}")
+        raise DataError(f"class probabilities are {got}, expected {[n, layout.classes]}")
     classes, scores = dump.classes, dump.scores
     if classes is None:  # the best class that is not background
         classes = probs[:, 1:].argmax(1) + 1 if probs is not None else np.zeros(n)
@@ -110,7 +144,7 @@ def to_record(image_id: str, dump: Dump, layout: Layout) -> RegionRecord:
         boxes=boxes[order],
         classes=classes.astype(np.int64)[order],
         scores=scores[order],
-        class_probs=None if probs is None else probs[order],
+        class_probs=probs[order] if probs is not None and layout.with_probs else None,
     )
 
 

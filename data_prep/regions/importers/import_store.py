@@ -4,15 +4,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from data_prep.regions.class_names import read_class_names
+from data_prep.regions.class_names import read_class_names, read_synonyms
 from data_prep.regions.importers.arrays import read_npz, read_uniter
-from data_prep.regions.importers.dump import Item, Layout, OutsideError, to_record, whole_number
+from data_prep.regions.importers.dump import Item, Layout, OutsideError, to_record, whole_number, without_padding
 from data_prep.regions.importers.lines import LAYOUTS, REPEATING, read_lines, source_files
 from data_prep.regions.importers.vinvl import Objects, read_vinvl
 from data_prep.stage import Shard, Work
 from unimo.errors import ConfigError, DataError
 from unimo.readers.feature_store import StoreWriter
+from unimo.storage.encodings import text_of
 
 NO_CLASSES = {"butd", "unimo-snli-ve"}
 ALWAYS_PROBS = {"unimo-flickr", "unimo-coco"}
@@ -27,8 +29,8 @@ class Choices:
         boxes: "pixels" or "normalised".
         size_order: "wh" or "hw", the order of the two size fields.
         sizes: json lines of id, width and height.
-        class_names: one name a line, without background.
-        probs: the source holds class probabilities; only `uniter` and `npz` may or may not.
+        class_names: one class a line, without background.
+        probs: keep class probabilities, which every image must have; only `uniter` and `npz` may or may not.
     """
 
     boxes: str | None = None
@@ -67,23 +69,29 @@ def import_features(form: str, source: Path, out: Path, choices: Choices, shard:
         raise ConfigError(f"{form}: whether there are class probabilities is fixed; leave --probs out")
     with_probs = choices.probs or form in ALWAYS_PROBS
     layout = Layout(choices.feature_dim, len(names), with_probs, swapped, boxes == "normalised", _sizes(choices.sizes))
-    extractor = {"name": f"import:{form}", "version": "1", "boxes": boxes, "size_order_swapped": swapped}
+    extractor: dict[str, Any] = {
+        "name": f"import:{form}",
+        "version": "1",
+        "boxes": boxes,
+        "size_order_swapped": swapped,
+    }
+    extractor |= read_synonyms(choices.class_names)
     inputs = [path for path in (*inputs, choices.sizes, choices.class_names) if path]
     work = Work("regions import", out, extractor, inputs, shard, (), ("lmdb", "msgpack", "numpy"))
     with StoreWriter(out, feature_dim=layout.feature_dim, class_names=names, extractor=extractor) as store:
         before = len(store)
-        fill(store, items, layout, work, form in REPEATING)
-    return work.finish({"images": len(store)}, "images", len(store) - before)
+        dropped = fill(store, items, layout, work, form in REPEATING)
+    return work.finish({"images": len(store), **dropped}, "images", len(store) - before)
 
 
-def fill(store: StoreWriter, items: Iterator[Item], layout: Layout, work: Work, repeating: bool) -> None:
-    """Add to the store what is not in it; list in `work` what cannot be added.
+def fill(store: StoreWriter, items: Iterator[Item], layout: Layout, work: Work, repeating: bool) -> dict[str, int]:
+    """Add to the store what is not in it; list in `work` what cannot be added. Returns a count of rows left out.
 
     Raises:
         DataError: the store cannot be written, or so many boxes do not fit that an option must be wrong.
     """
     seen: set[str] = set()
-    outside = 0
+    outside = padding = 0
     for image_id, read in items:
         if image_id in seen:
             if not repeating:
@@ -91,7 +99,9 @@ def fill(store: StoreWriter, items: Iterator[Item], layout: Layout, work: Work, 
             continue
         if image_id not in store:
             try:
-                store.add(to_record(image_id, read(), layout))
+                dump, rows = without_padding(read())
+                store.add(to_record(image_id, dump, layout))
+                padding += rows
             except DataError as error:
                 if image_id in store:
                     raise  # the record was good: the disk is full
@@ -105,6 +115,7 @@ def fill(store: StoreWriter, items: Iterator[Item], layout: Layout, work: Work, 
                 if repeating:
                     continue  # another line of the same image may be whole
         seen.add(image_id)
+    return {"rows of padding left out": padding} if padding else {}
 
 
 def _is_outside(error: DataError) -> bool:
@@ -126,7 +137,7 @@ def _sizes(file: Path | None) -> dict[str, tuple[int, int]]:
     if file is None:
         return {}
     try:
-        records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        records = [json.loads(line) for line in text_of(file.read_bytes()).splitlines()]
         return {str(r["id"]): (whole_number(r["width"], "width"), whole_number(r["height"], "height")) for r in records}
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
         raise DataError(f"{file}: expected json lines of id, width and height ({error!r})") from error

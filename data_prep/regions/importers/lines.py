@@ -1,11 +1,13 @@
 """Formats of one image a line: bottom-up attention's TSV, LXMERT's, and the three of UNIMO's release."""
 
 import gzip
+import io
 import os
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -13,7 +15,13 @@ from tqdm import tqdm
 from data_prep.regions.importers.dump import Dump, Item, base64_array, whole_number
 from data_prep.stage import Shard
 from unimo.errors import DataError
+from unimo.storage.encodings import LONGEST_MARK, encoding_of, text_of
 
+MAX_LINE = (
+    64 << 20
+)  # bytes, ours: 100 regions of 2048 features and 1601 probabilities are 2 MB; a longer line is left out
+_BLOCK = 1 << 20
+_BYTEWISE = {"utf-8", "utf-8-sig"}  # encodings whose lines end at a byte
 COCO_PREFIX = 9  # characters before the number of an image id; UNIMO's reader cuts them off
 # separator and columns; `_` is not read. Features, boxes and probabilities are base64 of float32, as are `conf`;
 # `objects` are base64 of int64, without background.
@@ -30,13 +38,16 @@ REPEATING = {"unimo-snli-ve", "unimo-coco"}  # a line is a caption or hypothesis
 def read_lines(name: str, source: Path, shard: Shard) -> Iterator[Item]:
     """The lines of a file, of all files of a folder, or of the files that `*_filelist` names; .gz or plain.
 
-    A part of the work is a range of bytes of all files together; a .gz file belongs whole to where it begins.
+    A part of the work is a range of bytes of all files together; a .gz or UTF-16 file belongs whole to where it begins.
     """
     separator, columns = LAYOUTS[name]
     for place, line in lines(source_files(source), shard):
+        if isinstance(line, DataError):
+            yield place, partial(fail, str(line))
+            continue
         fields = line.split(separator)
         if len(fields) != len(columns.split()):
-            yield place, partial(_fail, f"{len(fields)} columns, expected {len(columns.split())} ({columns})")
+            yield place, partial(fail, f"{len(fields)} columns, expected {len(columns.split())} ({columns})")
             continue
         values = dict(zip(columns.split(), fields))
         image_id = values["image_id"].strip()
@@ -46,7 +57,7 @@ def read_lines(name: str, source: Path, shard: Shard) -> Iterator[Item]:
         if image_id:
             yield image_id, partial(_dump, values)
         else:
-            yield place, partial(_fail, f"image id {values['image_id'][:40]!r} is empty, or no prefix and number")
+            yield place, partial(fail, f"image id {values['image_id'][:40]!r} is empty, or no prefix and number")
 
 
 def source_files(source: Path) -> list[Path]:
@@ -64,8 +75,11 @@ def source_files(source: Path) -> list[Path]:
     return files
 
 
-def lines(files: Sequence[Path], shard: Shard) -> Iterator[tuple[str, str]]:
-    """Place (`FILE@byte`) and text of each line that begins in the part. A damaged .gz gives a last, broken line."""
+def lines(files: Sequence[Path], shard: Shard) -> Iterator[tuple[str, str | DataError]]:
+    """Place (`FILE@byte`) and text of each line that begins in the part, or why it cannot be read.
+
+    A damaged .gz gives such an error as its last line.
+    """
     sizes = [path.stat().st_size for path in files]
     first, end = (sum(sizes) * k // shard.count for k in (shard.number - 1, shard.number))
     offset = 0
@@ -73,46 +87,80 @@ def lines(files: Sequence[Path], shard: Shard) -> Iterator[tuple[str, str]]:
         for path, size in zip(files, sizes):
             start, stop = first - offset, end - offset
             offset += size
-            if path.suffix == ".gz":
+            if path.suffix == ".gz" or _encoding(path) not in _BYTEWISE:
                 if start <= 0 < stop:
-                    yield from _unpacked(path)
+                    yield from _whole(path)
                     progress.update(size)
             elif start < size and stop > 0:
                 for place, line in _between(path, max(start, 0), stop):
                     yield place, line
-                    progress.update(len(line) + 1)
+                    progress.update(len(line) + 1 if isinstance(line, str) else MAX_LINE)
 
 
-def _between(path: Path, start: int, stop: int) -> Iterator[tuple[str, str]]:
+def _encoding(path: Path) -> str:
+    with open(path, "rb") as file:
+        return encoding_of(file.read(LONGEST_MARK))
+
+
+def _between(path: Path, start: int, stop: int) -> Iterator[tuple[str, str | DataError]]:
     with open(path, "rb") as file:
         if start:
             file.seek(start - 1)
-            file.readline()  # the rest of a line that began before
-        while (at := file.tell()) < stop and (line := file.readline()):
-            if line.strip():
-                yield f"{path.name}@{at}", line.rstrip(b"\r\n").decode("utf-8", "replace")
+            _skip(file)  # the rest of a line that began before
+        while (at := file.tell()) < stop and (line := _line(file)):
+            if isinstance(line, DataError) or line.strip():
+                yield f"{path.name}@{at}", line if isinstance(line, DataError) else _decoded(line, first=not at)
 
 
-def _unpacked(path: Path) -> Iterator[tuple[str, str]]:
+def _whole(path: Path) -> Iterator[tuple[str, str | DataError]]:
     at = 0
     try:
-        with gzip.open(path) as file:
-            for line in file:
-                if line.strip():
-                    yield f"{path.name}@{at}", line.rstrip(b"\r\n").decode("utf-8", "replace")
-                at += len(line)
-    except (OSError, EOFError, zlib.error):
-        yield f"{path.name}@{at}", ""
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            encoding = encoding_of(file.read(LONGEST_MARK))
+            file.seek(0)
+            source = file if encoding in _BYTEWISE else io.TextIOWrapper(file, encoding, "replace", "\n")
+            while line := _line(source):
+                if isinstance(line, DataError) or line.strip():
+                    yield f"{path.name}@{at}", line if isinstance(line, DataError) else _decoded(line, first=not at)
+                at += MAX_LINE if isinstance(line, DataError) else len(line)
+    except (OSError, EOFError, zlib.error) as error:
+        yield f"{path.name}@{at}", DataError(f"cannot be read from here on, damaged or cut short ({error})")
+
+
+class _Lines(Protocol):
+    def readline(self, size: int, /) -> str | bytes: ...
+
+
+def _line(file: _Lines) -> str | bytes | DataError:
+    """The next line with its end; empty at the end of the file."""
+    line = file.readline(MAX_LINE)
+    if len(line) < MAX_LINE or line[-1:] in ("\n", b"\n"):
+        return line
+    _skip(file)
+    return DataError(f"line is longer than {MAX_LINE:,} bytes")
+
+
+def _skip(file: _Lines) -> None:
+    while (part := file.readline(_BLOCK)) and part[-1:] not in ("\n", b"\n"):
+        pass
+
+
+def _decoded(line: str | bytes, first: bool) -> str:
+    """Without its end and, at the beginning of a file, without a mark."""
+    if isinstance(line, bytes):
+        line = line.decode("utf-8-sig" if first else "utf-8", "replace")
+    return line.rstrip("\r\n")
 
 
 def _text(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return text_of(path.read_bytes()).splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {os.fspath(path)}: {error}") from error
 
 
-def _fail(reason: str) -> Dump:
+def fail(reason: str) -> Dump:
+    """What reads a line that cannot be read. Raises DataError."""
     raise DataError(reason)
 
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.merge import merge
+from data_prep.regions.class_names import all_names, read_class_names
 from data_prep.regions.importers.arrays import msgpack_arrays, npz_arrays
 from data_prep.regions.importers.dump import Layout
 from data_prep.regions.importers.import_store import NO_CLASSES, Choices, fill, import_features
@@ -368,13 +369,13 @@ def test_vinvls_files_come_over_whole(json_features, objects, tmp_path):
             row = json.dumps({"num_boxes": n, "features": content}) if json_features else f"{n}\t{content}"
             features.write(f"{IDS[i]}\t{row}\n")
             things = [
-                {"class": f"thing {c}", "conf": float(p), "rect": [0, 0, 1, 1]}
-                for c, p in zip(x["classes"], x["scores"])
+                {"class": f"thing {c}", "conf": float(p), "rect": rect.tolist()}
+                for c, p, rect in zip(x["classes"], x["scores"], x["pixels"])
             ]
             (w, h) = SIZES[i]
             whole = {"image_w": w, "image_h": h, "num_boxes": n, "objects": things}
             labels.write(f"{IDS[i]}\t{json.dumps(whole if objects == 'predictions.tsv' else things)}\n")
-        features.write("unlabelled\t1\t" + b64(np.zeros((1, DIM + 6), np.float32)) + "\nodd\t{]\n")
+        features.write("unlabelled\t1\t" + b64(np.ones((1, DIM + 6), np.float32)) + "\nodd\t{]\n")
     store = run("vinvl", tmp_path, tmp_path / "out")
     assert store.ids == IDS and rejects(tmp_path / "out").keys() == {"unlabelled", "odd"}
     for i, x in enumerate(IMAGES):
@@ -382,6 +383,89 @@ def test_vinvls_files_come_over_whole(json_features, objects, tmp_path):
         record = store.read(IDS[i])
         assert [store.class_names[c] for c in record.classes] == [f"thing {c}" for c in x["classes"]]
         assert (record.width, record.height) == (SIZES[i] if objects == "predictions.tsv" else (1000, 1000))
+
+
+def test_vinvls_objects_are_matched_with_regions_by_their_rect(tmp_path):
+    """Image 0: the same boxes in another order; 1: other boxes, as of another detector; 2: fewer."""
+    with open(tmp_path / "features.tsv", "w") as features, open(tmp_path / "predictions.tsv", "w") as labels:
+        for i, x in enumerate(IMAGES[:3]):
+            s, n, (w, h) = x["shares"], len(x["shares"]), SIZES[i]
+            content = b64(np.column_stack([x["features"], s, s[:, 2] - s[:, 0], s[:, 3] - s[:, 1]]).astype(np.float32))
+            features.write(f"{IDS[i]}\t{n}\t{content}\n")
+            rects = np.round(x["pixels"], 1) * (0.8 if i == 1 else 1)
+            things = [
+                {"class": f"thing {c}", "conf": float(p), "rect": rect.tolist()}
+                for c, p, rect in zip(x["classes"], x["scores"], rects)
+            ]
+            things = things[::-1] if i == 0 else things[i // 2 :]
+            labels.write(f"{IDS[i]}\t{json.dumps({'image_w': w, 'image_h': h, 'objects': things})}\n")
+    store = run("vinvl", tmp_path, tmp_path / "out")
+    record, listed = store.read(IDS[0]), rejects(tmp_path / "out")
+    assert [store.class_names[c] for c in record.classes] == [f"thing {c}" for c in IMAGES[0]["classes"]]
+    assert np.allclose(record.features, IMAGES[0]["features"], atol=1e-3)
+    assert listed.keys() == {IDS[1], IDS[2]} and all("not the boxes of the features" in x for x in listed.values())
+
+
+@pytest.mark.parametrize("background", ["", "__background__\r\n"])
+def test_the_first_name_of_a_line_is_the_class(background, tmp_path):
+    (tmp_path / "voc.txt").write_bytes(f"{background}hog, pig\r\nsea,ocean,water\r\nhut\r\nsun".encode("utf-8-sig"))
+    (tmp_path / "in.tsv").write_text(line("lxmert", 0))
+    store = run("lxmert", tmp_path / "in.tsv", tmp_path / "out", class_names=tmp_path / "voc.txt")
+    assert store.class_names == ["background", "hog", "sea", "hut", "sun"]
+    assert [all_names(name, store.extractor) for name in store.class_names[1:4]] == [
+        ["hog", "pig"],
+        ["sea", "ocean", "water"],
+        ["hut"],
+    ]
+    (tmp_path / "bad.txt").write_text("hog\n ,\n")
+    with pytest.raises(DataError, match="class 2 has no name"):
+        read_class_names(tmp_path / "bad.txt")
+
+
+def test_rows_of_padding_are_left_out_and_counted(tmp_path):
+    for i, rows in enumerate((2, 0, 3)):
+        x, (w, h) = IMAGES[i], SIZES[i]
+        kept = 0 if i == 2 else len(x["features"])
+        zeros = [np.vstack([x[k][:kept], np.zeros((rows, x[k].shape[1]), np.float32)]) for k in ("features", "pixels")]
+        (tmp_path / "in").mkdir(exist_ok=True)
+        np.savez(tmp_path / "in" / f"{IDS[i]}.npz", x=zeros[0], bbox=zeros[1], image_w=w, image_h=h)
+    said = import_features("npz", tmp_path / "in", tmp_path / "out", Choices(feature_dim=DIM), WHOLE)
+    store = FeatureStore(tmp_path / "out")
+    assert store.counts(IDS[:2]).tolist() == [3, 4] and "2 rows of padding left out" in said
+    assert "all 3 regions are padding" in rejects(tmp_path / "out")[IDS[2]]
+    compare(store, 0, classes=False, probs=False)
+
+
+def test_probabilities_that_are_not_kept_give_class_and_score(names, tmp_path):
+    source = write_lmdb(tmp_path / "db", {f"{IDS[i]}.npz": packed(uniter_arrays(i)) for i in range(COUNT)})
+    store = run("uniter", source, tmp_path / "out", class_names=names)
+    assert store.ids == IDS and not rejects(tmp_path / "out")
+    for i in range(COUNT):
+        compare(store, i, classes=True, probs=False, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_byte_order_mark_is_no_part_of_the_first_id(encoding, suffix, tmp_path):
+    content = "\r\n".join(line("butd", i) for i in range(COUNT)).encode(encoding)
+    (tmp_path / f"in.tsv{suffix}").write_bytes(gzip.compress(content) if suffix else content)
+    sizes = "".join(json.dumps({"id": IDS[i], "width": w, "height": h}) + "\n" for i, (w, h) in enumerate(SIZES))
+    (tmp_path / "sizes.jsonl").write_bytes(sizes.encode(encoding))
+    (tmp_path / "a_filelist").write_bytes(f"in.tsv{suffix}\n".encode(encoding))
+    for k in (1, 2):
+        run("butd", tmp_path / "a_filelist", tmp_path / "out", Shard(k, 2), sizes=tmp_path / "sizes.jsonl")
+    merge(tmp_path / "out")
+    assert FeatureStore(tmp_path / "out").ids == IDS
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_line_that_is_too_long_costs_only_itself(suffix, tmp_path, monkeypatch):
+    monkeypatch.setattr("data_prep.regions.importers.lines.MAX_LINE", 3000)
+    content = "\n".join([line("butd", 0), "x" * 7000, line("butd", 1)]).encode()
+    (tmp_path / f"in.tsv{suffix}").write_bytes(gzip.compress(content) if suffix else content)
+    store = run("butd", tmp_path / f"in.tsv{suffix}", tmp_path / "out")
+    (reason,) = rejects(tmp_path / "out").values()
+    assert store.ids == IDS[:2] and "longer than 3,000 bytes" in reason
 
 
 @pytest.mark.parametrize("form", [*LINE_FORMATS, "uniter", "vinvl", "npz"])
