@@ -168,3 +168,45 @@ def test_a_full_disk_stops_the_run_with_one_error_and_it_goes_on_when_there_is_r
         assert start(disk / "run", options).wait() == [0]
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.parametrize("kind", ["F16", "F64", "BF16"])
+def test_floats_of_other_widths_become_float32(kind, tmp_path):
+    values = np.array([[1.5, -2.0, 0.25]], np.float32)
+    raw = (
+        (values.view(np.uint32) >> 16).astype("<u2")
+        if kind == "BF16"
+        else values.astype({"F16": "f2", "F64": "f8"}[kind])
+    )
+    header = json.dumps({"w": {"dtype": kind, "shape": [1, 3], "data_offsets": [0, raw.nbytes]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + raw.tobytes())
+    (found,) = checkpoint.read_tensors(tmp_path / "a.safetensors", {"w": [1, 3]})
+    assert found.dtype == np.float32 and np.array_equal(found, values)
+
+
+def test_integers_are_refused_by_name(tmp_path):
+    header = json.dumps({"w": {"dtype": "I64", "shape": [2], "data_offsets": [0, 16]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(CheckpointError, match="data type of w: int64, expected float32"):
+        list(checkpoint.read_tensors(tmp_path / "a.safetensors", {"w": [2]}))
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", "[" * 100_000])
+def test_a_marker_of_something_else_is_torn(content, tmp_path):
+    (tmp_path / "COMPLETE").write_text(content)
+    assert "COMPLETE marker" in checkpoint.torn(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"step": "x"}', '{"step": 1, "identity": []}'])
+def test_a_damaged_trainer_state_is_one_error(content, tmp_path):
+    (tmp_path / "trainer_state.json").write_text(content)
+    (tmp_path / "COMPLETE").write_text("{}")
+    with pytest.raises(CheckpointError, match="trainer_state.json"):
+        checkpoint.read_trainer_state(tmp_path)["step"]
+
+
+def test_a_pointer_of_other_bytes_names_nothing(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("latest", "best"):
+        (tmp_path / "checkpoints" / name).write_bytes(b"\xff\x00\xfe")
+    assert checkpoint.find_latest(tmp_path) is None and checkpoint.find_best(tmp_path) is None

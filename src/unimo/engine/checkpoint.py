@@ -37,6 +37,16 @@ MODEL, KEPT = "model.safetensors", "task.safetensors"
 OPTIMIZER, TRAINER = "optimizer.safetensors", "trainer_state.json"
 
 
+_STATE = {"step": int, "identity": dict}  # types of what a trainer state holds
+_FLOATS = ("float32", "float16", "bfloat16", "float64")
+_KINDS = dict(zip(("F32", "F16", "BF16", "F64"), _FLOATS)) | {
+    "I64": "int64",
+    "I32": "int32",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+
 def folder_of(run_dir: Path, step: int) -> Path:
     """Where the checkpoint of a step lies."""
     return run_dir / "checkpoints" / f"step_{step:08d}"
@@ -182,8 +192,10 @@ def torn(folder: Path) -> str | None:
     """What is wrong with a checkpoint folder, or None if all its files are there in the size they were written."""
     try:
         sizes = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return f"no readable {MARKER} marker"
+    if not isinstance(sizes, dict):
+        return f"its {MARKER} marker holds a {type(sizes).__name__}, expected sizes of files"
     for name, size in sizes.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
@@ -196,18 +208,37 @@ def read_trainer_state(folder: Path) -> dict[str, Any]:
     problem = torn(folder)
     if problem:
         raise CheckpointError(f"checkpoint {folder} is torn: {problem}; use another one")
-    return read_json(folder / TRAINER, CheckpointError, "use another checkpoint")
+    state = _State(read_json(folder / TRAINER, CheckpointError, "use another checkpoint"))
+    for key, kind in _STATE.items():
+        if key in state and type(state[key]) is not kind:
+            got = f"{key} is {str(state[key])[:100]!r}, expected {kind.__name__}"
+            raise CheckpointError(f"{folder / TRAINER}: {got}; use another checkpoint")
+    return state
 
 
-def read_tensors(path: Path, shapes: dict[str, list[int]]) -> Iterator[np.ndarray]:
+class _State(dict):
+    """A trainer state, of which a key that is missing is one clear error."""
+
+    def __missing__(self, key: str) -> Any:
+        raise CheckpointError(f"{TRAINER} of the checkpoint has no {key!r}; use another checkpoint")
+
+
+def read_tensors(path: Path, shapes: dict[str, list[int]], kinds: Mapping[str, str] = {}) -> Iterator[np.ndarray]:
     """The arrays of a safetensors file in the order of `shapes`, one at a time; the check comes before the first.
 
+    Floating values of other widths (float16, bfloat16, float64) become float32.
+
+    Args:
+        kinds: data types of those that are no float32.
+
     Raises:
-        CheckpointError: unreadable file, or any missing, unexpected or wrongly shaped tensor; all are listed.
+        CheckpointError: unreadable file, or any missing, unexpected or wrongly shaped tensor, or one of another data
+            type; all are listed.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             there = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}
+            stored = {name: _KINDS.get(kind := file.get_slice(name).get_dtype(), kind) for name in there}
             problems = [f"missing: {name} {shape}" for name, shape in shapes.items() if name not in there]
             problems += [f"unexpected: {name} {shape}" for name, shape in there.items() if name not in shapes]
             problems += [
@@ -215,12 +246,31 @@ def read_tensors(path: Path, shapes: dict[str, list[int]]) -> Iterator[np.ndarra
                 for name, shape in shapes.items()
                 if there.get(name, shape) != shape
             ]
+            problems += [
+                f"data type of {name}: {stored[name]}, expected {kind}"
+                for name in shapes.keys() & there.keys()
+                if stored[name] != (kind := kinds.get(name, "float32")) and {stored[name], kind} - set(_FLOATS)
+            ]
             if problems:
                 raise CheckpointError(f"{path} does not fit the model\n  - " + "\n  - ".join(problems))
             for name in shapes:
-                yield file.get_tensor(name)
+                if stored[name] == "bfloat16":
+                    yield _bfloat16(path, name, shapes[name])
+                else:
+                    array = file.get_tensor(name)
+                    yield array.astype(np.float32) if array.dtype.kind == "f" else array
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
+
+
+def _bfloat16(path: Path, name: str, shape: list[int]) -> np.ndarray:
+    """A tensor of a file that the library has checked, as float32, of which bfloat16 is the upper half."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        first, last = json.loads(file.read(length))[name]["data_offsets"]
+        file.seek(8 + length + first)
+        halves = np.frombuffer(file.read(last - first), "<u2").astype(np.uint32)
+    return (halves << 16).view(np.float32).reshape(shape)
 
 
 def digest(folder: Path) -> str:
@@ -242,14 +292,15 @@ def load_kept(folder: Path, kept: Mapping[str, nn.Layer]) -> None:
 
 
 def _read_state(path: Path, state: Mapping[str, Tensor]) -> None:
-    arrays = read_tensors(path, {name: list(t.shape) for name, t in state.items()})
+    kinds = {name: dtype_of(t) for name, t in state.items()}
+    arrays = read_tensors(path, {name: list(t.shape) for name, t in state.items()}, kinds)
     for tensor, array in zip(state.values(), arrays, strict=True):
         tensor.set_value(array)
 
 
 def _pointed(checkpoints: Path, pointer: str) -> str | None:
     path = checkpoints / pointer
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else None
 
 
 def _sync(path: Path) -> None:

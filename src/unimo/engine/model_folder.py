@@ -118,8 +118,10 @@ def parse_description(path: Path) -> tuple[str, Any, tuple[str, ...]]:
         system, heads = values.pop("system"), tuple(values.pop("heads"))
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a model's config ({error!r})") from error
-    if system not in SYSTEMS:
+    if not isinstance(system, str) or system not in SYSTEMS:
         raise CheckpointError(f"{path} is of a model of system {system!r}, expected one of {', '.join(SYSTEMS)}")
+    if not all(isinstance(head, str) for head in heads):
+        raise CheckpointError(f"{path}: heads are {str(heads)[:100]}, expected names")
     return system, validate(SYSTEMS[system].config, values, source=str(path)), heads
 
 
