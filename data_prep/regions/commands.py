@@ -78,6 +78,11 @@ def extract(**settings: Any) -> None:
 @click.option("--class-names", type=PATH, help="One class a line.  [default: class 1 ... class 1600]")
 @click.option("--feature-dim", type=click.IntRange(min=1), default=2048, help="Numbers a region.")
 @click.option("--probs", is_flag=True, help="Of uniter and npz: keep class probabilities; every image must have them.")
+@click.option(
+    "--ids",
+    type=click.Choice(["coco", "flickr30k"]),
+    help="Give images the ids of `corpora pairs coco|flickr30k`, such as coco-391895.  [default: the source's]",
+)
 @shard_option
 def import_command(form: str, source: Path, out: Path, shard: Shard, **choices: Any) -> None:
     """Take over region features that others made (docs/regions.md). Resumable.

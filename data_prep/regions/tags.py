@@ -9,7 +9,7 @@ from unimo.readers.tokenizer import load_tokenizer
 from unimo.storage.atomic import atomic_write
 
 FIRST_POSITION = 2  # as of every text of UNIMO
-_COCO = re.compile(r"COCO_(?:train|val|test)\d{4}_0*(\d+)")  # the release knows COCO's images by number
+_COCO = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_0*|coco-)(\d+)")  # the release knows COCO's images by number
 
 
 def write_tags(store_path: Path, out: Path, tokenizer_path: Path, threshold: float) -> str:

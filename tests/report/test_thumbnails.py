@@ -1,11 +1,13 @@
 """Thumbnails: size, ground and order of colours; unreadable files give None."""
 
 import base64
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from unimo.report.thumbnails import LONGEST, thumbnail
 
@@ -46,3 +48,29 @@ def test_unreadable(tmp_path: Path, content: bytes | None):
     if content is not None:
         (tmp_path / "x.png").write_bytes(content)
     assert thumbnail(tmp_path / "x.png") is None
+
+
+def test_only_regular_files_of_a_bounded_size_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    for name in ("fifo.png", "endless.png", "folder.png"):
+        assert thumbnail(tmp_path / name) is None
+    Image.new("1", (7100, 7100)).save(tmp_path / "wide.png")  # 50.4 million pixels in 6 KB
+    assert thumbnail(tmp_path / "wide.png") is None
+    Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
+    assert thumbnail(tmp_path / "small.png")
+    monkeypatch.setattr("unimo.report.thumbnails.MAX_BYTES", 10)
+    assert thumbnail(tmp_path / "small.png") is None
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_upright(tmp_path: Path, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = np.zeros([40, 60, 3], np.uint8)
+    picture[:20, :30] = 255  # a corner
+    Image.fromarray(picture).save(tmp_path / "x.jpg", exif=exif)
+    expected = cv2.imdecode(np.frombuffer((tmp_path / "x.jpg").read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    small = decoded(thumbnail(tmp_path / "x.jpg"))
+    assert small.shape == expected.shape and np.abs(small.astype(int) - expected).mean() < 8

@@ -10,6 +10,7 @@ from data_prep.regions.class_names import read_class_names, read_synonyms
 from data_prep.regions.importers.arrays import read_npz, read_uniter
 from data_prep.regions.importers.dump import Item, Layout, OutsideError, to_record, whole_number, without_padding
 from data_prep.regions.importers.lines import LAYOUTS, REPEATING, read_lines, source_files
+from data_prep.regions.importers.listed_ids import listed, listed_id
 from data_prep.regions.importers.vinvl import Objects, read_vinvl
 from data_prep.stage import Shard, Work
 from unimo.errors import ConfigError, DataError
@@ -31,6 +32,7 @@ class Choices:
         sizes: json lines of id, width and height.
         class_names: one class a line, without background.
         probs: keep class probabilities, which every image must have; only `uniter` and `npz` may or may not.
+        ids: a key of LISTS, by whose ids the store knows its images; None keeps the source's.
     """
 
     boxes: str | None = None
@@ -39,6 +41,7 @@ class Choices:
     class_names: Path | None = None
     feature_dim: int = 2048
     probs: bool = False
+    ids: str | None = None
 
 
 def import_features(form: str, source: Path, out: Path, choices: Choices, shard: Shard) -> str:
@@ -68,13 +71,15 @@ def import_features(form: str, source: Path, out: Path, choices: Choices, shard:
     if choices.probs and form not in ("uniter", "npz"):
         raise ConfigError(f"{form}: whether there are class probabilities is fixed; leave --probs out")
     with_probs = choices.probs or form in ALWAYS_PROBS
-    layout = Layout(choices.feature_dim, len(names), with_probs, swapped, boxes == "normalised", _sizes(choices.sizes))
+    layout = Layout(choices.feature_dim, len(names), with_probs, swapped, boxes == "normalised", _sizes(choices))
     extractor: dict[str, Any] = {
         "name": f"import:{form}",
         "version": "1",
         "boxes": boxes,
         "size_order_swapped": swapped,
     }
+    if choices.ids:
+        items, extractor["ids"] = listed(items, choices.ids), choices.ids
     extractor |= read_synonyms(choices.class_names)
     inputs = [path for path in (*inputs, choices.sizes, choices.class_names) if path]
     work = Work("regions import", out, extractor, inputs, shard, (), ("lmdb", "msgpack", "numpy"))
@@ -132,12 +137,16 @@ def _swapped(form: str, order: str | None) -> bool:
     return order != ("wh" if columns.index("w") < columns.index("h") else "hw")
 
 
-def _sizes(file: Path | None) -> dict[str, tuple[int, int]]:
+def _sizes(choices: Choices) -> dict[str, tuple[int, int]]:
     """Image id -> width and height, of json lines."""
+    file = choices.sizes
     if file is None:
         return {}
     try:
         records = [json.loads(line) for line in text_of(file.read_bytes()).splitlines()]
-        return {str(r["id"]): (whole_number(r["width"], "width"), whole_number(r["height"], "height")) for r in records}
+        ids = [listed_id(str(r["id"]), choices.ids) if choices.ids else str(r["id"]) for r in records]
+        return {
+            i: (whole_number(r["width"], "width"), whole_number(r["height"], "height")) for i, r in zip(ids, records)
+        }
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
         raise DataError(f"{file}: expected json lines of id, width and height ({error!r})") from error

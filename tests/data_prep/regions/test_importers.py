@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -269,6 +270,27 @@ def test_a_file_that_is_no_lmdb_is_one_clear_error(content, tmp_path):
     (tmp_path / "data.mdb").write_bytes(content)
     with pytest.raises(DataError, match="not an LMDB"):
         run("uniter", tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_a_cut_lmdb_is_refused_before_it_is_mapped(kept, tmp_path):
+    source = write_lmdb(tmp_path / "db", {f"{IDS[i]}.npz": packed(uniter_arrays(i)) for i in range(COUNT)})
+    content = (source / "data.mdb").read_bytes()
+    (source / "data.mdb").write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(DataError, match="cut short|not an LMDB"):
+        run("uniter", source, tmp_path / "out", probs=True)
+
+
+@pytest.mark.parametrize("header", [b"((((", b"-" * 5000 + b"1", b"[" * 3000, b"{'descr': 1}"])
+def test_a_damaged_header_of_an_array_costs_only_its_record(header, tmp_path):
+    (tmp_path / "in").mkdir()
+    x, (w, h) = IMAGES[0], SIZES[0]
+    np.savez(tmp_path / "in" / "good.npz", x=x["features"], bbox=x["pixels"], image_w=w, image_h=h)
+    with zipfile.ZipFile(tmp_path / "in" / "bad.npz", "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    os.mkfifo(tmp_path / "in" / "fifo.npz")
+    assert run("npz", tmp_path / "in", tmp_path / "out").ids == ["good"]
+    assert rejects(tmp_path / "out").keys() == {"bad", "fifo"}
 
 
 class Bomb:

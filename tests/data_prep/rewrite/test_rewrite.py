@@ -5,18 +5,20 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_prep.merge import merge
 from data_prep.near_duplicates import normalise
 from data_prep.regions.build import build as build_regions
-from data_prep.rewrite.build import Amounts, Index, apply, build, fit
+from data_prep.rewrite.build import Amounts, Index, _detected, apply, build, fit
 from data_prep.rewrite.graphs import Graph, nodes
 from data_prep.rewrite.similar import content, covers
 from data_prep.stage import Shard
 from unimo.config import ROOT
 from unimo.errors import DataError
 from unimo.readers.annotations import Pair, read_pairs, read_rewrites
+from unimo.readers.feature_store import RegionRecord, StoreWriter
 
 EXTRA = {  # captions that the drawings lack: no node, several captions of one image, plural, relations
     "extra-0": ["Yum!", "It is eating."],
@@ -144,6 +146,15 @@ def test_what_is_detected_in_the_image_is_not_swapped_in(records, graphs, index)
         (first, *_) = apply([pair], graphs, index, amounts, 1, {}, {pair.image_id: names})
         put_in = [n.to for n in first.negatives if n.kind == "object"]
         assert any(word.endswith(("owl", "rooster", "duck")) for word in put_in) == found, names
+
+
+@pytest.mark.parametrize("names, synonyms", [(["hog"], {"hog": ["pig", "swine"]}), (["hog,pig,swine"], {})])
+def test_all_names_of_a_class_count_as_detected(names, synonyms, records, tmp_path):
+    extractor = {"name": "x", "version": "1", "synonyms": synonyms}
+    image, box = records[0].image_id, np.zeros((1, 4))
+    with StoreWriter(tmp_path, feature_dim=2, class_names=["background", *names], extractor=extractor) as store:
+        store.add(RegionRecord(image, 9, 9, np.zeros((1, 2)), box, np.ones(1, np.int64), np.ones(1)))
+    assert _detected(records[:1], tmp_path) == {image: ["hog", "pig", "swine"]}
 
 
 def test_stopped_while_translating_it_says_so_and_goes_on(write_pairs, shipped, tmp_path):
