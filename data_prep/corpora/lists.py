@@ -11,20 +11,18 @@ openimages            image_ids_and_rotation.csv and the like; pictures without 
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
+from data_prep.corpora.coco import karpathy_or_coco
+from data_prep.corpora.records import Bad, Row, each
 from data_prep.corpora.text_files import texts_of
 from unimo.errors import DataError
 from unimo.readers.annotations import Split
 from unimo.storage.json_files import read_json
 
-# restval: Karpathy trains on it too
-SPLITS: dict[str, Split] = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
 LICENCES = {
     "coco": "annotations CC BY 4.0; each picture under the licence of its author",
     "flickr30k": "for research; pictures under the terms of Flickr",
@@ -37,36 +35,14 @@ _NOTHING: Any = object()
 _BLOCK, _MOST = 1 << 22, 1 << 26  # characters read at a time, and of one object at the most
 
 
-@dataclass(frozen=True)
-class Row:
-    """One picture of a list."""
-
-    image_id: str
-    split: Split
-    captions: tuple[str, ...] = ()
-    address: str | None = None
-    file: str = ""  # its name where the pictures are at hand
-    also: tuple[str, ...] = ()  # ids under which other lists have the same picture
-    md5: str | None = None  # of the file at the address, in base64
-    credit: dict[str, Any] = field(default_factory=dict)  # licence, author and what else is said of the picture
-
-
-class Bad(NamedTuple):
-    """A record of a list that is none."""
-
-    place: str
-    reason: str
-    detail: str = ""
-
-
 def rows(
-    form: str, sources: Sequence[Path], name: str, split: Split = "train", small: bool = False
+    form: str, sources: Sequence[Path], name: str, split: Split | None = None, small: bool = False
 ) -> Iterator[Row | Bad]:
     """Everything that the list holds, in its order.
 
     Args:
         name: what the ids begin with.
-        split: of lists that have none.
+        split: of lists that have none; by default train, and for coco what the file's name tells.
         small: openimages: the addresses of the thumbnails, where there are any.
 
     Raises:
@@ -74,69 +50,19 @@ def rows(
     """
     try:
         if form in ("coco", "flickr30k"):
-            yield from _karpathy_or_coco(sources, name)
+            yield from karpathy_or_coco(form, sources, name, split)
         elif form == "visual-genome":
-            yield from _visual_genome(sources, name, split)
+            yield from _visual_genome(sources, name, split or "train")
         elif form == "conceptual-captions":
-            yield from _conceptual_captions(sources, name, split)
+            yield from _conceptual_captions(sources, name, split or "train")
         elif form == "sbu":
-            yield from _sbu(sources, name, split)
+            yield from _sbu(sources, name, split or "train")
         else:
             yield from _openimages(sources, name, small)
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{form}: {', '.join(map(str, sources))} is laid out in another way: {error!r}") from error
-
-
-def _each(records: Iterable[Any], make: Callable[[Any], Row | Bad], where: str) -> Iterator[Row | Bad]:
-    """What `make` makes of each record; those that it cannot take are bad."""
-    for number, record in enumerate(records, start=1):
-        try:
-            yield make(record)
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            yield Bad(f"{where}#{number}", "record is laid out in another way", repr(error)[:200])
-
-
-def _karpathy_or_coco(sources: Sequence[Path], name: str) -> Iterator[Row | Bad]:
-    contents = [(path, read_json(path)) for path in sources]
-    annotated = [(path, content) for path, content in contents if "annotations" in content]
-    splits: dict[Any, Split] = {}
-    for path, content in contents:
-        if "annotations" not in content and annotated:
-            splits |= {image["cocoid"]: SPLITS[image["split"]] for image in content["images"]}
-        elif "annotations" not in content:
-            yield from _each(content["images"], partial(_of_karpathy, name=name), path.name)
-    for path, content in annotated:
-        yield from _coco(path, content, name, splits)
-
-
-def _of_karpathy(image: dict[str, Any], name: str) -> Row:
-    image_id = f"{name}-{image.get('cocoid', PurePosixPath(image['filename']).stem)}"
-    captions = tuple(sentence["raw"] for sentence in image["sentences"])
-    return Row(image_id, SPLITS[image["split"]], captions, file=image["filename"])
-
-
-def _coco(path: Path, content: dict[str, Any], name: str, splits: dict[Any, Split]) -> Iterator[Row | Bad]:
-    """`splits`: Karpathy's; without them the file's name tells."""
-    licences = {licence["id"]: licence["url"] for licence in content.get("licenses", [])}
-    captions: dict[Any, list[str]] = {}
-    for number, annotation in enumerate(content["annotations"], start=1):
-        try:
-            captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
-        except (LookupError, TypeError) as error:
-            yield Bad(f"{path.name} annotation#{number}", "annotation without picture or caption", repr(error)[:200])
-
-    def row(image: dict[str, Any]) -> Row | Bad:
-        number = image["id"]
-        split = splits.get(number) if splits else "dev" if "val" in path.stem else "train"
-        if split is None:
-            return Bad(f"{name}-{number}", "not in the splits", path.name)
-        credit = {"licence": licences.get(image.get("license")), "landing": image.get("flickr_url")}
-        own = tuple(captions.get(number, ()))
-        return Row(f"{name}-{number}", split, own, image.get("coco_url"), image["file_name"], credit=credit)
-
-    yield from _each(content["images"], row, path.name)
 
 
 def _visual_genome(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad]:
@@ -162,7 +88,7 @@ def _visual_genome(sources: Sequence[Path], name: str, split: Split) -> Iterator
         return Row(f"{name}-{number}", split, phrases, image.get("url"), f"{number}.jpg", also)
 
     for path in described:
-        yield from _each(_objects(path), row, path.name)
+        yield from each(_objects(path), row, path.name)
 
 
 def _conceptual_captions(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad]:

@@ -7,6 +7,7 @@ blank line before it begins, a .gz file whole to where it begins.
 import gzip
 import io
 import json
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,9 @@ from data_prep.stage import Shard
 from unimo.errors import DataError
 
 MAX_TEXT = 16 << 20  # bytes of one text, ours: a file without line ends must not fill the memory
+NOTHING = "no letter, digit or symbol"
 _BLOCK = 1 << 20
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0\ufffc\ufffd"  # letters and symbols that show nothing
 _ALL = 1 << 62
 
 
@@ -195,6 +198,11 @@ def _of_json(line: bytes | None, key: str) -> tuple[str, str]:
         return "", f"key {key!r} holds no text"
     text = whole(record[key]).strip()
     return text, "" if text else "empty"
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text has no letter, digit or symbol: white space, zero-width characters and punctuation alone."""
+    return not any(unicodedata.category(c)[0] in "LNS" and c not in _BLANK for c in text)
 
 
 def whole(text: str) -> str:

@@ -306,3 +306,61 @@ def test_the_command_line_makes_the_same(tmp_path, pictures, stage):
     assert (tmp_path / "out" / "pairs.jsonl").read_bytes() == (tmp_path / "whole" / "pairs.jsonl").read_bytes()
     alone = stage("corpora", "pairs", "coco", karpathy(tmp_path), "--out", tmp_path / "none")
     assert alone.returncode == 2 and "no address; name the pictures with --images" in alone.stderr
+
+
+def annotated(file: Path, ids: dict, captions: list, **more: object) -> Path:
+    images = [{"id": i, "file_name": name} for i, name in ids.items()]
+    annotations = [{"image_id": i, "caption": caption} for i, caption in captions]
+    return write(file, {"images": images, "annotations": annotations, **more})
+
+
+@pytest.mark.parametrize(
+    "name, split",
+    [("test.json", "test"), ("captions_train_wo_eval.json", "train"), ("my-VALIDATION2017.json", "dev"),
+     ("dev.json", "dev"), ("valid_v2.json", "dev")],
+)  # fmt: skip
+def test_whole_words_of_a_files_name_tell_its_split(tmp_path, name, split):
+    source = annotated(tmp_path / name, {8: "8.jpg"}, [(8, "x")])
+    assert [r.split for r in rows("coco", [source], "c")] == [split]
+    assert [r.split for r in rows("coco", [source], "c", "train")] == ["train"], "--split overrides"
+
+
+@pytest.mark.parametrize("name", ["trainval.json", "captions.json", "train_test.json", "evaluation.json"])
+def test_a_name_without_one_split_needs_the_option(tmp_path, name):
+    source = annotated(tmp_path / name, {8: "8.jpg"}, [(8, "x")])
+    with pytest.raises(DataError, match="give --split"):
+        list(rows("coco", [source], "c"))
+    with pytest.raises(DataError, match="--split test is not used"):
+        list(rows("coco", [source, karpathy(tmp_path)], "c", "test"))
+
+
+def test_ids_as_text_bad_captions_and_lost_annotations(tmp_path, pictures):
+    captions = [("7", "one"), (7, None), (8, "two"), (8, " \u200b ... "), (99, "lost"), (8, "two")]
+    more = {"licenses": None, "info": None}
+    source = annotated(tmp_path / "a_train.json", {7: "7.jpg", "8": "8.jpg"}, captions, **more)
+    said = build("coco", [source], tmp_path / "out", pictures("7.jpg", "8.jpg"))
+    pairs = read_pairs(tmp_path / "out" / "pairs.jsonl")
+    assert [(p.image_id, p.captions) for p in pairs] == [("coco-7", ["one"]), ("coco-8", ["two"])]
+    rejects = [(r["id"], r["reason"]) for r in lines(tmp_path / "out" / "pairs.rejects.jsonl")]
+    assert rejects == [
+        ("a_train.json annotation#5", "annotation of a picture that the file has not"),
+        ("coco-7#1", "caption is no text"),
+        ("coco-8#1", "no letter, digit or symbol"),
+    ]
+    assert said.endswith("train 2, no picture in dev, no picture in test")
+
+
+@pytest.mark.parametrize("licences", [None, 3, [{"id": 1}], [None, {"url": 5}], {"id": 1}])
+def test_nothing_optional_refuses_a_list(tmp_path, licences):
+    image = {"id": 5, "file_name": "5.jpg", "license": [1], "flickr_url": 3, "coco_url": 7}
+    content = {"images": [image], "annotations": [{"image_id": 5, "caption": "x"}], "licenses": licences}
+    (row,) = rows("coco", [write(tmp_path / "train.json", content)], "c")
+    assert isinstance(row, Row) and row.credit == {"licence": None, "landing": None} and row.address is None
+
+
+def test_pictures_of_the_splits_without_an_annotation_are_listed(tmp_path, pictures):
+    sources = [coco(tmp_path)[0], karpathy(tmp_path)]
+    said = build("coco", sources, tmp_path / "out", pictures("COCO_1.jpg", "COCO_2.jpg", "COCO_3.jpg"))
+    rejects = {r["id"]: r["reason"] for r in lines(tmp_path / "out" / "pairs.rejects.jsonl")}
+    assert rejects == {"coco-4": "not in the splits", "coco-5": "in the splits, but in no annotation file"}
+    assert said.endswith("train 2, test 1, no picture in dev")
