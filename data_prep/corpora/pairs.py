@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_prep.corpora.crawl import Log, Wanted, crawl
+from data_prep.corpora.exclusion import EXCLUDED, Exclusion, exclusion
 from data_prep.corpora.fetch import Rules
 from data_prep.corpora.lists import LICENCES, rows
 from data_prep.corpora.records import Bad, Row
 from data_prep.corpora.text_files import NOTHING, says_nothing, whole
 from data_prep.stage import WHOLE, Shard, Work, beside
-from unimo.readers.annotations import Image, Pair, Split, read_pairs, write_jsonl
+from unimo.readers.annotations import Image, Pair, Split, write_jsonl
 from unimo.storage.atomic import atomic_write
 from unimo.storage.cache import sha256
 
@@ -65,7 +66,9 @@ def build(
     inputs = [*sources, *([exclude] if exclude else [])]
     licence = {"name": name, "licence": LICENCES[form]}
     work = Work(f"corpora {form}", target, settings, inputs, shard, [licence], DISTRIBUTIONS)
-    listing = Listing(form, sources, name, split, small, _held_out(exclude) if exclude else frozenset(), shard)
+    listing = Listing(
+        form, sources, name, split, small, exclusion(exclude, form, name) if exclude else Exclusion(), shard
+    )
     if images:
         records, new = _local(listing, images, target.parent), None
     else:
@@ -82,6 +85,8 @@ def build(
         write_jsonl(target, (_record(row, image, name, listing.captioned) for row, image in good))
     names = ("images", "captions") if listing.captioned else ("images",)
     line = work.finish({key: counts[key] for key in names}, "images", new)
+    if exclude:
+        line += f"; {sum(r['reason'] == EXCLUDED for r in work.rejects):,} of them excluded by {exclude}"
     return f"{line}; {_by_split(form, counts)}" if listing.captioned else line
 
 
@@ -101,7 +106,7 @@ class Listing:
     name: str
     split: Split | None
     small: bool
-    held_out: frozenset[str]
+    held_out: Exclusion
     shard: Shard
 
     @property
@@ -118,38 +123,33 @@ class Listing:
         """Number and row, or why it is of no use."""
         every = self._rows() if self.form in _NUMBERED else _without_repeats(self._rows())
         for number, row in enumerate(islice(every, self.part.start, self.part.stop), self.part.start):
-            yield number, _judge(row, self.captioned, self.held_out)
+            yield number, self._judge(row)
+
+    def _judge(self, row: Row | Bad) -> Row | Bad:
+        """The row with its captions cleaned, or why it is of no use."""
+        if isinstance(row, Bad):
+            return row
+        if not re.fullmatch(r"[\w.-]+", row.image_id):
+            return Bad(row.image_id[:100], "id is no file name")
+        if not all(isinstance(text, str) for text in (row.address or "", row.file)):
+            return Bad(row.image_id, NO_TEXT)
+        if self.held_out.has(row, self.form, self.name):
+            return Bad(row.image_id, EXCLUDED)
+        captions, lost = [], []
+        for number, caption in enumerate(row.captions):
+            text = " ".join(whole(caption).split()) if isinstance(caption, str) else ""
+            if text and not says_nothing(text):
+                captions.append(text)
+            else:
+                reason = NOTHING if isinstance(caption, str) else "caption is no text"
+                lost.append(Bad(f"{row.image_id}#{number}", reason, repr(caption)[:200]))
+        if self.captioned and not captions:
+            reason = NO_TEXT if any(bad.reason != NOTHING for bad in lost) else "no caption"
+            return Bad(row.image_id, reason, "; ".join(f"{bad.reason}: {bad.detail}" for bad in lost[:3]))
+        return replace(row, captions=tuple(dict.fromkeys(captions)), lost=tuple(lost))
 
     def _rows(self) -> Iterator[Row | Bad]:
         return rows(self.form, self.sources, self.name, self.split, self.small)
-
-
-def _judge(row: Row | Bad, captioned: bool, held_out: frozenset[str]) -> Row | Bad:
-    """The row with its captions cleaned, or why it is of no use."""
-    if isinstance(row, Bad):
-        return row
-    if not re.fullmatch(r"[\w.-]+", row.image_id):
-        return Bad(row.image_id[:100], "id is no file name")
-    if not all(isinstance(text, str) for text in (row.address or "", row.file)):
-        return Bad(row.image_id, NO_TEXT)
-    if held_out.intersection((row.image_id, *row.also)):
-        return Bad(row.image_id, "picture of the excluded dev or test")
-    captions, lost = [], []
-    for number, caption in enumerate(row.captions):
-        text = " ".join(whole(caption).split()) if isinstance(caption, str) else ""
-        if text and not says_nothing(text):
-            captions.append(text)
-        else:
-            reason = NOTHING if isinstance(caption, str) else "caption is no text"
-            lost.append(Bad(f"{row.image_id}#{number}", reason, repr(caption)[:200]))
-    if captioned and not captions:
-        reason = NO_TEXT if any(bad.reason != NOTHING for bad in lost) else "no caption"
-        return Bad(row.image_id, reason, "; ".join(f"{bad.reason}: {bad.detail}" for bad in lost[:3]))
-    return replace(row, captions=tuple(dict.fromkeys(captions)), lost=tuple(lost))
-
-
-def _held_out(pairs: Path) -> frozenset[str]:
-    return frozenset(pair.image_id for pair in read_pairs(pairs) if pair.split != "train")
 
 
 def _without_repeats(every: Iterator[Row | Bad]) -> Iterator[Row | Bad]:

@@ -364,3 +364,25 @@ def test_pictures_of_the_splits_without_an_annotation_are_listed(tmp_path, pictu
     rejects = {r["id"]: r["reason"] for r in lines(tmp_path / "out" / "pairs.rejects.jsonl")}
     assert rejects == {"coco-4": "not in the splits", "coco-5": "in the splits, but in no annotation file"}
     assert said.endswith("train 2, test 1, no picture in dev")
+
+
+@pytest.mark.parametrize(
+    "image_id, source",
+    [("coco2014-3", "c"), ("COCO_val2014_000000000003", "c"), ("3", "coco"), ("mine-3", "my_coco"), ("coco-3", "c")],
+)
+def test_what_is_excluded_is_a_picture_whatever_its_name(tmp_path, pictures, image_id, source):
+    row = {"image_id": image_id, "image": "x.jpg", "captions": ["x"], "split": "test", "source": source}
+    exclude = write(tmp_path / "held_out.jsonl", json.dumps(row) + "\n")
+    folder = pictures("1.jpg", "2.jpg", "4.jpg", "COCO_1.jpg", "COCO_3.jpg")
+    said = build("visual-genome", genome(tmp_path), tmp_path / "out", folder, exclude=exclude)
+    assert [p.image_id for p in read_pairs(tmp_path / "out" / "pairs.jsonl")] == ["visual-genome-1", "visual-genome-4"]
+    assert "1 of them excluded" in said
+    build("coco", coco(tmp_path)[:1], tmp_path / "out2", folder, name="other", exclude=exclude)
+    assert [p.image_id for p in read_pairs(tmp_path / "out2" / "pairs.jsonl")] == ["other-1"]
+
+
+def test_an_exclusion_that_can_exclude_nothing_is_an_error(tmp_path):
+    row = {"image_id": "dog-three", "image": "x.jpg", "captions": ["x"], "split": "test", "source": "own"}
+    exclude = write(tmp_path / "held_out.jsonl", json.dumps(row) + "\n")
+    with pytest.raises(DataError, match="not one of its 1 ids"):
+        build("visual-genome", genome(tmp_path), tmp_path / "out", tmp_path, exclude=exclude)
