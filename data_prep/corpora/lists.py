@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.corpora.coco import karpathy_or_coco
-from data_prep.corpora.records import Bad, Row, each
+from data_prep.corpora.records import Bad, Row, each, open_list
 from data_prep.corpora.text_files import texts_of
 from unimo.errors import DataError
 from unimo.readers.annotations import Split
@@ -32,6 +32,7 @@ LICENCES = {
     "openimages": "annotations CC BY 4.0; pictures listed as CC BY 2.0",
 }
 _NOTHING: Any = object()
+_ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 _BLOCK, _MOST = 1 << 22, 1 << 26  # characters read at a time, and of one object at the most
 
 
@@ -114,14 +115,24 @@ def _sbu(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad
         return
     if len(sources) != 2:
         raise DataError("sbu needs its json file, or two text files, of addresses and of captions")
-    files = [open(path, encoding="utf-8", errors="replace", newline="\n") for path in sources]
-    with files[0], files[1]:
-        first = [file.readline() for file in files]
-        for file in files:
-            file.seek(0)
-        if first[1].startswith("http"):
-            files.reverse()
-        yield from _numbered(files[0], files[1], sources, name, split)
+    urls, texts = _addresses_first(sources)
+    with open_list(urls, "\n") as addresses, open_list(texts, "\n") as captions:
+        yield from _numbered(addresses, captions, sources, name, split)
+
+
+def _addresses_first(sources: Sequence[Path]) -> list[Path]:
+    """The file whose lines are addresses, and the other."""
+    shares = []
+    for path in sources:
+        with open_list(path, "\n") as file:
+            told = [bool(_ADDRESS.fullmatch(line.strip())) for line in file if line.strip()]
+        shares.append(sum(told) / max(len(told), 1))
+    if max(shares) < 0.9 or min(shares) > 0.5:  # ours: a few lines of either may be anything
+        said = " and ".join(f"{100 * share:.0f} % in {path}" for path, share in zip(sources, shares))
+        raise DataError(
+            f"sbu: addresses (http://...) are {said} of the lines; expected one file of addresses, one of captions"
+        )
+    return list(sources) if shares[0] > shares[1] else [*sources][::-1]
 
 
 def _numbered(
@@ -141,7 +152,7 @@ def _numbered(
 def _openimages(sources: Sequence[Path], name: str, small: bool) -> Iterator[Row | Bad]:
     """The subsets validation and test stay out: the image stream is for training."""
     for path in sources:
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        with open_list(path, "") as file:
             reader = csv.DictReader(file)
             missing = {"ImageID", "OriginalURL"} - set(reader.fieldnames or ())
             if missing:
@@ -182,7 +193,7 @@ def _of_openimages(values: dict[str, Any], place: str, name: str, small: bool) -
 def _objects(path: Path) -> Iterator[dict[str, Any]]:
     """Members of the array that a file holds, one after the other: Visual Genome's has 700 MB."""
     decoder, at = json.JSONDecoder(), 0
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with open_list(path) as file:
         buffer = file.read(_BLOCK)
         if not buffer.lstrip().startswith("["):
             raise DataError(f"{path} holds no array of objects; it begins {buffer[:40]!r}")
@@ -196,6 +207,8 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
                     return
                 item, at = decoder.raw_decode(buffer, at)
                 yield item
+            except RecursionError as error:
+                raise DataError(f"{path} is nested too deeply for a list; expected an array of objects") from error
             except json.JSONDecodeError as error:
                 more = file.read(_BLOCK)
                 buffer, at = buffer[at:] + more, 0

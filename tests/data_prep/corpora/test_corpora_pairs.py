@@ -386,3 +386,22 @@ def test_an_exclusion_that_can_exclude_nothing_is_an_error(tmp_path):
     exclude = write(tmp_path / "held_out.jsonl", json.dumps(row) + "\n")
     with pytest.raises(DataError, match="not one of its 1 ids"):
         build("visual-genome", genome(tmp_path), tmp_path / "out", tmp_path, exclude=exclude)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_the_lines_tell_which_file_of_sbu_has_the_addresses(tmp_path, encoding):
+    urls, texts = tmp_path / "a.txt", tmp_path / "b.txt"
+    urls.write_text("http://h/1.jpg\nhttps://h/2.jpg\n", encoding=encoding)
+    texts.write_text("http is a protocol\nA hill\n", encoding=encoding)
+    for sources in ([urls, texts], [texts, urls]):
+        first = next(rows("sbu", sources, "s"))
+        assert (first.address, first.captions[0].strip()) == ("http://h/1.jpg", "http is a protocol")
+    for both in ([texts, texts], [urls, urls]):
+        with pytest.raises(DataError, match="expected one file of addresses"):
+            list(rows("sbu", both, "s"))
+
+
+def test_a_list_nested_too_deeply_is_one_error(tmp_path):
+    deep = write(tmp_path / "deep.json", "[" + "[" * 100_000)
+    with pytest.raises(DataError, match="nested too deeply"):
+        list(rows("visual-genome", [deep], "v"))
