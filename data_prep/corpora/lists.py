@@ -19,6 +19,7 @@ from typing import Any
 from data_prep.corpora.coco import karpathy_or_coco
 from data_prep.corpora.records import Bad, Row, each, open_list
 from data_prep.corpora.text_files import texts_of
+from data_prep.picture_ids import flickr_number
 from unimo.errors import DataError
 from unimo.readers.annotations import Split
 from unimo.storage.json_files import read_json
@@ -110,6 +111,12 @@ def _conceptual_captions(sources: Sequence[Path], name: str, split: Split) -> It
 
 def _sbu(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad]:
     if len(sources) == 1:
+        with open_list(sources[0]) as file:
+            is_list = file.read(_BLOCK).lstrip().startswith("[")
+        if is_list:  # LAVIS'
+            every = enumerate(_objects(sources[0]), start=1)
+            yield from each(every, lambda one: _of_lavis(one[1], f"{name}-{one[0]:07d}", split), sources[0].name)
+            return
         content = read_json(sources[0])
         yield from _numbered(content["image_urls"], content["captions"], sources, name, split)
         return
@@ -118,6 +125,22 @@ def _sbu(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad
     urls, texts = _addresses_first(sources)
     with open_list(urls, "\n") as addresses, open_list(texts, "\n") as captions:
         yield from _numbered(addresses, captions, sources, name, split)
+
+
+def _of_lavis(record: dict[str, Any], row: str, split: Split) -> Row:
+    """Its `image` is an address or the name of a file."""
+    image, address = record.get("image") or "", record.get("url")
+    if _ADDRESS.fullmatch(image):
+        image, address = "", image
+    return _of_flickr(row, split, record["caption"], address, image or f"{row}.jpg")
+
+
+def _of_flickr(row: str, split: Split, caption: str, address: str | None, file: str) -> Row:
+    """At hand a picture may have the name that it has in the address."""
+    base = re.split(r"[?#]", address or "")[0].rpartition("/")[2]
+    flickr = flickr_number(address or "")
+    also = (f"flickr30k-{flickr}",) if flickr else ()
+    return Row(row, split, (caption,), address, file, also, other_files=(base,) if base else ())
 
 
 def _addresses_first(sources: Sequence[Path]) -> list[Path]:
@@ -144,7 +167,7 @@ def _numbered(
         if address is _NOTHING or caption is _NOTHING:
             raise DataError(f"{' and '.join(map(str, sources))} have not as many addresses as captions")
         if isinstance(address, str):
-            yield Row(row, split, (caption,), address.strip(), f"{row}.jpg")
+            yield _of_flickr(row, split, caption, address.strip(), f"{row}.jpg")
         else:
             yield Bad(row, "no address", repr(address)[:100])
 

@@ -167,18 +167,34 @@ _Judged = Iterator[tuple[Row | Bad, str]]  # with the path of the picture, relat
 
 
 def _local(listing: Listing, folder: Path, base: Path) -> _Judged:
-    files: dict[str, str | None] = {}  # name -> path, None where several files have the name
+    files: dict[str, list[str]] = {}  # name -> paths below the folder
     for parent, _, names in os.walk(folder):
         for file in names:
-            files[file] = None if file in files else os.path.relpath(os.path.join(parent, file), base)
+            files.setdefault(file, []).append(Path(parent, file).relative_to(folder).as_posix())
     for _, row in listing.judged():
         if isinstance(row, Bad):
             yield row, ""
-        elif path := files.get(row.file):
-            yield row, path
+            continue
+        found = next(filter(None, (_paths_of(name, files) for name in (row.file, *row.other_files))), [])
+        if len(found) == 1:
+            yield row, os.path.relpath(folder / found[0], base)
         else:
-            reason = "several pictures of the name" if row.file in files else "no picture of the name"
-            yield Bad(row.image_id, reason, f"{row.file} in {folder}"), ""
+            reason = "several pictures of the name" if found else "no picture of the name"
+            tried = " or ".join((row.file, *row.other_files))
+            yield Bad(row.image_id, reason, f"{tried} in {folder}"), ""
+
+
+def _paths_of(name: str, files: dict[str, list[str]]) -> list[str]:
+    """Pictures of a name: of the path itself, else of the most of its last folders, else of the base name."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    found = files.get(parts[-1], []) if parts else []
+    if "/".join(parts) in found:
+        return ["/".join(parts)]
+    for first in range(len(parts) - 1):
+        tail = "/" + "/".join(parts[first:])
+        if ending := [path for path in found if f"/{path}".endswith(tail)]:
+            return ending
+    return found
 
 
 def _place(row: Row) -> str:

@@ -405,3 +405,22 @@ def test_a_list_nested_too_deeply_is_one_error(tmp_path):
     deep = write(tmp_path / "deep.json", "[" + "[" * 100_000)
     with pytest.raises(DataError, match="nested too deeply"):
         list(rows("visual-genome", [deep], "v"))
+
+
+def test_a_path_decides_between_equal_names(tmp_path, pictures):
+    folder = pictures("9.jpg", "9.jpg", "8.jpg")
+    ids = {1: "part0\\9.jpg", 2: "data/part1/9.jpg", 3: "elsewhere/8.jpg"}
+    source = annotated(tmp_path / "train.json", ids, [(i, "x") for i in ids])
+    build("coco", [source], tmp_path / "out", folder)
+    found = [Path(p.image).relative_to("../pictures").as_posix() for p in read_pairs(tmp_path / "out" / "pairs.jsonl")]
+    assert found == ["part0/9.jpg", "part1/9.jpg", "part0/8.jpg"]
+
+
+def test_pictures_of_sbu_are_found_by_the_name_in_the_address(tmp_path, pictures):
+    folder, address = pictures("77_ab.jpg", "88_cd.jpg"), "http://static.flickr.com/1/77_ab.jpg"
+    one = write(tmp_path / "a.json", {"image_urls": [address], "captions": ["A mill"]})
+    two = write(tmp_path / "b.json", [{"image": "88_cd.jpg", "caption": "A mill"}, {"url": address, "caption": "x"}])
+    for source, names in ((one, ["77_ab.jpg"]), (two, ["88_cd.jpg", "77_ab.jpg"])):
+        build("sbu", [source], tmp_path / source.stem, folder)
+        found = read_pairs(tmp_path / source.stem / "pairs.jsonl")
+        assert [Path(p.image).name for p in found] == names
