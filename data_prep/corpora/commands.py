@@ -78,7 +78,11 @@ def fetching(command: Callable) -> Callable:
     type=click.Choice(["coco", "flickr30k", "visual-genome", "conceptual-captions", "sbu"]),
 )
 @click.argument("sources", type=PATH, nargs=-1, required=True)
-@click.option("--split", type=click.Choice(["train", "dev", "test"]), default="train", help="Of lists without splits.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "dev", "test"]),
+    help="Of lists without splits.  [default: train; of coco what the files' names tell]",
+)
 @fetching
 def pairs(form: str, sources: tuple[Path, ...], **settings: Any) -> None:
     """Make pairs.jsonl of a public set of pictures with captions. Resumable.

@@ -22,6 +22,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import numpy as np
 
+from data_prep.corpora.text_files import whole
 from data_prep.pictures import read_picture, shrink
 from unimo.errors import DataError
 from unimo.zoo.download import PASSING
@@ -53,8 +54,8 @@ class FetchError(Exception):
     """Why there is no picture. `passing`: a later try may bring it; `after`: in so many seconds, says the server."""
 
     def __init__(self, reason: str, detail: object = "", passing: bool = False, after: float | None = None):
-        super().__init__(reason, str(detail))
-        self.reason, self.detail, self.passing, self.after = reason, str(detail), passing, after
+        super().__init__(reason, whole(str(detail)))
+        self.reason, self.detail, self.passing, self.after = reason, whole(str(detail)), passing, after
 
 
 class Watch:
@@ -115,6 +116,8 @@ def fetch(address: str, rules: Rules, watch: Watch) -> bytes:
         raise FetchError("connection failed", f"{address}: {error or type(error).__name__}", passing=True) from error
     except ValueError as error:  # of urlsplit and of names that are no host names
         raise FetchError("no http address", f"{address[:200]!r}: {error}") from error
+    except Exception as error:  # whatever one server or address does, the others are fetched
+        raise FetchError("cannot be fetched", f"{address[:200]!r}: {error!r}") from error
 
 
 def _ask(address: str, rules: Rules, watch: Watch, end: float) -> bytes | str:
@@ -200,7 +203,7 @@ def _seconds(value: str | None) -> float | None:
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, OSError):
         return None
 
 

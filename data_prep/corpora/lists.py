@@ -11,20 +11,19 @@ openimages            image_ids_and_rotation.csv and the like; pictures without 
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
+from data_prep.corpora.coco import karpathy_or_coco
+from data_prep.corpora.records import Bad, Row, each, open_list
 from data_prep.corpora.text_files import texts_of
+from data_prep.picture_ids import flickr_number
 from unimo.errors import DataError
 from unimo.readers.annotations import Split
 from unimo.storage.json_files import read_json
 
-# restval: Karpathy trains on it too
-SPLITS: dict[str, Split] = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
 LICENCES = {
     "coco": "annotations CC BY 4.0; each picture under the licence of its author",
     "flickr30k": "for research; pictures under the terms of Flickr",
@@ -34,39 +33,18 @@ LICENCES = {
     "openimages": "annotations CC BY 4.0; pictures listed as CC BY 2.0",
 }
 _NOTHING: Any = object()
+_ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 _BLOCK, _MOST = 1 << 22, 1 << 26  # characters read at a time, and of one object at the most
 
 
-@dataclass(frozen=True)
-class Row:
-    """One picture of a list."""
-
-    image_id: str
-    split: Split
-    captions: tuple[str, ...] = ()
-    address: str | None = None
-    file: str = ""  # its name where the pictures are at hand
-    also: tuple[str, ...] = ()  # ids under which other lists have the same picture
-    md5: str | None = None  # of the file at the address, in base64
-    credit: dict[str, Any] = field(default_factory=dict)  # licence, author and what else is said of the picture
-
-
-class Bad(NamedTuple):
-    """A record of a list that is none."""
-
-    place: str
-    reason: str
-    detail: str = ""
-
-
 def rows(
-    form: str, sources: Sequence[Path], name: str, split: Split = "train", small: bool = False
+    form: str, sources: Sequence[Path], name: str, split: Split | None = None, small: bool = False
 ) -> Iterator[Row | Bad]:
     """Everything that the list holds, in its order.
 
     Args:
         name: what the ids begin with.
-        split: of lists that have none.
+        split: of lists that have none; by default train, and for coco what the file's name tells.
         small: openimages: the addresses of the thumbnails, where there are any.
 
     Raises:
@@ -74,69 +52,19 @@ def rows(
     """
     try:
         if form in ("coco", "flickr30k"):
-            yield from _karpathy_or_coco(sources, name)
+            yield from karpathy_or_coco(form, sources, name, split)
         elif form == "visual-genome":
-            yield from _visual_genome(sources, name, split)
+            yield from _visual_genome(sources, name, split or "train")
         elif form == "conceptual-captions":
-            yield from _conceptual_captions(sources, name, split)
+            yield from _conceptual_captions(sources, name, split or "train")
         elif form == "sbu":
-            yield from _sbu(sources, name, split)
+            yield from _sbu(sources, name, split or "train")
         else:
             yield from _openimages(sources, name, small)
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{form}: {', '.join(map(str, sources))} is laid out in another way: {error!r}") from error
-
-
-def _each(records: Iterable[Any], make: Callable[[Any], Row | Bad], where: str) -> Iterator[Row | Bad]:
-    """What `make` makes of each record; those that it cannot take are bad."""
-    for number, record in enumerate(records, start=1):
-        try:
-            yield make(record)
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            yield Bad(f"{where}#{number}", "record is laid out in another way", repr(error)[:200])
-
-
-def _karpathy_or_coco(sources: Sequence[Path], name: str) -> Iterator[Row | Bad]:
-    contents = [(path, read_json(path)) for path in sources]
-    annotated = [(path, content) for path, content in contents if "annotations" in content]
-    splits: dict[Any, Split] = {}
-    for path, content in contents:
-        if "annotations" not in content and annotated:
-            splits |= {image["cocoid"]: SPLITS[image["split"]] for image in content["images"]}
-        elif "annotations" not in content:
-            yield from _each(content["images"], partial(_of_karpathy, name=name), path.name)
-    for path, content in annotated:
-        yield from _coco(path, content, name, splits)
-
-
-def _of_karpathy(image: dict[str, Any], name: str) -> Row:
-    image_id = f"{name}-{image.get('cocoid', PurePosixPath(image['filename']).stem)}"
-    captions = tuple(sentence["raw"] for sentence in image["sentences"])
-    return Row(image_id, SPLITS[image["split"]], captions, file=image["filename"])
-
-
-def _coco(path: Path, content: dict[str, Any], name: str, splits: dict[Any, Split]) -> Iterator[Row | Bad]:
-    """`splits`: Karpathy's; without them the file's name tells."""
-    licences = {licence["id"]: licence["url"] for licence in content.get("licenses", [])}
-    captions: dict[Any, list[str]] = {}
-    for number, annotation in enumerate(content["annotations"], start=1):
-        try:
-            captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
-        except (LookupError, TypeError) as error:
-            yield Bad(f"{path.name} annotation#{number}", "annotation without picture or caption", repr(error)[:200])
-
-    def row(image: dict[str, Any]) -> Row | Bad:
-        number = image["id"]
-        split = splits.get(number) if splits else "dev" if "val" in path.stem else "train"
-        if split is None:
-            return Bad(f"{name}-{number}", "not in the splits", path.name)
-        credit = {"licence": licences.get(image.get("license")), "landing": image.get("flickr_url")}
-        own = tuple(captions.get(number, ()))
-        return Row(f"{name}-{number}", split, own, image.get("coco_url"), image["file_name"], credit=credit)
-
-    yield from _each(content["images"], row, path.name)
 
 
 def _visual_genome(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad]:
@@ -162,7 +90,7 @@ def _visual_genome(sources: Sequence[Path], name: str, split: Split) -> Iterator
         return Row(f"{name}-{number}", split, phrases, image.get("url"), f"{number}.jpg", also)
 
     for path in described:
-        yield from _each(_objects(path), row, path.name)
+        yield from each(_objects(path), row, path.name)
 
 
 def _conceptual_captions(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad]:
@@ -183,19 +111,51 @@ def _conceptual_captions(sources: Sequence[Path], name: str, split: Split) -> It
 
 def _sbu(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad]:
     if len(sources) == 1:
+        with open_list(sources[0]) as file:
+            is_list = file.read(_BLOCK).lstrip().startswith("[")
+        if is_list:  # LAVIS'
+            every = enumerate(_objects(sources[0]), start=1)
+            yield from each(every, lambda one: _of_lavis(one[1], f"{name}-{one[0]:07d}", split), sources[0].name)
+            return
         content = read_json(sources[0])
         yield from _numbered(content["image_urls"], content["captions"], sources, name, split)
         return
     if len(sources) != 2:
         raise DataError("sbu needs its json file, or two text files, of addresses and of captions")
-    files = [open(path, encoding="utf-8", errors="replace", newline="\n") for path in sources]
-    with files[0], files[1]:
-        first = [file.readline() for file in files]
-        for file in files:
-            file.seek(0)
-        if first[1].startswith("http"):
-            files.reverse()
-        yield from _numbered(files[0], files[1], sources, name, split)
+    urls, texts = _addresses_first(sources)
+    with open_list(urls, "\n") as addresses, open_list(texts, "\n") as captions:
+        yield from _numbered(addresses, captions, sources, name, split)
+
+
+def _of_lavis(record: dict[str, Any], row: str, split: Split) -> Row:
+    """Its `image` is an address or the name of a file."""
+    image, address = record.get("image") or "", record.get("url")
+    if _ADDRESS.fullmatch(image):
+        image, address = "", image
+    return _of_flickr(row, split, record["caption"], address, image or f"{row}.jpg")
+
+
+def _of_flickr(row: str, split: Split, caption: str, address: str | None, file: str) -> Row:
+    """At hand a picture may have the name that it has in the address."""
+    base = re.split(r"[?#]", address or "")[0].rpartition("/")[2]
+    flickr = flickr_number(address or "")
+    also = (f"flickr30k-{flickr}",) if flickr else ()
+    return Row(row, split, (caption,), address, file, also, other_files=(base,) if base else ())
+
+
+def _addresses_first(sources: Sequence[Path]) -> list[Path]:
+    """The file whose lines are addresses, and the other."""
+    shares = []
+    for path in sources:
+        with open_list(path, "\n") as file:
+            told = [bool(_ADDRESS.fullmatch(line.strip())) for line in file if line.strip()]
+        shares.append(sum(told) / max(len(told), 1))
+    if max(shares) < 0.9 or min(shares) > 0.5:  # ours: a few lines of either may be anything
+        said = " and ".join(f"{100 * share:.0f} % in {path}" for path, share in zip(sources, shares))
+        raise DataError(
+            f"sbu: addresses (http://...) are {said} of the lines; expected one file of addresses, one of captions"
+        )
+    return list(sources) if shares[0] > shares[1] else [*sources][::-1]
 
 
 def _numbered(
@@ -207,7 +167,7 @@ def _numbered(
         if address is _NOTHING or caption is _NOTHING:
             raise DataError(f"{' and '.join(map(str, sources))} have not as many addresses as captions")
         if isinstance(address, str):
-            yield Row(row, split, (caption,), address.strip(), f"{row}.jpg")
+            yield _of_flickr(row, split, caption, address.strip(), f"{row}.jpg")
         else:
             yield Bad(row, "no address", repr(address)[:100])
 
@@ -215,7 +175,7 @@ def _numbered(
 def _openimages(sources: Sequence[Path], name: str, small: bool) -> Iterator[Row | Bad]:
     """The subsets validation and test stay out: the image stream is for training."""
     for path in sources:
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        with open_list(path, "") as file:
             reader = csv.DictReader(file)
             missing = {"ImageID", "OriginalURL"} - set(reader.fieldnames or ())
             if missing:
@@ -256,7 +216,7 @@ def _of_openimages(values: dict[str, Any], place: str, name: str, small: bool) -
 def _objects(path: Path) -> Iterator[dict[str, Any]]:
     """Members of the array that a file holds, one after the other: Visual Genome's has 700 MB."""
     decoder, at = json.JSONDecoder(), 0
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with open_list(path) as file:
         buffer = file.read(_BLOCK)
         if not buffer.lstrip().startswith("["):
             raise DataError(f"{path} holds no array of objects; it begins {buffer[:40]!r}")
@@ -270,6 +230,8 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
                     return
                 item, at = decoder.raw_decode(buffer, at)
                 yield item
+            except RecursionError as error:
+                raise DataError(f"{path} is nested too deeply for a list; expected an array of objects") from error
             except json.JSONDecodeError as error:
                 more = file.read(_BLOCK)
                 buffer, at = buffer[at:] + more, 0

@@ -11,19 +11,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from data_prep.corpora.crawl import Log, Wanted, crawl
+from data_prep.corpora.exclusion import EXCLUDED, Exclusion, exclusion
 from data_prep.corpora.fetch import Rules
-from data_prep.corpora.lists import LICENCES, Bad, Row, rows
-from data_prep.corpora.text_files import whole
+from data_prep.corpora.lists import LICENCES, rows
+from data_prep.corpora.records import Bad, Row
+from data_prep.corpora.text_files import NOTHING, says_nothing, whole
 from data_prep.stage import WHOLE, Shard, Work, beside
-from unimo.readers.annotations import Image, Pair, Split, read_pairs, write_jsonl
+from unimo.readers.annotations import Image, Pair, Split, write_jsonl
 from unimo.storage.atomic import atomic_write
 from unimo.storage.cache import sha256
 
 DISTRIBUTIONS = ("pillow", "numpy")
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _NUMBERED = ("conceptual-captions", "sbu")  # their ids are ours and cannot repeat
+NO_TEXT = "caption, address or file name is no text"
 _FOLDER = 3  # hex digits: 4,096 folders, so that millions of pictures do not lie in one
 
 
@@ -34,7 +38,7 @@ def build(
     images: Path | None = None,
     rules: Rules | None = None,
     name: str | None = None,
-    split: Split = "train",
+    split: Split | None = None,
     small: bool = False,
     exclude: Path | None = None,
     retry_failed: bool = False,
@@ -46,7 +50,7 @@ def build(
         form: a key of LICENCES.
         images: folder with the pictures, at any depth; without it they are fetched into `out`/images.
         name: what ids begin with, and the source of the records; by default the format.
-        split: of lists that have none.
+        split: of lists that have none; by default train, and for coco what the names of its files tell.
         small: of openimages: fetch the thumbnails, where there are any.
         exclude: pairs.jsonl; pictures that its dev or test has, as far as the list tells, stay out.
         retry_failed: fetch again what failed in passing.
@@ -57,16 +61,20 @@ def build(
     name, rules = name or form, rules or Rules()
     out.mkdir(parents=True, exist_ok=True)
     target = shard.place(out / ("images.jsonl" if form == "openimages" else "pairs.jsonl"))
-    settings = {"format": form, "name": name, "split": split, "small": small}
+    settings: dict[str, str | bool | int | None] = {"format": form, "name": name, "split": split, "small": small}
     settings["longest"] = None if images else rules.longest
     inputs = [*sources, *([exclude] if exclude else [])]
     licence = {"name": name, "licence": LICENCES[form]}
     work = Work(f"corpora {form}", target, settings, inputs, shard, [licence], DISTRIBUTIONS)
-    listing = Listing(form, sources, name, split, small, _held_out(exclude) if exclude else frozenset(), shard)
+    listing = Listing(
+        form, sources, name, split, small, exclusion(exclude, form, name) if exclude else Exclusion(), shard
+    )
     if images:
         records, new = _local(listing, images, target.parent), None
     else:
-        head = {key: settings[key] for key in ("format", "name", "small", "longest")}  # what rows and files depend on
+        head: dict[str, Any] = {
+            key: settings[key] for key in ("format", "name", "small", "longest")
+        }  # what rows and files depend on
         head |= {"sources": [sha256(path) for path in sources], "shard": str(shard)}
         with closing(Log(beside(target, "fetched.jsonl"), head, listing.part.stop)) as log:
             new = _fetch(listing, out, rules, log, retry_failed)
@@ -76,7 +84,17 @@ def build(
         good = _counted(records, work, credits, counts)
         write_jsonl(target, (_record(row, image, name, listing.captioned) for row, image in good))
     names = ("images", "captions") if listing.captioned else ("images",)
-    return work.finish({key: counts[key] for key in names}, "images", new)
+    line = work.finish({key: counts[key] for key in names}, "images", new)
+    if exclude:
+        line += f"; {sum(r['reason'] == EXCLUDED for r in work.rejects):,} of them excluded by {exclude}"
+    return f"{line}; {_by_split(form, counts)}" if listing.captioned else line
+
+
+def _by_split(form: str, counts: Counter[str]) -> str:
+    """The number of pictures of each split; of lists that have several, also which has none."""
+    said = [f"{split} {counts[split]:,}" for split in SPLITS if counts[split]]
+    empty = [split for split in SPLITS if not counts[split]] if form in ("coco", "flickr30k") else []
+    return ", ".join(said + [f"no picture in {split}" for split in empty])
 
 
 @dataclass(frozen=True)
@@ -86,9 +104,9 @@ class Listing:
     form: str
     sources: Sequence[Path]
     name: str
-    split: Split
+    split: Split | None
     small: bool
-    held_out: frozenset[str]
+    held_out: Exclusion
     shard: Shard
 
     @property
@@ -105,30 +123,33 @@ class Listing:
         """Number and row, or why it is of no use."""
         every = self._rows() if self.form in _NUMBERED else _without_repeats(self._rows())
         for number, row in enumerate(islice(every, self.part.start, self.part.stop), self.part.start):
-            yield number, _judge(row, self.captioned, self.held_out)
+            yield number, self._judge(row)
+
+    def _judge(self, row: Row | Bad) -> Row | Bad:
+        """The row with its captions cleaned, or why it is of no use."""
+        if isinstance(row, Bad):
+            return row
+        if not re.fullmatch(r"[\w.-]+", row.image_id):
+            return Bad(row.image_id[:100], "id is no file name")
+        if not all(isinstance(text, str) for text in (row.address or "", row.file)):
+            return Bad(row.image_id, NO_TEXT)
+        if self.held_out.has(row, self.form, self.name):
+            return Bad(row.image_id, EXCLUDED)
+        captions, lost = [], []
+        for number, caption in enumerate(row.captions):
+            text = " ".join(whole(caption).split()) if isinstance(caption, str) else ""
+            if text and not says_nothing(text):
+                captions.append(text)
+            else:
+                reason = NOTHING if isinstance(caption, str) else "caption is no text"
+                lost.append(Bad(f"{row.image_id}#{number}", reason, repr(caption)[:200]))
+        if self.captioned and not captions:
+            reason = NO_TEXT if any(bad.reason != NOTHING for bad in lost) else "no caption"
+            return Bad(row.image_id, reason, "; ".join(f"{bad.reason}: {bad.detail}" for bad in lost[:3]))
+        return replace(row, captions=tuple(dict.fromkeys(captions)), lost=tuple(lost))
 
     def _rows(self) -> Iterator[Row | Bad]:
         return rows(self.form, self.sources, self.name, self.split, self.small)
-
-
-def _judge(row: Row | Bad, captioned: bool, held_out: frozenset[str]) -> Row | Bad:
-    """The row with its captions cleaned, or why it is of no use."""
-    if isinstance(row, Bad):
-        return row
-    if not re.fullmatch(r"[\w.-]+", row.image_id):
-        return Bad(row.image_id[:100], "id is no file name")
-    if not all(isinstance(text, str) for text in (*row.captions, row.address or "", row.file)):
-        return Bad(row.image_id, "caption, address or file name is no text")
-    if held_out.intersection((row.image_id, *row.also)):
-        return Bad(row.image_id, "picture of the excluded dev or test")
-    captions = tuple(dict.fromkeys(filter(None, (" ".join(text.split()) for text in map(whole, row.captions)))))
-    if captioned and not captions:
-        return Bad(row.image_id, "no caption")
-    return replace(row, captions=captions)
-
-
-def _held_out(pairs: Path) -> frozenset[str]:
-    return frozenset(pair.image_id for pair in read_pairs(pairs) if pair.split != "train")
 
 
 def _without_repeats(every: Iterator[Row | Bad]) -> Iterator[Row | Bad]:
@@ -146,18 +167,34 @@ _Judged = Iterator[tuple[Row | Bad, str]]  # with the path of the picture, relat
 
 
 def _local(listing: Listing, folder: Path, base: Path) -> _Judged:
-    files: dict[str, str | None] = {}  # name -> path, None where several files have the name
+    files: dict[str, list[str]] = {}  # name -> paths below the folder
     for parent, _, names in os.walk(folder):
         for file in names:
-            files[file] = None if file in files else os.path.relpath(os.path.join(parent, file), base)
+            files.setdefault(file, []).append(Path(parent, file).relative_to(folder).as_posix())
     for _, row in listing.judged():
         if isinstance(row, Bad):
             yield row, ""
-        elif path := files.get(row.file):
-            yield row, path
+            continue
+        found = next(filter(None, (_paths_of(name, files) for name in (row.file, *row.other_files))), [])
+        if len(found) == 1:
+            yield row, os.path.relpath(folder / found[0], base)
         else:
-            reason = "several pictures of the name" if row.file in files else "no picture of the name"
-            yield Bad(row.image_id, reason, f"{row.file} in {folder}"), ""
+            reason = "several pictures of the name" if found else "no picture of the name"
+            tried = " or ".join((row.file, *row.other_files))
+            yield Bad(row.image_id, reason, f"{tried} in {folder}"), ""
+
+
+def _paths_of(name: str, files: dict[str, list[str]]) -> list[str]:
+    """Pictures of a name: of the path itself, else of the most of its last folders, else of the base name."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    found = files.get(parts[-1], []) if parts else []
+    if "/".join(parts) in found:
+        return ["/".join(parts)]
+    for first in range(len(parts) - 1):
+        tail = "/" + "/".join(parts[first:])
+        if ending := [path for path in found if f"/{path}".endswith(tail)]:
+            return ending
+    return found
 
 
 def _place(row: Row) -> str:
@@ -195,7 +232,9 @@ def _counted(records: _Judged, work: Work, credits: BinaryIO, counts: Counter) -
         if isinstance(row, Bad):
             work.reject(*map(whole, row))
             continue
-        counts.update(images=1, captions=len(row.captions))
+        for lost in row.lost:
+            work.reject(*map(whole, lost))
+        counts.update({"images": 1, "captions": len(row.captions), row.split: 1})
         credit = {"image_id": row.image_id, "address": row.address, **row.credit}
         credits.write(json.dumps(credit, ensure_ascii=False).encode(errors="replace") + b"\n")
         yield row, image

@@ -4,21 +4,34 @@ A part of the work is a range of bytes of all files together. A line belongs to 
 blank line before it begins, a .gz file whole to where it begins.
 """
 
+import codecs
 import gzip
 import io
 import json
+import re
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from data_prep.stage import Shard
 from unimo.errors import DataError
+from unimo.storage.encodings import LONGEST_MARK, encoding_of
 
 MAX_TEXT = 16 << 20  # bytes of one text, ours: a file without line ends must not fill the memory
+NOTHING = "no letter, digit or symbol"
 _BLOCK = 1 << 20
+_LOOK = 1 << 18  # bytes that tell what a file is
+_FOREIGN = {
+    b"BZh": "packed by bzip2",
+    b"\xfd7zXZ\0": "packed by xz",
+    b"PK\x03\x04": "packed by zip",
+    b"\x28\xb5\x2f\xfd": "packed by zstd",
+}
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0\ufffc\ufffd"  # letters and symbols that show nothing
 _ALL = 1 << 62
 
 
@@ -66,10 +79,11 @@ def read(files: Sequence[Path], by: str, key: str, shard: Shard, start: Position
     """
     sizes = [path.stat().st_size for path in files]
     first, end = (sum(sizes) * k // shard.count for k in (shard.number - 1, shard.number))
+    packed_files = [layout_of(path).undivided for path in files]
     before = 0  # bytes of the files before this one
     with tqdm(desc="read", total=end - first, unit="B", unit_scale=True) as bar:
         for number, (path, size) in enumerate(zip(files, sizes)):
-            begin, stop, packed = max(first - before, 0), end - before, path.suffix == ".gz"
+            begin, stop, packed = max(first - before, 0), end - before, packed_files[number]
             mine = begin < size and stop > 0 and not (packed and begin) and (start is None or start.file <= number)
             at = start if start and start.file == number else None
             for line, text, reason, (byte, next_line) in texts_of(path, by, key, begin, stop, at) if mine else ():
@@ -87,34 +101,121 @@ def texts_of(
     path: Path, by: str = "line", key: str = "text", begin: int = 0, stop: int = _ALL, start: Position | None = None
 ) -> Iterator[_Text]:
     """Texts of a file that belong to its bytes [begin, stop); from `start` on, where a run before stopped."""
-    packed = path.suffix == ".gz"
-    with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) if packed else raw as file:
-        lines = _Lines(file)
+    layout = layout_of(path)
+    with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) if layout.packed else raw as file:
+        other = layout.encoding not in ("utf-8", "utf-8-sig")
+        lines = _Lines(io.BufferedReader(_Utf8(file, layout.encoding)) if other else file, other)
         try:
             if start:
                 lines.seek(start.byte, start.line)
             elif begin:
                 lines.seek(begin - 1, 1 + _line_ends(path, begin - 1))
                 lines.next()  # the rest of a line that began before
-            stop = _ALL if packed else stop
-            if path.name.removesuffix(".gz").endswith(".jsonl"):
+            stop = _ALL if layout.undivided else stop
+            if layout.objects:
                 yield from _one_a_line(lines, stop, lambda line: _of_json(line, key))
             elif by == "line":
-                yield from _one_a_line(lines, stop, _decoded)
+                yield from _one_a_line(lines, stop, _plain)
             else:
                 yield from _passages(lines, stop, begins=not begin and not start)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:  # gzip's own; of a disk that fails nothing is listed
             yield lines.number, "", f"gzip data damaged or cut short: {error}", (lines.byte, lines.number)
 
 
+class Layout(NamedTuple):
+    """What a file is, as its contents tell."""
+
+    packed: bool  # by gzip
+    encoding: str
+    objects: bool  # each line is a JSON object
+
+    @property
+    def undivided(self) -> bool:
+        """Whether it can be read from its start only."""
+        return self.packed or self.encoding not in ("utf-8", "utf-8-sig")
+
+
+def layout_of(path: Path) -> Layout:
+    """Look at the start of a file.
+
+    Raises:
+        DataError: it is packed in another way than by gzip, no text, or one array of JSON objects.
+    """
+    with open(path, "rb") as file:
+        start = file.read(_LOOK)
+    packed = path.suffix == ".gz" or start.startswith(b"\x1f\x8b")
+    if packed:
+        try:
+            with gzip.open(path) as unpacked:
+                start = unpacked.read(_LOOK)
+        except (OSError, EOFError, zlib.error):  # reading lists it
+            start = b""
+    encoding = encoding_of(start[:LONGEST_MARK])
+    kind = next((name for mark, name in _FOREIGN.items() if start.startswith(mark)), "")
+    plain = encoding in ("utf-8", "utf-8-sig")
+    if kind or (
+        plain and b"\0" in start and start[: _LOOK - 4].decode("utf-8", "ignore").encode() != start[: _LOOK - 4]
+    ):
+        raise DataError(
+            f"{path} is {kind or 'no text but binary'}; expected plain text or .gz: unpack it, or leave it out"
+        )
+    text = start.decode(encoding, "ignore")
+    if re.match(r'\s*\[\s*\{\s*"', text):
+        raise DataError(
+            f"{path} is an array of JSON objects; expected one object a line: jq -c '.[]' {path} > FILE.jsonl"
+        )
+    lines = [line for line in text.split("\n") if line.strip()]
+    seen = lines[:-1] if len(start) == _LOOK else lines
+    name = path.name.lower().removesuffix(".gz")
+    return Layout(packed, encoding, name.endswith((".jsonl", ".ndjson")) or bool(seen) and all(map(_is_object, seen)))
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return line.lstrip().startswith("{") and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+class _Utf8(io.RawIOBase):
+    """A text of another encoding as UTF-8; what cannot be decoded is no UTF-8 either. It is read from its start."""
+
+    def __init__(self, file: gzip.GzipFile | io.BufferedReader, encoding: str):
+        self._file, self._decoder, self._left = file, codecs.getincrementaldecoder(encoding)("surrogatepass"), b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left and not self._ended:
+            block = self._file.read(_BLOCK)
+            self._ended = not block
+            try:
+                self._left = self._decoder.decode(block).encode("utf-8", "surrogatepass")
+            except UnicodeDecodeError:
+                self._left, self._ended = b"\xff", True
+            if self._ended and self._decoder.getstate()[0]:
+                self._left += b"\xff"
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        return size
+
+
 class _Lines:
     """Reads a file line by line and knows where it is."""
 
-    def __init__(self, file: gzip.GzipFile | io.BufferedReader):
+    def __init__(self, file: gzip.GzipFile | io.BufferedReader, forward: bool = False):
+        self.forward = forward
         self.file, self.byte, self.number = file, 0, 1
 
     def seek(self, byte: int, number: int) -> None:
-        self.file.seek(byte)
+        if self.forward:
+            left = byte
+            while left and (block := self.file.read(min(left, _BLOCK))):
+                left -= len(block)
+        else:
+            self.file.seek(byte)
         self.byte, self.number = byte, number
 
     def next(self) -> bytes | None:
@@ -164,7 +265,7 @@ def _passages(lines: _Lines, stop: int, begins: bool) -> Iterator[_Text]:
             continue
         if parts:
             short = [part.strip() for part in parts if part is not None]
-            yield number, *_decoded(b" ".join(short) if short else None), at
+            yield number, *_plain(b" ".join(short) if short else None), at
         if not line or at[0] >= stop:
             return
         begins, number, parts, size = True, 0, [], 0
@@ -181,6 +282,17 @@ def _decoded(line: bytes | None) -> tuple[str, str]:
     return text, "" if text else "empty"
 
 
+def _plain(line: bytes | None) -> tuple[str, str]:
+    text, reason = _decoded(line)
+    return (text, reason) if reason else _judged(text)
+
+
+def _judged(text: str) -> tuple[str, str]:
+    if "\0" in text:
+        return "", "holds a NUL"
+    return ("", NOTHING if text else "empty") if says_nothing(text) else (text, "")
+
+
 def _of_json(line: bytes | None, key: str) -> tuple[str, str]:
     content, reason = _decoded(line)
     if reason:
@@ -193,8 +305,12 @@ def _of_json(line: bytes | None, key: str) -> tuple[str, str]:
         return "", f"no key {key!r}"
     if not isinstance(record[key], str):
         return "", f"key {key!r} holds no text"
-    text = whole(record[key]).strip()
-    return text, "" if text else "empty"
+    return _judged(whole(record[key]).strip())
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text has no letter, digit or symbol: white space, zero-width characters and punctuation alone."""
+    return not any(unicodedata.category(c)[0] in "LNS" and c not in _BLANK for c in text)
 
 
 def whole(text: str) -> str:

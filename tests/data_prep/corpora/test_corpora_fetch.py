@@ -337,3 +337,19 @@ def test_a_damaged_log_is_one_clear_error(site, tmp_path):
         file.write("\0\0\0\n")
     with pytest.raises(DataError, match="is damaged at byte"):
         run(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("value", ["Mon, 01 Jan 2024 00:00:00 +99999999999999", "9" * 5000, "soon", "-1"])
+def test_no_retry_after_breaks_a_crawl(value):
+    assert fetch_module._seconds(value) is None or fetch_module._seconds(value) > 100
+
+
+def test_a_half_of_a_surrogate_pair_in_an_address_is_listed(tmp_path):
+    source = tmp_path / "sbu.json"
+    source.write_text(
+        json.dumps({"image_urls": ["http://\ud800/x", "http://127.0.0.1:1/\ud800"], "captions": ["a", "b"]})
+    )
+    for _ in range(2):
+        with pytest.raises(DataError, match="nothing usable, 2 records"):
+            build("sbu", [source], tmp_path / "out", rules=RULES)
+    assert len(lines(tmp_path / "out" / "pairs.fetched.jsonl")) == 3

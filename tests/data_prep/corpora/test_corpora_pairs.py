@@ -306,3 +306,121 @@ def test_the_command_line_makes_the_same(tmp_path, pictures, stage):
     assert (tmp_path / "out" / "pairs.jsonl").read_bytes() == (tmp_path / "whole" / "pairs.jsonl").read_bytes()
     alone = stage("corpora", "pairs", "coco", karpathy(tmp_path), "--out", tmp_path / "none")
     assert alone.returncode == 2 and "no address; name the pictures with --images" in alone.stderr
+
+
+def annotated(file: Path, ids: dict, captions: list, **more: object) -> Path:
+    images = [{"id": i, "file_name": name} for i, name in ids.items()]
+    annotations = [{"image_id": i, "caption": caption} for i, caption in captions]
+    return write(file, {"images": images, "annotations": annotations, **more})
+
+
+@pytest.mark.parametrize(
+    "name, split",
+    [("test.json", "test"), ("captions_train_wo_eval.json", "train"), ("my-VALIDATION2017.json", "dev"),
+     ("dev.json", "dev"), ("valid_v2.json", "dev")],
+)  # fmt: skip
+def test_whole_words_of_a_files_name_tell_its_split(tmp_path, name, split):
+    source = annotated(tmp_path / name, {8: "8.jpg"}, [(8, "x")])
+    assert [r.split for r in rows("coco", [source], "c")] == [split]
+    assert [r.split for r in rows("coco", [source], "c", "train")] == ["train"], "--split overrides"
+
+
+@pytest.mark.parametrize("name", ["trainval.json", "captions.json", "train_test.json", "evaluation.json"])
+def test_a_name_without_one_split_needs_the_option(tmp_path, name):
+    source = annotated(tmp_path / name, {8: "8.jpg"}, [(8, "x")])
+    with pytest.raises(DataError, match="give --split"):
+        list(rows("coco", [source], "c"))
+    with pytest.raises(DataError, match="--split test is not used"):
+        list(rows("coco", [source, karpathy(tmp_path)], "c", "test"))
+
+
+def test_ids_as_text_bad_captions_and_lost_annotations(tmp_path, pictures):
+    captions = [("7", "one"), (7, None), (8, "two"), (8, " \u200b ... "), (99, "lost"), (8, "two")]
+    more = {"licenses": None, "info": None}
+    source = annotated(tmp_path / "a_train.json", {7: "7.jpg", "8": "8.jpg"}, captions, **more)
+    said = build("coco", [source], tmp_path / "out", pictures("7.jpg", "8.jpg"))
+    pairs = read_pairs(tmp_path / "out" / "pairs.jsonl")
+    assert [(p.image_id, p.captions) for p in pairs] == [("coco-7", ["one"]), ("coco-8", ["two"])]
+    rejects = [(r["id"], r["reason"]) for r in lines(tmp_path / "out" / "pairs.rejects.jsonl")]
+    assert rejects == [
+        ("a_train.json annotation#5", "annotation of a picture that the file has not"),
+        ("coco-7#1", "caption is no text"),
+        ("coco-8#1", "no letter, digit or symbol"),
+    ]
+    assert said.endswith("train 2, no picture in dev, no picture in test")
+
+
+@pytest.mark.parametrize("licences", [None, 3, [{"id": 1}], [None, {"url": 5}], {"id": 1}])
+def test_nothing_optional_refuses_a_list(tmp_path, licences):
+    image = {"id": 5, "file_name": "5.jpg", "license": [1], "flickr_url": 3, "coco_url": 7}
+    content = {"images": [image], "annotations": [{"image_id": 5, "caption": "x"}], "licenses": licences}
+    (row,) = rows("coco", [write(tmp_path / "train.json", content)], "c")
+    assert isinstance(row, Row) and row.credit == {"licence": None, "landing": None} and row.address is None
+
+
+def test_pictures_of_the_splits_without_an_annotation_are_listed(tmp_path, pictures):
+    sources = [coco(tmp_path)[0], karpathy(tmp_path)]
+    said = build("coco", sources, tmp_path / "out", pictures("COCO_1.jpg", "COCO_2.jpg", "COCO_3.jpg"))
+    rejects = {r["id"]: r["reason"] for r in lines(tmp_path / "out" / "pairs.rejects.jsonl")}
+    assert rejects == {"coco-4": "not in the splits", "coco-5": "in the splits, but in no annotation file"}
+    assert said.endswith("train 2, test 1, no picture in dev")
+
+
+@pytest.mark.parametrize(
+    "image_id, source",
+    [("coco2014-3", "c"), ("COCO_val2014_000000000003", "c"), ("3", "coco"), ("mine-3", "my_coco"), ("coco-3", "c")],
+)
+def test_what_is_excluded_is_a_picture_whatever_its_name(tmp_path, pictures, image_id, source):
+    row = {"image_id": image_id, "image": "x.jpg", "captions": ["x"], "split": "test", "source": source}
+    exclude = write(tmp_path / "held_out.jsonl", json.dumps(row) + "\n")
+    folder = pictures("1.jpg", "2.jpg", "4.jpg", "COCO_1.jpg", "COCO_3.jpg")
+    said = build("visual-genome", genome(tmp_path), tmp_path / "out", folder, exclude=exclude)
+    assert [p.image_id for p in read_pairs(tmp_path / "out" / "pairs.jsonl")] == ["visual-genome-1", "visual-genome-4"]
+    assert "1 of them excluded" in said
+    build("coco", coco(tmp_path)[:1], tmp_path / "out2", folder, name="other", exclude=exclude)
+    assert [p.image_id for p in read_pairs(tmp_path / "out2" / "pairs.jsonl")] == ["other-1"]
+
+
+def test_an_exclusion_that_can_exclude_nothing_is_an_error(tmp_path):
+    row = {"image_id": "dog-three", "image": "x.jpg", "captions": ["x"], "split": "test", "source": "own"}
+    exclude = write(tmp_path / "held_out.jsonl", json.dumps(row) + "\n")
+    with pytest.raises(DataError, match="not one of its 1 ids"):
+        build("visual-genome", genome(tmp_path), tmp_path / "out", tmp_path, exclude=exclude)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_the_lines_tell_which_file_of_sbu_has_the_addresses(tmp_path, encoding):
+    urls, texts = tmp_path / "a.txt", tmp_path / "b.txt"
+    urls.write_text("http://h/1.jpg\nhttps://h/2.jpg\n", encoding=encoding)
+    texts.write_text("http is a protocol\nA hill\n", encoding=encoding)
+    for sources in ([urls, texts], [texts, urls]):
+        first = next(rows("sbu", sources, "s"))
+        assert (first.address, first.captions[0].strip()) == ("http://h/1.jpg", "http is a protocol")
+    for both in ([texts, texts], [urls, urls]):
+        with pytest.raises(DataError, match="expected one file of addresses"):
+            list(rows("sbu", both, "s"))
+
+
+def test_a_list_nested_too_deeply_is_one_error(tmp_path):
+    deep = write(tmp_path / "deep.json", "[" + "[" * 100_000)
+    with pytest.raises(DataError, match="nested too deeply"):
+        list(rows("visual-genome", [deep], "v"))
+
+
+def test_a_path_decides_between_equal_names(tmp_path, pictures):
+    folder = pictures("9.jpg", "9.jpg", "8.jpg")
+    ids = {1: "part0\\9.jpg", 2: "data/part1/9.jpg", 3: "elsewhere/8.jpg"}
+    source = annotated(tmp_path / "train.json", ids, [(i, "x") for i in ids])
+    build("coco", [source], tmp_path / "out", folder)
+    found = [Path(p.image).relative_to("../pictures").as_posix() for p in read_pairs(tmp_path / "out" / "pairs.jsonl")]
+    assert found == ["part0/9.jpg", "part1/9.jpg", "part0/8.jpg"]
+
+
+def test_pictures_of_sbu_are_found_by_the_name_in_the_address(tmp_path, pictures):
+    folder, address = pictures("77_ab.jpg", "88_cd.jpg"), "http://static.flickr.com/1/77_ab.jpg"
+    one = write(tmp_path / "a.json", {"image_urls": [address], "captions": ["A mill"]})
+    two = write(tmp_path / "b.json", [{"image": "88_cd.jpg", "caption": "A mill"}, {"url": address, "caption": "x"}])
+    for source, names in ((one, ["77_ab.jpg"]), (two, ["88_cd.jpg", "77_ab.jpg"])):
+        build("sbu", [source], tmp_path / source.stem, folder)
+        found = read_pairs(tmp_path / source.stem / "pairs.jsonl")
+        assert [Path(p.image).name for p in found] == names

@@ -1,7 +1,9 @@
 """`corpora text`: texts in any layout come out as their token ids; parts, kills and bad records change nothing else."""
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import signal
 import subprocess
@@ -29,7 +31,9 @@ BPE = ROOT / "model_files" / "dict"
 TOKENIZER = load_tokenizer(BPE)
 # a text without line ends or blanks around it; `\ufeff` at its start would be a byte order mark
 line = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="\ufeff\x85"), min_size=1)
-texts_of_lines = st.lists(line.map(str.strip).filter(bool), min_size=1, max_size=8)
+texts_of_lines = st.lists(
+    line.map(str.strip).filter(lambda text: not text_files.says_nothing(text)), min_size=1, max_size=8
+)
 quick = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -231,3 +235,32 @@ def test_what_cannot_be_done_is_one_clear_error(tmp_path, stage):
     (tmp_path / "a.txt").write_text("another text")
     with pytest.raises(DataError, match="have another made_from; write to a new folder"):
         build([tmp_path / "a.txt"], BPE, tmp_path / "done")
+
+
+def test_what_a_file_is_its_contents_tell(tmp_path):
+    rows = ["A red boat.", "The old sea."]
+    objects = "".join(json.dumps({"id": 1, "text": row}) + "\n" for row in rows).encode()
+    plain = "\n".join(rows)
+    contents = {"wiki_07": objects, "a.json": objects, "b.NDJSON": objects, "le.txt": plain.encode("utf-16")}
+    contents |= {"be.txt": b"\xfe\xff" + plain.encode("utf-16-be"), "gz.txt": gzip.compress(plain.encode())}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        found = list(read([tmp_path / name], "line", "text", WHOLE))
+        assert [record.text for record in found] == rows, name
+        rest = list(read([tmp_path / name], "line", "text", WHOLE, found[0].after))
+        assert [record.text for record in rest] == rows[1:], name
+
+
+@pytest.mark.parametrize(
+    "content", [bz2.compress(b"text"), lzma.compress(b"text"), b"PK\x03\x04", b'[\n{"text": "x"}]']
+)
+def test_what_is_no_text_is_refused_by_name(tmp_path, content):
+    (tmp_path / "some.txt").write_bytes(content)
+    with pytest.raises(DataError, match="some.txt is (packed|an array)"):
+        list(read([tmp_path / "some.txt"], "line", "text", WHOLE))
+
+
+def test_lines_with_a_nul_or_nothing_are_listed(tmp_path):
+    (tmp_path / "a.txt").write_bytes("good\nno\0good\n\u200b ...\n".encode())
+    reasons = [record.reason for record in read([tmp_path / "a.txt"], "line", "text", WHOLE)]
+    assert reasons == ["", "holds a NUL", "no letter, digit or symbol"]
