@@ -32,7 +32,7 @@ class Choices:
         sizes: json lines of id, width and height.
         class_names: one class a line, without background.
         probs: keep class probabilities, which every image must have; only `uniter` and `npz` may or may not.
-        ids: a key of LISTS, by whose ids the store knows its images; None keeps the source's.
+        ids: one of LISTS, by whose ids the store knows its images; None keeps the source's.
     """
 
     boxes: str | None = None

@@ -28,8 +28,8 @@ from unimo.storage.atomic import atomic_write
 from unimo.storage.safetensors_writer import write_safetensors_to
 
 PREFIX = {"unimo-2": "vit.", "oner": "tower."}
-# width -> attention heads of the published ViTs Ti, S, B, L, so400m, H, g and G; before them small ones for tests, whose
-# heads are 64 wide as in Ti to L
+# width -> attention heads of the published ViTs Ti, S, B, L, so400m, H, g and G; before them small ones, as tests have
+# them, with heads of 64 as Ti to L have
 HEADS = {64: 1, 128: 2, 192: 3, 384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1408: 16, 1664: 16}
 MODEL_TYPES = {"vit": "ViT", "vit_mae": "ViTMAE", "vit_msn": "ViTMSN"}  # of one encoder -> their classes
 PATCH = 16  # pixels; of UNIMO-2's release
