@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from data_prep.coverage import with_regions
 from data_prep.page.counts import count as count_all
 from data_prep.page.counts import kinds_of, manifests
 from data_prep.page.marks import changed, highlighted
@@ -94,12 +95,15 @@ def write_page(
     options |= {"neighbours": neighbours}
     options |= {"split": split, "output": out, "count": count, "seed": seed}
     words = [str(word) for name, value in options.items() if value is not None for word in (f"--{name}", value)]
+    store = FeatureStore(regions) if regions else None
+    if store:
+        with_regions([pair.image_id for pair in known], store)
     blocks = Blocks(
         rewrites=made,
         neighbours=_neighbours(neighbours, rewrites),
         captions={pair.image_id: pair.captions for pair in known},
         files=files,
-        store=FeatureStore(regions) if regions else None,
+        store=store,
     )
     html = (
         templates(Path(__file__).parent)

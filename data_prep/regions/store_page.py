@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from data_prep.coverage import with_regions
 from data_prep.regions.build import picture_files
 from data_prep.regions.class_names import SYNONYMS
 from data_prep.regions.drawing import drawing, is_outside, templates
@@ -26,7 +27,8 @@ def inspect(store_path: Path, pairs: Path | None, images: Path | None, out: Path
     """
     store = FeatureStore(store_path)
     files = picture_files(pairs, images) if pairs or images else {}
-    known = [image_id for image_id in store.ids if image_id in files] or store.ids
+    listed = set(with_regions(files, store))
+    known = [image_id for image_id in store.ids if image_id in listed] or store.ids
     shown = random.Random(seed).sample(known, min(count, len(known)))
     facts = statistics(store)
     drawings = [drawing(store.read(i), store.class_names, files.get(i), BOXES) for i in shown]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from data_prep.coverage import with_regions
 from data_prep.near_duplicates import NearIndex, alike, look, near, normalise, words
 from data_prep.progress import Progress
 from data_prep.regions.threads import decoded
@@ -95,6 +96,7 @@ def _images(
     others: dict[str, Path] = {}
     if images:
         others = {i.image_id: images.parent / i.image for i in read_images(images, pictures=True)}
+    with_regions(others | training, store)
     files = {}
     for image_id, file in (others | training).items():
         if image_id in held_out:

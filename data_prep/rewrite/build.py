@@ -15,6 +15,7 @@ import click
 from sklearn.feature_extraction.text import TfidfVectorizer
 from tqdm import tqdm
 
+from data_prep.coverage import with_regions
 from data_prep.regions.class_names import all_names
 from data_prep.rewrite.graphs import Graph, Parser
 from data_prep.rewrite.meaning import SentenceEncoder
@@ -78,6 +79,8 @@ def build(
         MissingDependencyError, DataError: a package that is needed is not installed or cannot be fetched.
     """
     records = read_pairs(pairs)
+    if regions:  # before hours of work
+        with_regions([pair.image_id for pair in records], FeatureStore(regions))
     if not any(pair.split == "train" for pair in records):
         raise DataError(f"{pairs} has no pair of split train; rewriting learns its words from training captions")
     out.parent.mkdir(parents=True, exist_ok=True)

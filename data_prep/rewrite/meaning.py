@@ -11,6 +11,11 @@ from unimo.models.unimo import Text
 from unimo.readers.captions import caption_ids, collate_text
 from unimo.zoo import from_pretrained
 
+# of what loading says: nobody is to convert a folder of the cache, and sentences have no image side
+UNIMPORTANT = (
+    ".*ported on the fly",
+    ".* does not hold box_embedding, image_embedding, image_norm, which start at random",
+)
 MAX_TOKENS = 128  # as all-MiniLM-L6-v2 was trained; a longer sentence loses its end
 
 
@@ -20,7 +25,8 @@ class SentenceEncoder:
     def __init__(self, cache: Path | None = None):
         folder, self.package = minilm(cache)
         with paddle.utils.unique_name.guard(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*ported on the fly")  # nobody is to convert the cache's folder
+            for said in UNIMPORTANT:
+                warnings.filterwarnings("ignore", message=said)
             self.model = from_pretrained(folder, system="unimo")
         self.tokenizer = self.model.tokenizer
 
