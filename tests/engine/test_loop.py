@@ -325,3 +325,15 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
         run(tmp_path, [Explodes()], task=task, save_every=2)
     assert checkpoint.find_latest(tmp_path) == checkpoint.folder_of(tmp_path, 2)
     assert json.loads((tmp_path / "state.json").read_text())["status"] == "non_finite"
+
+
+def test_a_run_whose_checkpoints_are_all_torn_does_not_start_over(tmp_path):
+    run(tmp_path, save_every=3)
+    for folder in (tmp_path / "checkpoints").glob("step_*"):
+        os.truncate(folder / checkpoint.MODEL, 100)
+    before = (tmp_path / "log.jsonl").read_bytes()
+    with pytest.raises(CheckpointError, match="no checkpoint of .* is whole .*step_00000006: model.safetensors is 100"):
+        run(tmp_path, save_every=3)
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+    shutil.rmtree(tmp_path / "checkpoints")
+    run(tmp_path, save_every=3)

@@ -181,6 +181,17 @@ def find_latest(run_dir: Path) -> Path | None:
     return None
 
 
+def refuse_all_torn(run_dir: Path, found: Path | None) -> None:
+    """Raise a CheckpointError where a run has checkpoints and none is whole: starting over would lose them."""
+    folders = sorted((run_dir / "checkpoints").glob("step_*"))
+    if found is None and folders:
+        problems = "; ".join(f"{folder.name}: {torn(folder)}" for folder in folders[-3:])
+        raise CheckpointError(
+            f"no checkpoint of {run_dir} is whole ({problems}); restore one from a copy, or move the folder "
+            "checkpoints away to start over"
+        )
+
+
 def find_best(run_dir: Path) -> Path | None:
     """The checkpoint that evaluations of the run found best, if they named one and it is whole."""
     checkpoints = Path(run_dir) / "checkpoints"

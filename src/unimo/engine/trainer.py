@@ -222,12 +222,14 @@ class Trainer:
         """Load the newest whole checkpoint, if any, then send weights to all ranks. Rank 0 alone reads the files.
 
         Raises:
-            CheckpointError: it was made with other data, another number of processes or other settings.
+            CheckpointError: it was made with other data, another number of processes or other settings; or there are
+                checkpoints and none is whole.
             ConfigError: continue_from names a checkpoint of the run's last step or a later one.
         """
         found = None
         if self.world.rank == 0:
             folder = checkpoint.find_latest(run.run_dir)
+            checkpoint.refuse_all_torn(run.run_dir, folder)
             found = folder and (folder, checkpoint.read_trainer_state(folder))
         found = self.world.broadcast(found)
         if found:
