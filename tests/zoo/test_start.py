@@ -218,7 +218,7 @@ def test_a_head_count_that_a_vit_does_not_keep_is_the_models(tmp_path):
     source, model = (Unimo2(CONFIG2.model_copy(update={"vit_num_attention_heads": n}), []) for n in (1, 2))
     convert(saved(source, tmp_path / "source"), tmp_path / "vit.safetensors", target_format="vit-timm")
     lines = zoo.start(model, tmp_path / "vit.safetensors")
-    assert "attention heads are 2 in the sizes given, which nothing confirms" in lines
+    assert "attention heads are 2 in the sizes given, 1 in published ViTs of width 64" in lines
     convert(tmp_path / "source", tmp_path / "vit", target_format="vit-hf")
     with pytest.raises(CheckpointError, match="num_attention_heads: 1, expected 2"):
         zoo.start(model, tmp_path / "vit")
