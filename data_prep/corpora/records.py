@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from unimo.readers.annotations import Split
-from unimo.storage.encodings import LONGEST_MARK, encoding_of
+from unimo.storage.encodings import open_text
 
 
 class Bad(NamedTuple):
@@ -44,9 +44,7 @@ def each(records: Iterable[Any], make: Callable[[Any], Row | Bad], where: str) -
 
 def open_list(path: Path, newline: str | None = None) -> TextIO:
     """Open a list as text in the encoding that its first bytes tell, with U+FFFD for bytes of no such text."""
-    with open(path, "rb") as file:
-        encoding = encoding_of(file.read(LONGEST_MARK))
-    return open(path, encoding=encoding, errors="replace", newline=newline)
+    return open_text(path, newline, errors="replace")
 
 
 def text_or_none(value: Any) -> str | None:

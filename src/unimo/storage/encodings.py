@@ -19,15 +19,16 @@ def encoding_of(start: bytes) -> str:
     return next((encoding for mark, encoding in MARKS if start.startswith(mark)), "utf-8")
 
 
-def open_text(path: Path, newline: str | None = None) -> TextIO:
-    """Open a file for reading text, in the encoding that its first bytes tell.
+def open_text(path: Path, newline: str | None = None, errors: str = "strict") -> TextIO:
+    """Open a file for reading text, in the encoding that its first bytes tell; `newline` and `errors` as of `open`.
 
     Raises:
-        OSError: it cannot be opened. Reading raises a UnicodeDecodeError, a ValueError, for bytes of no such text.
+        OSError: it cannot be opened. Reading raises a UnicodeDecodeError, a ValueError, for bytes of no such text
+            where `errors` is strict.
     """
     with open(path, "rb") as file:
         encoding = encoding_of(file.read(LONGEST_MARK))
-    return open(path, encoding=encoding, newline=newline)
+    return open(path, encoding=encoding, errors=errors, newline=newline)
 
 
 def text_of(content: bytes) -> str:
