@@ -30,7 +30,7 @@ from unimo.errors import CheckpointError, DataError, NonFiniteError
 from unimo.storage.atomic import atomic_write, sync_folder
 from unimo.storage.cache import sha256
 from unimo.storage.json_files import read_json
-from unimo.storage.safetensors_writer import write_safetensors
+from unimo.storage.safetensors_writer import DTYPES, write_safetensors
 
 MARKER, LATEST, BEST = "COMPLETE", "latest", "best"
 MODEL, KEPT = "model.safetensors", "task.safetensors"
@@ -39,12 +39,7 @@ OPTIMIZER, TRAINER = "optimizer.safetensors", "trainer_state.json"
 
 _STATE = {"step": int, "identity": dict}  # types of what a trainer state holds
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
-_KINDS = dict(zip(("F32", "F16", "BF16", "F64"), _FLOATS)) | {
-    "I64": "int64",
-    "I32": "int32",
-    "U8": "uint8",
-    "BOOL": "bool",
-}
+_KINDS = {code: kind for kind, code in DTYPES.items()} | {"BF16": "bfloat16"}  # that others may have written
 
 
 def folder_of(run_dir: Path, step: int) -> Path:
