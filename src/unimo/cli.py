@@ -1,6 +1,5 @@
 """The command `unimo`: one short function a command. What is heavy is imported inside, so `unimo --help` is quick."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ def main() -> None:
     """
     use_fast_gemm()
     keep_freed_memory()
-    warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at import; nothing is compiled here
 
 
 @main.command()

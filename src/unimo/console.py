@@ -1,6 +1,7 @@
 """The group of commands at the top of `unimo` and of `python -m data_prep`, and what is said to people meanwhile."""
 
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -29,6 +30,7 @@ class Console(click.Group):
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command that was asked for."""
+        warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at import; nothing is compiled here
         try:
             super().invoke(ctx)
             return
