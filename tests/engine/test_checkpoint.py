@@ -80,7 +80,29 @@ def damage_garbage(folder: Path) -> None:
     (folder / "COMPLETE").write_bytes(b"\0" * 64)
 
 
-@pytest.mark.parametrize("damage", [damage_marker, damage_cut, damage_gone, damage_garbage])
+def flip(path: Path, place: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def damage_weight(folder: Path) -> None:
+    flip(folder / "model.safetensors")
+
+
+def damage_moment(folder: Path) -> None:
+    flip(folder / "optimizer.safetensors")
+
+
+def damage_step(folder: Path) -> None:
+    state = folder / "trainer_state.json"
+    state.write_text(state.read_text().replace("1", "5").replace("2", "6"))
+
+
+DAMAGES = [damage_marker, damage_cut, damage_gone, damage_garbage, damage_weight, damage_moment, damage_step]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_torn_checkpoint_is_skipped_with_a_warning_and_never_loaded(tmp_path, capsys, damage):
     good, torn = save(tmp_path, 1), save(tmp_path, 2)
     damage(torn)

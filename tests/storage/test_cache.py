@@ -3,7 +3,8 @@
 import subprocess
 import sys
 
-from unimo.storage.cache import cache_folder, locked, sha256
+from unimo.storage.cache import cache_folder, sha256
+from unimo.storage.locks import locked
 
 
 def test_the_cache_folder_follows_argument_environment_and_home(tmp_path, monkeypatch):
@@ -22,7 +23,7 @@ def test_a_hash_is_that_of_the_bytes(tmp_path):
 
 def test_a_lock_waits_for_another_process_and_outlives_no_kill(tmp_path):
     lock = tmp_path / "zoo" / "model.lock"
-    program = "import sys, time, pathlib; from unimo.storage.cache import locked\n"
+    program = "import sys, time, pathlib; from unimo.storage.locks import locked\n"
     program += "with locked(pathlib.Path(sys.argv[1]), print): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", program, lock], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"

@@ -260,6 +260,9 @@ def test_values_that_are_not_finite_are_refused(form, value, tmp_path):
         source.text_norm.bias.set_value(values)
         weights = saved(source, place) / "model.safetensors"
         weights.write_bytes(weights.read_bytes().replace(values.tobytes(), bad.tobytes()))
+        with pytest.raises(CheckpointError, match="torn: model.safetensors has other bytes .* delete .* COMPLETE"):
+            zoo.start(make(2), place)
+        (place / "COMPLETE").unlink()
     else:
         convert(saved(source, tmp_path / "source"), place, target_format=form)
     if form == "release":

@@ -5,12 +5,12 @@
                               optimizer.safetensors  moments and beta powers, by parameter name and kind
                               trainer_state.json     step, data position, configuration, fingerprint, ...
                               (extra files of the task: config, tokenizer)
-                              COMPLETE               the size of every file above; written last
+                              COMPLETE               size and checksum of every file above; written last
     checkpoints/latest        the name of the newest folder
 
 Why this is safe: everything is written and synced in a folder with a temporary name, which no reader considers. The
-marker is written after the files, and the rename after the marker, so that a folder with its final name is whole; the
-sizes in the marker catch what a power cut or a careless copy did afterwards.
+marker is written after the files, and the rename after the marker, so that a folder with its final name is whole; sizes
+and checksums in the marker catch what a power cut, a careless copy or a disk did afterwards.
 """
 
 import json
@@ -27,8 +27,9 @@ from paddle import Tensor, nn
 from safetensors import SafetensorError, safe_open
 
 from unimo.errors import CheckpointError, DataError, NonFiniteError
-from unimo.storage.atomic import atomic_write, sync_folder
+from unimo.storage.atomic import atomic_write, sync, sync_folder, temporary_folder
 from unimo.storage.cache import sha256
+from unimo.storage.checksums import checksum
 from unimo.storage.json_files import read_json
 from unimo.storage.safetensors_writer import DTYPES, write_safetensors
 
@@ -115,32 +116,28 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         CheckpointError: the operating system refused; the temporary folder is removed.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)  # a kill left it
-        temporary.mkdir(parents=True)
-        yield temporary
-        _mark_complete(temporary)
-        shutil.rmtree(folder, ignore_errors=True)  # torn, or of a run that was set back behind this step
-        os.rename(temporary, folder)
-        sync_folder(folder.parent)
+        with temporary_folder(folder) as temporary:
+            yield temporary
+            _mark_complete(temporary)
+            shutil.rmtree(folder, ignore_errors=True)  # torn, or of a run that was set back behind this step
+            os.rename(temporary, folder)
+            sync_folder(folder.parent)
     except (OSError, DataError) as error:
         raise CheckpointError(
             f"cannot save {folder}: {getattr(error, 'strerror', None) or error}; earlier checkpoints are untouched. "
             "Make room or name another folder, and run the same command again; a training run resumes"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _mark_complete(folder: Path) -> None:
-    """Sync all files, then write the marker with their sizes."""
-    sizes = {}
+    """Sync all files, then write the marker with their sizes and checksums."""
+    files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        sizes[str(path.relative_to(folder))] = path.stat().st_size
-        _sync(path)
-    (folder / MARKER).write_text(json.dumps(sizes, indent=1), encoding="utf-8")
-    _sync(folder / MARKER)
+        sync(path)
+        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "xxh3_128": checksum(path)}
+    (folder / MARKER).write_text(json.dumps(files, indent=1), encoding="utf-8")
+    sync(folder / MARKER)
     sync_folder(folder)
 
 
@@ -153,7 +150,7 @@ def point(checkpoints: Path, pointer: str, name: str) -> None:
 def prune(checkpoints: Path, keep_last: int) -> None:
     """Remove all but the newest `keep_last` checkpoints and those that a pointer names."""
     named = {_pointed(checkpoints, LATEST), _pointed(checkpoints, BEST)}
-    whole = [folder for folder in sorted(checkpoints.glob("step_*")) if torn(folder) is None]
+    whole = [folder for folder in sorted(checkpoints.glob("step_*")) if torn(folder, contents=False) is None]
     for folder in whole[:-keep_last]:
         if folder.name not in named:
             (folder / MARKER).unlink(missing_ok=True)  # first: a kill while removing must not leave a whole-looking one
@@ -194,18 +191,26 @@ def find_best(run_dir: Path) -> Path | None:
     return checkpoints / named if named and torn(checkpoints / named) is None else None
 
 
-def torn(folder: Path) -> str | None:
-    """What is wrong with a checkpoint folder, or None if all its files are there in the size they were written."""
+def torn(folder: Path, contents: bool = True) -> str | None:
+    """What is wrong with a checkpoint folder, or None if all its files are there as they were written.
+
+    Args:
+        contents: compare checksums, too, which reads each file once; not only sizes. Markers of earlier versions hold
+            sizes alone.
+    """
     try:
-        sizes = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        files = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return f"no readable {MARKER} marker"
-    if not isinstance(sizes, dict):
-        return f"its {MARKER} marker holds a {type(sizes).__name__}, expected sizes of files"
-    for name, size in sizes.items():
+    if not isinstance(files, dict):
+        return f"its {MARKER} marker holds a {type(files).__name__}, expected sizes of files"
+    for name, written in files.items():
         path = folder / name
+        size, sum_ = (written.get("bytes"), written.get("xxh3_128")) if isinstance(written, dict) else (written, None)
         if not path.is_file() or path.stat().st_size != size:
             return f"{name} is {path.stat().st_size if path.is_file() else 'missing'}, expected {size} bytes"
+        if contents and sum_ and checksum(path) != sum_:
+            return f"{name} has other bytes than were written (its checksum differs)"
     return None
 
 
@@ -307,8 +312,3 @@ def _read_state(path: Path, state: Mapping[str, Tensor]) -> None:
 def _pointed(checkpoints: Path, pointer: str) -> str | None:
     path = checkpoints / pointer
     return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else None
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())

@@ -1,6 +1,5 @@
 """The one training loop: batches of a `Data` through a `Task` (engine/task.py), with events around it."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from unimo.errors import ConfigError, DataError, NonFiniteError, Preempted, Stop
 from unimo.provenance import versions
 from unimo.readers.read_ahead import Prefetch
 from unimo.storage.atomic import atomic_write
+from unimo.storage.locks import alone
 
 STATUS: dict[type[BaseException], str] = {Preempted: "preempted", NonFiniteError: "non_finite"}
 
@@ -126,11 +126,7 @@ def around_training(run_dir: Path) -> Iterator[None]:
 @contextmanager
 def _status(run_dir: Path, world: World) -> Iterator[None]:
     """Keep `state.json` of the run folder: what launch.sh makes an exit code of."""
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the run folder {run_dir}: {error.strerror}") from error
-    with _alone(run_dir) if world.rank == 0 else nullcontext():
+    with alone(run_dir) if world.rank == 0 else nullcontext():
         if world.rank == 0:
             _write_status(run_dir, "running", None)
         try:
@@ -150,32 +146,6 @@ def _write_status(run_dir: Path, status: str, exit_code: int | None, message: st
     state = {"status": status, "exit_code": exit_code, "message": message, "pid": os.getpid(), "host": gethostname()}
     with atomic_write(run_dir / "state.json") as file:
         file.write(json.dumps(state).encode())
-
-
-@contextmanager
-def _alone(run_dir: Path) -> Iterator[None]:
-    """Hold the folder's lock, which a crash or a kill releases; a copy of the folder is not locked.
-
-    Raises:
-        ConfigError: another process trains in the folder.
-    """
-    try:
-        file = open(run_dir / ".lock", "a+")
-    except OSError as error:
-        raise ConfigError(f"cannot write to the run folder {run_dir}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise ConfigError(
-                f"another process ({file.read().strip() or 'unknown'}) trains in {run_dir}; wait for its end or name "
-                "another folder"
-            ) from None
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {gethostname()}")
-        file.flush()
-        yield
 
 
 def _check_device(config: EngineConfig) -> None:

@@ -79,7 +79,7 @@ def write_model(folder: Path, model: nn.Layer, tokenizer: Tokenizer | None) -> N
 
 def check_replaceable(folder: Path) -> None:
     """Raise a CheckpointError if `folder` holds anything but what this toolkit wrote whole."""
-    if folder.exists() and checkpoint.torn(folder) and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and checkpoint.torn(folder, contents=False) and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(f"{folder} exists and is not a model folder; name a new one")
 
 
@@ -99,10 +99,12 @@ def locate(path: str | Path) -> Path:
 
 
 def read_description(folder: Path) -> tuple[str, Any, tuple[str, ...]]:
-    """System, config and heads of a whole model folder; raises a CheckpointError where it is torn, else as below."""
-    problem = checkpoint.torn(folder)
+    """System, config and heads of a model folder; raises as below, and a CheckpointError where it is not what was
+    written. A folder without the marker is taken as it is: somebody changed it on purpose."""
+    problem = checkpoint.torn(folder) if (folder / checkpoint.MARKER).exists() else None
     if problem:
-        raise CheckpointError(f"{folder} is torn: {problem}; use another checkpoint")
+        hint = f"use another checkpoint, or delete its file {checkpoint.MARKER} if you changed it yourself"
+        raise CheckpointError(f"{folder} is torn: {problem}; {hint}")
     return parse_description(folder / CONFIG)
 
 

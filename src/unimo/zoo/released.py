@@ -28,7 +28,8 @@ from unimo.port.release import MARKS, NAMES, read_release
 from unimo.port.weights import finite, shapes_of
 from unimo.readers.tokenizer import load_tokenizer
 from unimo.storage.atomic import atomic_write
-from unimo.storage.cache import locked, sha256
+from unimo.storage.cache import sha256
+from unimo.storage.locks import locked
 from unimo.zoo.catalogue import HASHES, PORT_RECORD, Entry, home_of, read_record, recorded_hash
 from unimo.zoo.download import download
 from unimo.zoo.unpack import unpack

@@ -14,7 +14,7 @@ from typing import IO
 from tqdm import tqdm
 
 from unimo.errors import DataError
-from unimo.storage.atomic import sync_folder
+from unimo.storage.atomic import sync_folder, temporary_folder
 
 MAX_MEMBERS = 10_000  # UNIMO-2 large has 1,178 variables, and four more files for each with the state of its optimiser
 _MAX_DEPTH = 8
@@ -40,21 +40,18 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
         DataError: the archive is damaged or cut short, has too many or too large members, or any that is not a plain
             file or folder with a plain path; or the disk is full.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # a kill left it
     try:
         size = archive.stat().st_size
-        with open(archive, "rb") as file, tqdm(total=size, unit="B", unit_scale=True, desc="unpacking", delay=2) as bar:
+        bar = tqdm(total=size, unit="B", unit_scale=True, desc="unpacking", delay=2)
+        with temporary_folder(folder) as temporary, open(archive, "rb") as file, bar:
             stream = _Bounded(archive, file)
             for _ in _unpack(archive, stream, temporary, max_bytes):
                 bar.update(file.tell() - bar.n)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(temporary, folder)
-        sync_folder(folder.parent)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(temporary, folder)
+            sync_folder(folder.parent)
     except OSError as error:
         raise DataError(f"cannot unpack {archive} into {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class _Bounded(io.RawIOBase):
@@ -87,7 +84,6 @@ class _Bounded(io.RawIOBase):
 
 def _unpack(archive: Path, stream: _Bounded, folder: Path, max_bytes: int) -> Iterator[None]:
     """Write the members into `folder`, one a step."""
-    folder.mkdir(parents=True)
     left = max_bytes
     try:
         with tarfile.open(fileobj=stream, mode="r:") as tar:

@@ -1,0 +1,72 @@
+"""One process at a time in a folder or at a file, by locks of the operating system: a crash or a kill releases them,
+and a copy of a folder is not locked. Where a file system knows no locks, nothing is held and nothing is refused."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from socket import gethostname
+
+from unimo.errors import ConfigError, DataError
+
+_UNKNOWN = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # of file systems without locks
+
+
+def lock(descriptor: int, wait: bool = False) -> bool:
+    """Lock an open file or folder until it is closed; False where another process has it and `wait` is not set."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
+    return True
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder by the file .lock in it, which says who does; the folder is made where it is missing.
+
+    Raises:
+        ConfigError: another process holds it, or the operating system refused.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "a+")
+    except OSError as error:
+        raise ConfigError(f"cannot make or write to the folder {folder}: {error.strerror}") from error
+    with file:
+        if not lock(file.fileno()):
+            file.seek(0)
+            raise ConfigError(
+                f"another process ({file.read().strip() or 'unknown'}) works in {folder}; wait for its end or name "
+                "another folder"
+            )
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {gethostname()}")
+        file.flush()
+        yield
+
+
+@contextmanager
+def locked(path: Path, log: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock file `path` of a cache; waits, with a word, while another process has it.
+
+    Raises:
+        DataError: the folder cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")
+    except OSError as error:
+        raise DataError(
+            f"cannot keep downloads in {path.parent}: {error.strerror}; set UNIMO_CACHE to another folder"
+        ) from error
+    with file:
+        if not lock(file.fileno()):
+            log(f"another process holds {path}; waiting for it")
+            lock(file.fileno(), wait=True)
+        yield
