@@ -25,6 +25,7 @@ from tqdm import tqdm
 from data_prep.corpora.fetch import FetchError, Rules, Watch, fetch, picture
 from data_prep.pictures import write_picture
 from unimo.errors import DataError
+from unimo.storage.locks import lock
 
 AHEAD = 64  # pictures looked at ahead for each thread, so that one slow host does not stop the others
 _DECODERS = threading.BoundedSemaphore(os.cpu_count() or 1)  # a decoded picture takes up to 600 MB
@@ -44,7 +45,7 @@ class Log:
     """What became of each row of a list of `total` rows.
 
     Raises:
-        DataError: the file is the log of another list, or of other settings.
+        DataError: the file is the log of another list, or of other settings, or another process works on it.
     """
 
     def __init__(self, path: Path, work: Mapping[str, Any], total: int):
@@ -52,24 +53,23 @@ class Log:
         self.failed: dict[int, tuple[str, str, bool]] = {}  # row -> reason, detail, whether it may pass
         self._fetched = bytearray(total)
         head = json.dumps(work, sort_keys=True).encode() + b"\n"
-        size = 0
-        if path.exists():
-            with open(path, "rb") as file:
-                found = file.readline()
-                if found != head and found.endswith(b"\n"):
-                    raise DataError(f"{path} is of another list or of other settings; write to a new folder")
-                size = len(found) if found == head else 0
-                for line in file if size else ():
-                    if not line.endswith(b"\n"):  # torn by a kill
-                        break
-                    try:
-                        self._take(json.loads(line))
-                    except (ValueError, TypeError, LookupError) as error:
-                        raise DataError(f"{path} is damaged at byte {size}; delete it to fetch all again") from error
-                    size += len(line)
-        self._file = open(path, "r+b" if path.exists() else "wb")
+        self._file = open(path, "a+b")
+        if not lock(self._file.fileno()):
+            raise DataError(f"another process fetches the list of {path}; wait for its end or name another folder")
+        self._file.seek(0)
+        found = self._file.readline()
+        if found != head and found.endswith(b"\n"):
+            raise DataError(f"{path} is of another list or of other settings; write to a new folder")
+        size = len(found) if found == head else 0
+        for line in self._file if size else ():
+            if not line.endswith(b"\n"):  # torn by a kill
+                break
+            try:
+                self._take(json.loads(line))
+            except (ValueError, TypeError, LookupError) as error:
+                raise DataError(f"{path} is damaged at byte {size}; delete it to fetch all again") from error
+            size += len(line)
         self._file.truncate(size)
-        self._file.seek(size)
         if not size:
             self._file.write(head)
 

@@ -1,4 +1,4 @@
-"""Commands `regions extract|import|inspect|tags`."""
+"""Commands `regions extract|import|inspect|verify|tags`."""
 
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,23 @@ def inspect(store: Path, out: Path | None, **settings: Any) -> None:
 
     for line in inspect(store, out=out or store.with_name(f"{store.name}.html"), **settings):
         click.echo(line)
+
+
+@regions.command()
+@click.argument("store", type=PATH)
+def verify(store: Path) -> None:
+    """Compare every shard of a store with the hash that was written with it; all that differ are named.
+
+    Training and evaluation compare each shard when they first read it; this finds damage before a long run does.
+
+    \b
+    Example: python -m data_prep regions verify data/coco/regions
+    """
+    from unimo.readers.feature_store import FeatureStore
+
+    opened = FeatureStore(store)
+    opened.verify()
+    click.echo(f"{store}: {len(opened):,} images in {len(opened.header['shards']):,} shards, all as they were written")
 
 
 @regions.command()

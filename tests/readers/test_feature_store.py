@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimo.errors import DataError
+from unimo.errors import ConfigError, DataError
 from unimo.readers.feature_store import FeatureStore, RegionRecord, StoreWriter
 
 DIM, NAMES, EXTRACTOR = 6, ["cat", "dog", "cow"], {"name": "hand", "version": "1"}
@@ -306,15 +306,46 @@ def test_index_rows_outside_a_shard(store: Path):
             FeatureStore(store)
 
 
+def flip_last_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_shard_is_verified_when_it_is_first_read(store: Path):
+    flip_last_byte(store / "shard_00001.safetensors")
+    opened = FeatureStore(store)
+    shards = [opened._table[opened._row(r.image_id), 2] for r in RECORDS]
+    assert opened.read(RECORDS[shards.index(0)].image_id).width == 640
+    for _ in range(2):
+        with pytest.raises(DataError, match="shard_00001.safetensors: content changed since it was written"):
+            opened.read(RECORDS[shards.index(1)].image_id)
+
+
+def test_a_shard_that_is_cut_while_it_is_read_is_an_error_and_no_signal(store: Path):
+    opened = FeatureStore(store)
+    first = RECORDS[0].image_id
+    assert opened.read(first).features.shape == (3, DIM)
+    os.truncate(store / "shard_00000.safetensors", 0)
+    with pytest.raises(DataError, match="shard_00000.safetensors has 0 bytes, the index says"):
+        opened.read(first)
+
+
+def test_a_second_writer_is_refused(store: Path):
+    first = writer(store)
+    with pytest.raises(ConfigError, match=f"another process .pid {os.getpid()} on .* works in"):
+        writer(store)
+    first.close()
+    with writer(store) as second:
+        second.add(record("one more", 2))
+    assert "one more" in FeatureStore(store) and not (store / ".lock").exists()
+
+
 def test_verify_lists_every_bad_shard(store: Path, tmp_path: Path):
     shutil.copytree(store, tmp_path / "copy")
     store = tmp_path / "copy"
     (store / "shard_00000.safetensors").unlink()
-    with open(store / "shard_00001.safetensors", "r+b") as file:
-        file.seek(-1, os.SEEK_END)
-        last = file.read(1)
-        file.seek(-1, os.SEEK_END)
-        file.write(bytes([last[0] ^ 1]))
+    flip_last_byte(store / "shard_00001.safetensors")
     with pytest.raises(DataError) as error:
         FeatureStore(store).verify()
     assert "2 bad shard(s)" in str(error.value)

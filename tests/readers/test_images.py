@@ -10,10 +10,10 @@ from unimo.errors import ConfigError, DataError
 from unimo.models.oner import OnerConfig
 from unimo.models.unimo import UnimoConfig
 from unimo.models.unimo2 import Unimo2Config
-from unimo.readers.annotations import read_pairs
+from unimo.readers.annotations import Image, read_pairs
 from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore, RegionRecord, StoreWriter
-from unimo.readers.images import PixelImages, RegionImages, open_images, open_store
+from unimo.readers.images import PixelImages, RegionImages, open_images, open_store, trainable
 from unimo.readers.tokenizer import load_tokenizer
 
 SIZES = UnimoConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, image_embedding_size=4)
@@ -49,6 +49,26 @@ def test_several_stores_are_one_set_of_pictures(tmp_path):
         both.read("four")
     with pytest.raises(DataError, match="image 'four' is not in feature store"):
         whole.positions(["four"])
+
+
+def test_training_leaves_out_what_a_store_rejected(tmp_path, capsys):
+    store = write(tmp_path / "a", one=3, two=1)
+    images = RegionImages([FeatureStore(store)], max_regions=4)
+    records = [Image(image_id=name, image=f"{name}.png", source="made") for name in ("one", "two", "three", "four")]
+    assert trainable(records[:2], images) == records[:2]
+    with pytest.raises(DataError, match="image 'three' is not in feature store .*a: 2 of 4 pictures have regions"):
+        trainable(records, images)
+    (store / "rejects.jsonl").write_text('{"id": "three", "reason": "picture cannot be decoded", "detail": ""}\n')
+    with pytest.raises(DataError, match="image 'four' is not in feature store .*a: 2 of 3 pictures have regions"):
+        trainable(records, images)
+    assert capsys.readouterr().err == ""
+    assert trainable(records[:3], images) == records[:2]
+    assert f"notice: 2 of 3 pictures have regions in {store}; the others, which were" in capsys.readouterr().err
+    with pytest.raises(DataError, match="image 'three' is not in feature store .*a: 0 of 1"):
+        trainable(records[2:3], images)
+    (store / "rejects.jsonl").write_text("[]\n")
+    with pytest.raises(DataError, match="rejects.jsonl is damaged"):
+        trainable(records, images)
 
 
 def test_stores_that_do_not_go_together(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unimo.errors import DataError
+from unimo.errors import ConfigError, DataError
 from unimo.readers.token_shards import TokenShards, TokenShardWriter, Windows
 from unimo.readers.tokenizer import load_tokenizer
 
@@ -63,6 +63,9 @@ def test_an_interrupted_writer_goes_on_after_its_last_commit(tmp_path):
     (tmp_path / "part" / f"tokens_{writer.counts()['shards']:05d}.safetensors").write_bytes(b"torn")
     with pytest.raises(DataError, match="unfinished; run their command again"):
         TokenShards(tmp_path / "part")
+    with pytest.raises(ConfigError, match="another process .* works in"):
+        TokenShardWriter(tmp_path / "part", "f" * 64, 70_001, {"of": "a test"}, 30)
+    del writer
     writer = TokenShardWriter(tmp_path / "part", "f" * 64, 70_001, {"of": "a test"}, 30)
     done = writer.state["texts"]
     assert 30 < done < 40 and not writer.complete
@@ -107,13 +110,17 @@ def test_a_damaged_folder_is_one_error(tmp_path, damage, message):
         Windows(TokenShards(tmp_path), 5)
 
 
-def test_verify_finds_a_changed_byte(tmp_path):
+def test_a_changed_byte_is_found_when_its_shard_is_read(tmp_path):
     shards = write(tmp_path, [[1] * 30, [2] * 30])
-    shards.verify()
+    assert len(list(shards.texts())) == 2
     file = tmp_path / "tokens_00001.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(DataError, match="tokens_00001.safetensors: content changed"):
-        TokenShards(tmp_path).verify()
+        list(TokenShards(tmp_path).texts())
+    windows = Windows(TokenShards(tmp_path), 30)
+    assert windows.read(0).tolist() == [1] * 30
+    with pytest.raises(DataError, match="tokens_00001.safetensors: content changed"):
+        windows.read(1)
     assert json.loads((tmp_path / "index.json").read_text())["complete"]

@@ -21,7 +21,7 @@ from unimo.finetune.circle import circle_loss
 from unimo.readers.annotations import read_pairs
 from unimo.readers.batching import Batch, fingerprint
 from unimo.readers.captions import Captions, collate_text
-from unimo.readers.images import Stores, open_images
+from unimo.readers.images import Stores, open_images, trainable
 from unimo.readers.tensors import as_picture, as_text
 from unimo.readers.tokenizer import Tokenizer
 
@@ -59,10 +59,11 @@ class RetrievalStream:
     def __init__(self, recipe: RetrievalRecipe, config: Any, tokenizer: Tokenizer):
         path = find(recipe.pairs)
         pairs = read_pairs(path, "train")
+        self.images = open_images(pairs, path.parent, recipe.regions, config, recipe.max_regions)
+        pairs = trainable(pairs, self.images)
         if len(pairs) < 2:
             raise DataError(f"retrieval needs at least two training images for its negatives, got {len(pairs)}")
         self.recipe, self.pad_id = recipe, tokenizer.pad_id
-        self.images = open_images(pairs, path.parent, recipe.regions, config, recipe.max_regions)
         self.image_ids = [pair.image_id for pair in pairs]
         captions = Captions.of(pairs, tokenizer, recipe.max_tokens)
         self.ids, self.image_rows, self.sequences = captions.ids, captions.rows, captions.sequences
@@ -70,7 +71,6 @@ class RetrievalStream:
         self.captions_of = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
         self.about = f"{sum(counts)} captions, {1 + 2 * recipe.negatives} pairs each"
         self.lengths = np.ones([sum(counts), 1], np.int64)  # batches hold a fixed number of captions
-        self.images.positions(self.image_ids)  # raises for a picture that is not there
         named = list(zip(captions.ids, captions.rows.tolist(), captions.texts))
         settings = recipe.model_dump(exclude={"engine", "paper", "pairs", "regions", "family"})
         if not recipe.sigmoid:

@@ -19,7 +19,7 @@ from unimo.pretrain.unimo_streams import ImageStream, PairStream, TextStream, To
 from unimo.readers.annotations import read_images, read_pairs, read_rewrites, read_texts
 from unimo.readers.batching import Batch, Source
 from unimo.readers.feature_store import FeatureStore
-from unimo.readers.images import open_regions
+from unimo.readers.images import open_regions, trainable
 from unimo.readers.tensors import as_regions, as_text
 from unimo.readers.token_shards import TokenShards
 from unimo.readers.tokenizer import Tokenizer
@@ -71,11 +71,11 @@ def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Sou
             sources["text"] = TextStream(read_texts(texts), tokenizer, recipe.masking, recipe.max_tokens)
     if "image" in streams:
         assert data.images and images
-        listed = read_images(find(data.images))
+        listed = trainable(read_images(find(data.images)), images)
         sources["image"] = ImageStream([image.image_id for image in listed], images, recipe.masking)
     if "pair" in streams:
         assert data.pairs and images
-        pairs = read_pairs(find(data.pairs), "train")
+        pairs = trainable(read_pairs(find(data.pairs), "train"), images)
         contrast = recipe.contrast if recipe.weights.get("cmcl") else None
         rewrites = read_rewrites(find(data.rewrites), pairs) if data.rewrites else {}
         sources["pair"] = PairStream(pairs, rewrites, images, tokenizer, recipe.masking, contrast, recipe.max_tokens)

@@ -12,17 +12,19 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
+from tqdm import tqdm
 
 from unimo.errors import DataError
 from unimo.storage.atomic import atomic_write
-from unimo.storage.cache import sha256
-from unimo.storage.mapped_shards import map_arrays, read_index
+from unimo.storage.locks import alone
+from unimo.storage.mapped_shards import MappedShard, read_index
 
 FORMAT, VERSION = "unimo-features", 1
 HEADER = {"format", "version", "feature_dim", "class_names", "extractor", "class_probs", "complete"}
@@ -50,11 +52,11 @@ class RegionRecord:
 
 
 class FeatureStore:
-    """Random access by image id. Opening reads the index only; a shard is mapped when first needed.
+    """Random access by image id. Opening reads the index only; a shard is mapped and verified when first needed.
 
     Raises:
         DataError: at opening for a missing, unfinished, newer or inconsistent index; at reading for an unknown image
-            id, and for a shard that is missing, cut short or not what the index says.
+            id, and for a shard that is missing, cut short, changed or not what the index says.
     """
 
     def __init__(self, path: str | Path):
@@ -70,7 +72,7 @@ class FeatureStore:
         self.num_classes = len(self.class_names)
         self.extractor: dict[str, Any] = self.header["extractor"]
         self._rows, self._table = _read_images(self.path, self.header)
-        self._shards: dict[int, dict[str, np.ndarray]] = {}
+        self._shards: dict[int, MappedShard] = {}
 
     @property
     def ids(self) -> list[str]:
@@ -98,7 +100,7 @@ class FeatureStore:
         width, height, shard, first, count = self._table[self._row(image_id)].tolist()
         if shard not in self._shards:
             self._shards[shard] = _map_shard(self.path, self.header, self.header["shards"][shard])
-        rows = {name: array[first : first + count] for name, array in self._shards[shard].items()}
+        rows = {name: array[first : first + count] for name, array in self._shards[shard].arrays().items()}
         return RegionRecord(image_id, width, height, **rows)
 
     def _row(self, image_id: str) -> int:
@@ -113,11 +115,9 @@ class FeatureStore:
     def verify(self) -> None:
         """Check every shard against its sha256, size and shapes. Raises one DataError that lists all that fail."""
         problems = []
-        for shard in self.header["shards"]:
+        for shard in tqdm(self.header["shards"], desc="verify", unit="shard"):
             try:
-                _map_shard(self.path, self.header, shard)
-                if sha256(self.path / shard["file"]) != shard["sha256"]:
-                    problems.append(f"{shard['file']}: content changed since it was written (sha256 differs)")
+                _map_shard(self.path, self.header, shard).arrays()
             except DataError as error:
                 problems.append(str(error))
         if problems:
@@ -136,6 +136,7 @@ class StoreWriter:
 
     Raises:
         DataError: a duplicate or malformed record, or a folder that another extractor wrote.
+        ConfigError: another process writes the folder; it is held until `close`, or until this object is gone.
     """
 
     def __init__(
@@ -155,6 +156,8 @@ class StoreWriter:
         self._images_bytes = 0
         self._buffer: list[RegionRecord] = []
         self._buffered_bytes = 0
+        self._held = ExitStack()
+        self._held.enter_context(alone(self.path))
         if (self.path / "index.json").exists():
             self._header = _read_header(self.path)
             changed = [k for k, v in fixed.items() if self._header[k] != v]
@@ -165,7 +168,6 @@ class StoreWriter:
                 )
             self._ids = set(_read_images(self.path, self._header)[0])
         else:
-            self.path.mkdir(parents=True, exist_ok=True)
             self._header = {"format": FORMAT, "version": VERSION, **fixed, "class_probs": None}
             self._header |= {"complete": False, "images": 0, "images_bytes": 0, "shards": []}
 
@@ -183,6 +185,7 @@ class StoreWriter:
             self.close()
         else:
             self.flush()
+        self._held.close()
 
     def add(self, record: RegionRecord) -> None:
         """Check and buffer one image; arrays are cast to the store's dtypes."""
@@ -205,8 +208,9 @@ class StoreWriter:
             self._commit(complete=False)
 
     def close(self) -> None:
-        """Commit the rest and mark the store finished. Adding more later is allowed."""
+        """Commit the rest, mark the store finished and let go of it; another writer may add more."""
         self._commit(complete=True)
+        self._held.close()
 
     def _commit(self, complete: bool) -> None:
         header = {**self._header, "complete": complete, "shards": list(self._header["shards"])}
@@ -322,8 +326,7 @@ def _read_images(path: Path, header: dict[str, Any]) -> tuple[dict[str, int], np
     return rows, table
 
 
-def _map_shard(path: Path, header: dict[str, Any], shard: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Read-only arrays of one shard, checked against what the index says of it."""
+def _map_shard(path: Path, header: dict[str, Any], shard: dict[str, Any]) -> MappedShard:
     layout = {name: (dtype, (shard["rows"], *row)) for name, (dtype, row) in _layout(header).items()}
     hint = "restore it from a copy, or extract the regions again into a new folder"
-    return map_arrays(path / shard["file"], shard["bytes"], layout, hint)
+    return MappedShard(path / shard["file"], shard, layout, hint)

@@ -1,14 +1,16 @@
 """What a picture is to a model: detector regions from feature stores, or pixels from files, behind one protocol."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image as Picture
 from pydantic import BeforeValidator
 
 from unimo.config import find
+from unimo.console import say
 from unimo.errors import ConfigError, DataError
 from unimo.models.systems import described
 from unimo.readers.annotations import Image, Pair
@@ -18,6 +20,7 @@ from unimo.readers.region_batches import collate_regions
 
 SHOWN = 3  # ids that an error message spells out
 Rngs = Sequence[np.random.Generator]
+R = TypeVar("R", Pair, Image)
 
 
 def _listed(value: Any) -> Any:
@@ -74,13 +77,28 @@ class RegionImages:
         """The extractor of the stores, as it describes itself."""
         return self.stores[0].extractor
 
+    def __contains__(self, image_id: str) -> bool:
+        return any(image_id in store for store in self.stores)
+
     @property
     def ids(self) -> list[str]:
         """All pictures, store after store."""
         return [image_id for store in self.stores for image_id in store.ids]
 
     def positions(self, ids: Sequence[str]) -> np.ndarray:
-        """Slots of each picture, the global one included. [n] int64"""
+        """Slots of each picture, the global one included. [n] int64
+
+        Raises:
+            DataError: pictures that none of the stores has.
+        """
+        missing = [i for i in ids if i not in self]
+        if missing:
+            where = "not in feature store" if len(self.stores) == 1 else "in none of the feature stores"
+            raise DataError(
+                f"image {missing[0]!r} is {where} {self.places}: {len(ids) - len(missing):,} of {len(ids):,} pictures "
+                f"have regions. Extract the others', or check that ids are spelt as there, such as {self.ids[:1]}; "
+                "`regions import --ids` joins common spellings"
+            )
         stores, counts = [self._store(i) for i in ids], np.empty(len(ids), np.int64)
         for store in self.stores:
             mine = [place for place, its in enumerate(stores) if its is store]
@@ -101,8 +119,12 @@ class RegionImages:
                 return store
         if len(self.stores) == 1:
             return self.stores[0]  # it says what it holds
-        stores = ", ".join(str(store.path) for store in self.stores)
-        raise DataError(f"image {image_id!r} is in none of the feature stores {stores}; extract its regions")
+        raise DataError(f"image {image_id!r} is in none of the feature stores {self.places}; extract its regions")
+
+    @property
+    def places(self) -> str:
+        """The folders of the stores, for people."""
+        return ", ".join(str(store.path) for store in self.stores)
 
 
 def _check_alike(one: FeatureStore, other: FeatureStore) -> None:
@@ -201,6 +223,31 @@ def open_images(
     if missing:
         raise DataError(f"{len(missing)} picture file(s) do not exist, such as {', '.join(missing[:SHOWN])}")
     return PixelImages(files, config.image_size, config.resolution)
+
+
+def trainable(records: Sequence[R], images: Images) -> list[R]:
+    """The records to train on: those whose pictures a feature store lists as rejected are left out, with a count.
+
+    Raises:
+        DataError: another picture is missing, or all of them are.
+    """
+    if not isinstance(images, RegionImages) or all(record.image_id in images for record in records):
+        return list(records)
+    rejected = {image_id for store in images.stores for image_id in _rejects(store.path)}
+    kept = [record for record in records if record.image_id in images or record.image_id not in rejected]
+    images.positions([record.image_id for record in kept or records])  # raises for those that nobody rejected
+    left_out = "the others, which were rejected when it was made, are left out"
+    say(f"notice: {len(kept):,} of {len(records):,} pictures have regions in {images.places}; {left_out}")
+    return kept
+
+
+def _rejects(store: Path) -> list[str]:
+    """Ids of the pictures that could not be added to a feature store (data_prep/stage.py writes the list)."""
+    path = store / "rejects.jsonl"
+    try:
+        return [json.loads(line)["id"] for line in path.read_bytes().splitlines()] if path.exists() else []
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({error!r}); restore it, or run the command that made the store") from error
 
 
 def open_regions(regions: Stores, config: Any, max_regions: int) -> RegionImages:

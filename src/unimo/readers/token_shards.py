@@ -12,6 +12,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from safetensors.numpy import save
 from unimo.errors import DataError
 from unimo.readers.tokenizer import Tokenizer
 from unimo.storage.atomic import atomic_write
-from unimo.storage.cache import sha256
-from unimo.storage.mapped_shards import map_arrays, read_index
+from unimo.storage.locks import alone
+from unimo.storage.mapped_shards import MappedShard, read_index
 
 FORMAT, VERSION = "unimo-tokens", 1
 KEYS = {"format", "version", "tokenizer", "vocab_size", "made_from", "complete", "shards", "state"}
@@ -31,7 +32,7 @@ _WIDE = 1 << 16  # vocabularies beyond this need uint32
 
 
 class TokenShards:
-    """The texts of a folder, by number. Opening reads the index only; a shard is mapped when first needed.
+    """The texts of a folder, by number. Opening reads the index only; a shard is mapped and verified when first needed.
 
     Raises:
         DataError: at opening for a missing, unfinished or newer index, and for a folder that another tokenizer made; at
@@ -50,7 +51,7 @@ class TokenShards:
                 f"{tokenizer.fingerprint[:12]}); run `corpora text` with --tokenizer as in the recipe"
             )
         self.dtype = token_dtype(self.header["vocab_size"])
-        self._maps: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._maps: dict[int, MappedShard] = {}
 
     def __len__(self) -> int:
         return sum(shard["texts"] for shard in self.header["shards"])
@@ -66,15 +67,19 @@ class TokenShards:
         shown = [self.header["tokenizer"], *(shard["sha256"] for shard in self.header["shards"])]
         return hashlib.sha256("".join(shown).encode()).hexdigest()
 
-    def shard(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Views of a shard: token ids [tokens] and the end of each text [texts] int64."""
+    def shard(self, number: int, verify: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Views of a shard: token ids [tokens] and the end of each text [texts] int64.
+
+        Args:
+            verify: compare the shard with its sha256, once, which reads all of it.
+        """
         if number not in self._maps:
             shard = self.header["shards"][number]
             layout = {"tokens": (self.dtype, (shard["tokens"],)), "ends": (np.int64, (shard["texts"],))}
             hint = "restore it from a copy, or run `corpora text` again into a new folder"
-            arrays = map_arrays(self.path / shard["file"], shard["bytes"], layout, hint)
-            self._maps[number] = arrays["tokens"], arrays["ends"]
-        return self._maps[number]
+            self._maps[number] = MappedShard(self.path / shard["file"], shard, layout, hint)
+        arrays = self._maps[number].arrays(verify)
+        return arrays["tokens"], arrays["ends"]
 
     def texts(self) -> Iterator[np.ndarray]:
         """Token ids of each text in order, views of the files."""
@@ -84,12 +89,6 @@ class TokenShards:
             for end in ends.tolist():
                 yield tokens[first:end]
                 first = end
-
-    def verify(self) -> None:
-        """Compare each shard with its sha256. Raises DataError that names the first that differs."""
-        for shard in self.header["shards"]:
-            if sha256(self.path / shard["file"]) != shard["sha256"]:
-                raise DataError(f"{self.path / shard['file']}: content changed since it was written (sha256 differs)")
 
 
 class Windows:
@@ -107,7 +106,7 @@ class Windows:
         starts, lengths = [0], [np.zeros(0, np.int32)]
         self._pieces_before: list[np.ndarray] = []  # of each shard, [texts + 1] uint32
         for number in range(len(shards.header["shards"])):
-            _, ends = shards.shard(number)
+            _, ends = shards.shard(number, verify=False)  # a start must not read all of a large corpus
             texts = np.diff(ends, prepend=0)
             pieces = -(-texts // size)
             before = np.zeros(len(texts) + 1, np.uint32)
@@ -154,6 +153,7 @@ class TokenShardWriter:
 
     Raises:
         DataError: a folder that another tokenizer or other sources made.
+        ConfigError: another process writes the folder; it is held until this object is gone.
     """
 
     def __init__(
@@ -161,13 +161,14 @@ class TokenShardWriter:
     ):
         self.path, self.shard_tokens = Path(path), shard_tokens or SHARD_TOKENS
         fixed = {"tokenizer": tokenizer, "vocab_size": vocab_size, "made_from": dict(made_from)}
+        self._held = ExitStack()
+        self._held.enter_context(alone(self.path))
         if (self.path / "index.json").exists():
             self._header = read_header(self.path)
             changed = [key for key, value in fixed.items() if self._header[key] != value]
             if changed:
                 raise DataError(f"token shards {self.path} have another {' and '.join(changed)}; write to a new folder")
         else:
-            self.path.mkdir(parents=True, exist_ok=True)
             self._header = {"format": FORMAT, "version": VERSION, **fixed}
             self._header |= {"complete": False, "state": {}, "shards": []}
         self._dtype = np.dtype(token_dtype(vocab_size))

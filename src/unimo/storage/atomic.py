@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from unimo.errors import CheckpointError, DataError
-from unimo.storage.locks import lock
+from unimo.storage.locks import lock, still
 
 
 @contextmanager
@@ -44,13 +44,13 @@ def _temporary_file(path: Path) -> Iterator[BinaryIO]:
     for name in (f".{path.name}.tmp", f".{path.name}.{secrets.token_hex(4)}.tmp"):
         temporary = path.with_name(name)
         with open(temporary, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666)) as file:
-            if not (lock(file.fileno()) and _still(temporary, file.fileno())):
+            if not (lock(file.fileno()) and still(temporary, file.fileno())):
                 continue
             file.truncate(0)
             try:
                 yield file
             finally:
-                if _still(temporary, file.fileno()):
+                if still(temporary, file.fileno()):
                     temporary.unlink()
             return
 
@@ -66,14 +66,14 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(temporary, os.O_RDONLY)
     try:
-        if not (lock(descriptor) and _still(temporary, descriptor)):
+        if not (lock(descriptor) and still(temporary, descriptor)):
             raise BlockingIOError("another process is writing it; wait for its end or name another folder")
         for left in temporary.iterdir():  # by a kill
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         try:
             yield temporary
         finally:
-            if _still(temporary, descriptor):
+            if still(temporary, descriptor):
                 shutil.rmtree(temporary, ignore_errors=True)
     finally:
         os.close(descriptor)
@@ -98,14 +98,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
             sync_folder(folder.parent)
     except OSError as error:
         raise CheckpointError(f"cannot write {folder}: {error.strerror or error}") from error
-
-
-def _still(path: Path, descriptor: int) -> bool:
-    """Whether what is open has this name: who had it before may have moved it to its place meanwhile."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def sync(path: Path) -> None:

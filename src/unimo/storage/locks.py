@@ -26,29 +26,43 @@ def lock(descriptor: int, wait: bool = False) -> bool:
     return True
 
 
+def still(path: Path, descriptor: int) -> bool:
+    """Whether what is open has this name: who had it before may have moved or removed it meanwhile."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder by the file .lock in it, which says who does; the folder is made where it is missing.
+    """Hold a folder by the file .lock in it, which says who does and goes with the end; a missing folder is made.
 
     Raises:
         ConfigError: another process holds it, or the operating system refused.
     """
+    path = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "a+")
+        while True:
+            file = open(path, "a+")
+            if not lock(file.fileno()):
+                file.seek(0)
+                who = file.read().strip() or "unknown"
+                raise ConfigError(f"another process ({who}) works in {folder}; wait for its end or name another folder")
+            if still(path, file.fileno()):
+                break
+            file.close()  # who had it before has removed it meanwhile
     except OSError as error:
         raise ConfigError(f"cannot make or write to the folder {folder}: {error.strerror}") from error
     with file:
-        if not lock(file.fileno()):
-            file.seek(0)
-            raise ConfigError(
-                f"another process ({file.read().strip() or 'unknown'}) works in {folder}; wait for its end or name "
-                "another folder"
-            )
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {gethostname()}")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """A folder of safetensors shards: its index, and arrays as views of memory maps, read when they are looked at."""
 
+import hashlib
 import json
 import math
 import mmap
 import os
 from collections.abc import Mapping, Set
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -44,39 +46,65 @@ def read_index(folder: Path, kind: str, form: str, version: int, keys: Set[str],
     )
 
 
-def map_arrays(file: Path, size: int, layout: Layout, hint: str) -> dict[str, np.ndarray]:
+class MappedShard:
     """Read-only arrays over a memory map of one shard, checked against what the index says of it.
 
     safetensors' own reader copies a slice; a view needs only the offsets, which the file states in its JSON head.
 
     Args:
-        size: bytes that the file must have.
+        said: the index's entry, of which `bytes` and `sha256` are used.
         layout: array name -> dtype and shape that the file must hold.
         hint: what the reader of an error can do.
 
     Raises:
         DataError: the file is missing, cut short or not what the index says.
     """
-    try:
-        with open(file, "rb") as opened:
-            found = os.fstat(opened.fileno()).st_size
-            if found != size:
-                raise DataError(f"{file} has {found} bytes, the index says {size}; {hint}")
-            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-        start = 8 + int.from_bytes(mapped[:8], "little")
-        entries = json.loads(mapped[8:start])
+
+    def __init__(self, file: Path, said: Mapping[str, Any], layout: Layout, hint: str):
+        self.file, self.size, self.sha256, self.hint = file, said["bytes"], said["sha256"], hint
+        self._lock, self._verified = Lock(), False
+        try:
+            with open(file, "rb") as opened:
+                self._check_size(os.fstat(opened.fileno()).st_size)
+                self._mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            self._arrays = self._views(layout)
+        except FileNotFoundError:
+            raise DataError(f"{file} is missing; {hint}") from None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{file} is not a shard of this store ({error!r}); {hint}") from error
+
+    def _views(self, layout: Layout) -> dict[str, np.ndarray]:
+        start = 8 + int.from_bytes(self._mapped[:8], "little")
+        entries = json.loads(self._mapped[8:start])
         arrays = {}
         for name, (dtype, shape) in layout.items():
             entry = entries[name]
             if _DTYPES.get(entry["dtype"]) != dtype or tuple(entry["shape"]) != shape:
                 raise DataError(
-                    f"{file}: {name} is {entry['dtype']} {entry['shape']}, the index says "
-                    f"{np.dtype(dtype).name} {list(shape)}; {hint}"
+                    f"{self.file}: {name} is {entry['dtype']} {entry['shape']}, the index says "
+                    f"{np.dtype(dtype).name} {list(shape)}; {self.hint}"
                 )
-            flat = np.frombuffer(mapped, dtype, math.prod(shape), offset=start + entry["data_offsets"][0])
+            flat = np.frombuffer(self._mapped, dtype, math.prod(shape), offset=start + entry["data_offsets"][0])
             arrays[name] = flat.reshape(shape)
         return arrays
-    except FileNotFoundError:
-        raise DataError(f"{file} is missing; {hint}") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{file} is not a shard of this store ({error!r}); {hint}") from error
+
+    def arrays(self, verify: bool = True) -> Mapping[str, np.ndarray]:
+        """The arrays, for a look now: a file that was cut since it was mapped would end the process by SIGBUS.
+
+        Args:
+            verify: the first time, compare the file's sha256, which reads all of it.
+
+        Raises:
+            DataError: the file was cut, or its bytes are others than were written.
+        """
+        self._check_size(self._mapped.size())
+        if verify and not self._verified:
+            with self._lock:
+                if not self._verified and hashlib.sha256(self._mapped).hexdigest() != self.sha256:
+                    raise DataError(f"{self.file}: content changed since it was written (sha256 differs); {self.hint}")
+                self._verified = True
+        return self._arrays
+
+    def _check_size(self, found: int) -> None:
+        if found != self.size:
+            raise DataError(f"{self.file} has {found} bytes, the index says {self.size}; {self.hint}")

@@ -81,3 +81,14 @@ def test_the_seed_decides_which_images_are_drawn(store, tmp_path):
 def test_no_store_is_one_clear_error(tmp_path):
     with pytest.raises(DataError, match="no feature store"):
         inspect(tmp_path / "none", None, None, tmp_path / "page.html", count=1, seed=0)
+
+
+def test_verify_names_what_changed(store, stage):
+    store, _ = store
+    done = stage("regions", "verify", store.path)
+    assert done.returncode == 0 and "3 images in 1 shards, all as they were written" in done.stdout
+    shard = store.path / "shard_00000.safetensors"
+    *content, last = shard.read_bytes()
+    shard.write_bytes(bytes([*content, last ^ 1]))
+    done = stage("regions", "verify", store.path)
+    assert done.returncode == 2 and "shard_00000.safetensors: content changed since it was written" in done.stderr
