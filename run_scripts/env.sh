@@ -19,5 +19,27 @@ fi
 threads=$(($(nproc) / ${NPROC:-1}))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
 unset threads
-# Paddle's C++ side warns at every start of several processes; its errors still show.
+# Paddle warns at every start of what is no fault here: no compiler cache, and ranks that are in no group yet. Its errors
+# still show.
 export GLOG_minloglevel=${GLOG_minloglevel:-2}
+export PYTHONWARNINGS="${PYTHONWARNINGS:+$PYTHONWARNINGS,}ignore:No ccache found,ignore:Current global rank"
+
+# Run a command in a process group of its own, so that Ctrl-C reaches the script alone, and pass the first TERM, INT or
+# HUP on to it as TERM. Returns its exit code; `stopped` tells whether there was a signal.
+# shellcheck disable=SC2034 # who sources this looks at it
+stopped=0
+supervise() {
+  local job code=0
+  set -m
+  "$@" &
+  job=$!
+  set +m
+  # shellcheck disable=SC2064 # the job of now is meant
+  trap "((stopped)) || kill -TERM $job 2>/dev/null || true; stopped=1" TERM INT HUP
+  while kill -0 "$job" 2>/dev/null; do
+    wait "$job" || true # a signal ends it early
+  done
+  wait "$job" || code=$?
+  trap - TERM INT HUP
+  return "$code"
+}

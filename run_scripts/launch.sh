@@ -53,27 +53,18 @@ printf '\n' >&2
 # Paddle's launcher answers 15 to SIGTERM whatever its workers return, so the run's own word counts (engine/loop.py).
 state=${run:+$run/state.json}
 [[ -n $state ]] && rm -f "$state" # an earlier run's word
-set -m # a process group of its own: Ctrl-C reaches this script alone, which passes one signal on
-"${program[@]}" &
-job=$!
-stopped=0
-# shellcheck disable=SC2329 # the trap invokes it
-stop() {
-  ((stopped)) || kill -TERM "$job" 2>/dev/null || true
-  stopped=1
-}
-trap stop TERM INT HUP
 code=0
-while kill -0 "$job" 2>/dev/null; do
-  code=0
-  wait "$job" || code=$?
-done
+supervise "${program[@]}" || code=$?
 
 if ((code)); then
   said=$(sed -n 's/.*"exit_code": \([1-9][0-9]*\).*/\1/p' "$state" 2>/dev/null || true)
-  if [[ -n $said ]]; then
-    code=$said
-  elif ((NPROC * NNODES > 1 && code != 2)); then # the launcher shows one process only, perhaps not the first to end
+  code=${said:-$code}
+  if [[ -f $state ]] && grep -q '"status": "running"' "$state"; then # a signal or an abort left no time to say so
+    sed -i 's/"status": "running"/"status": "killed"/' "$state"
+  fi
+  if ((NPROC * NNODES > 1 && code == 75)); then # the launcher ends before it has shown this
+    printf '%s\n' "$(sed -n 's/.*"message": "rank [0-9]*: \(.*\)", "pid".*/\1/p' "$state")" >&2
+  elif ((NPROC * NNODES > 1 && code != 2 && code != 76)); then # it shows one process only, perhaps not the first to end
     for file in "$log"/workerlog.*; do # where it was comes before the traceback, the last lines after it
       printf '==> %s <==\n' "$file"
       { grep '^error: rank ' "$file" || true; } | tail -n 1

@@ -19,7 +19,8 @@ source "$repo/run_scripts/env.sh"
 step() { # print a command, run it, and tell how long it took
   printf '\n== %s\n' "$*"
   local start=$SECONDS
-  "$@"
+  supervise "$@"
+  ((stopped)) && exit 75 # it was done already when the signal came
   printf '== done in %d s\n' $((SECONDS - start))
 }
 launch() { step env -u OMP_NUM_THREADS NPROC="$processes" bash "$repo/run_scripts/launch.sh" "$@"; }

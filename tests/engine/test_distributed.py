@@ -107,6 +107,19 @@ def test_a_hang_becomes_an_error_with_rank_and_place(start, tmp_path):
     assert "in next" in job.log(1), "where it hangs"
 
 
+def test_a_stopped_rank_is_told_at_default_settings(start, tmp_path):
+    """Before gloo's collectives give up, which names neither rank nor place."""
+    run = tmp_path / "run"
+    job = start(run, options(steps=1000) | {"data": {"pause": 0.1}}, ranks=2)
+    job.until(lambda: "step 2/" in job.log())
+    job.signal(signal.SIGSTOP, rank=1)
+    job.processes[0].join(60)
+    job.signal(signal.SIGKILL, rank=1)
+    assert job.wait() == [1, -signal.SIGKILL]
+    error = re.search(r"error: (rank 0 of 2 made no progress for 25 s at: .* of step \d+); another rank", job.log())
+    assert error and state(run)["status"] == "failed" and state(run)["message"] == error[1]
+
+
 def test_signals_during_a_save_do_not_break_it(start, tmp_path):
     """They interrupt the socket on which the other rank asks whether rank 0 has written."""
     run, slow = tmp_path / "run", options(save_every=1, steps=50) | {"save_seconds": 0.5}

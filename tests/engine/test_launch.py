@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from unimo.engine import checkpoint
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = str(Path(__file__).with_name("tiny_task.py"))
 TWO = {"NPROC": "2"}
@@ -64,6 +66,7 @@ def test_one_process(tmp_path):
     for pid in workers(tmp_path / "early"):
         os.kill(pid, signal.SIGKILL)  # stands for a scheduler that loses patience
     assert early.wait(60) == 128 + signal.SIGKILL  # not 75, which only a run says that saved
+    assert not (tmp_path / "early" / "state.json").exists() or state(tmp_path / "early")["status"] == "killed"
 
 
 def test_a_lost_terminal_stops_the_run_and_it_is_resumed(start, tmp_path):
@@ -83,7 +86,12 @@ def test_two_processes_are_stopped_and_resumed(start, tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 75
     assert state(run)["status"] == "preempted"
-    assert start(run, {"engine": engine}, ranks=2).wait() == [0, 0]
+    said = process.out.read_text().splitlines()[-1]
+    stopped = checkpoint.read_trainer_state(checkpoint.find_latest(run))["step"]
+    assert said == f"stopped after step {stopped}; run the same command again to go on"
+    job = start(run, {"engine": engine}, ranks=2)
+    assert job.wait() == [0, 0]
+    assert f"resuming from step {stopped} ({run})" in job.log()
     assert state(run)["status"] == "done"
     steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 9))
@@ -98,7 +106,36 @@ def test_a_killed_worker_ends_the_job_within_a_minute(tmp_path):
     assert process.wait(60) not in (0, 2, 75, 76)
     text = process.out.read_text()
     assert "of 2 failed at: " in text and "workerlog.1 <==" in text
-    assert not workers(run)
+    assert not workers(run) and state(run)["status"] in ("failed", "killed")
+
+
+def test_a_run_that_is_killed_does_not_say_that_it_goes_on(tmp_path):
+    run = tmp_path / "run"
+    process = launch(run, {"engine": {"steps": 1000, "log_every": 1}, "data": {"pause": 0.1}})
+    until_step(run, 2, process)
+    (worker,) = workers(run)
+    os.kill(worker, signal.SIGKILL)
+    assert process.wait(60) == 128 + signal.SIGKILL
+    assert state(run)["status"] == "killed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_script_around_others_passes_a_signal_on(tmp_path, number):
+    """As quickstart.sh runs its stages: the inner script stops its own child, and no later stage starts."""
+    program = (
+        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); print('up', flush=True)"
+    )
+    (tmp_path / "inner.sh").write_text(
+        f'source {ROOT}/run_scripts/env.sh\nsupervise python -c "{program}; time.sleep(60)"\n'
+    )
+    (tmp_path / "outer.sh").write_text(
+        f"set -e\nsource {ROOT}/run_scripts/env.sh\nsupervise bash {tmp_path}/inner.sh\necho later\n"
+    )
+    process = subprocess.Popen(["bash", tmp_path / "outer.sh"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=60)[0] == ""
+    assert process.returncode == 75
 
 
 NETNS = "two hosts need root, network namespaces and the ip command (Debian: apt-get install iproute2)"

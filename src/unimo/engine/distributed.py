@@ -7,10 +7,9 @@ objects are reduced: gloo's float16 sums are wrong in Paddle 3.3.1.
 import faulthandler
 import math
 import os
-import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -23,10 +22,13 @@ from paddle.base import core
 from paddle.distributed import fleet
 from paddle.nn.layer.norm import _BatchNormBase
 
+from unimo.console import say
 from unimo.engine.stop import signals_held_back
 from unimo.errors import ConfigError, DataError, UnimoError
 
 HALF = (paddle.float16, paddle.bfloat16)
+GIVES_UP = 25.0  # seconds; gloo's collectives end the process after 30, with neither rank nor place
+IDLE = 0.1  # share of a second's CPU time below which a thread waits (ours)
 
 
 class _AllRows(PyLayer):
@@ -208,44 +210,60 @@ class Watchdog:
 
     A rank that waits in a collective for another that hangs would wait for ever; the launcher ends the job as soon as
     one process is gone. One process alone is not watched, and no one is in events: an evaluation may take hours.
+
+    Args:
+        seconds: the most at one place.
+        tell: told the error before the process ends.
     """
 
-    def __init__(self, world: World, seconds: float):
-        self.world, self.seconds = world, seconds
+    def __init__(self, world: World, seconds: float, tell: Callable[[str], None] = lambda error: None):
+        self.world, self.seconds, self.tell = world, seconds, tell
         self._done = threading.Event()
         self.at("start")
 
-    def at(self, place: str) -> None:
-        """Note progress: the process is alive and now at `place`."""
-        self._place, self._since = place, time.monotonic()
+    def at(self, place: str, joint: bool = False) -> None:
+        """Note progress: the process is alive and now at `place`; `joint`, where it may wait for the other ranks."""
+        self._mark = (place, self.seconds, joint)
 
     def pause(self) -> None:
         """Watch no more until the next `at`."""
-        self._place, self._since = f"events after: {self._place}", math.inf
+        self._mark = (f"events after: {self._mark[0]}", math.inf, False)
 
     def __enter__(self) -> "Watchdog":
         if self.world.size > 1:
-            threading.Thread(target=self._watch, daemon=True).start()
+            clock = time.pthread_getcpuclockid(threading.get_ident())
+            threading.Thread(target=self._watch, args=(clock,), daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._done.set()
         if self.world.size > 1 and kind is not None and not issubclass(kind, UnimoError):
-            print(
-                f"error: rank {self.world.rank} of {self.world.size} failed at: {self._place}. "
-                "If it lost a connection, another rank ended first: see its log",
-                file=sys.stderr,
-                flush=True,
+            say(
+                f"error: rank {self.world.rank} of {self.world.size} failed at: {self._mark[0]}. "
+                "If it lost a connection, another rank ended first: see its log"
             )
 
-    def _watch(self) -> None:
-        while not self._done.wait(min(1.0, self.seconds / 4)):
-            if time.monotonic() - self._since > self.seconds:
-                print(
-                    f"error: rank {self.world.rank} of {self.world.size} made no progress for {self.seconds:g} s at: "
-                    f"{self._place}; another rank may hang, see its log. Where each thread is:",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                faulthandler.dump_traceback(all_threads=True)
-                os._exit(1)
+    def _watch(self, clock: int) -> None:
+        """Count seconds at one place, and those in which the watched thread did nothing but wait for other ranks.
+
+        Seconds are counted by looks, not by the clock, so that those in which this process was stopped are none.
+        """
+        look, mark, waited, idle, busy = min(1.0, self.seconds / 4), self._mark, 0.0, 0.0, 0.0
+        while not self._done.wait(look):
+            if mark is not self._mark:
+                mark, waited, idle = self._mark, 0.0, 0.0
+            waited += look
+            before, busy = busy, time.clock_gettime(clock)
+            idle = idle + look if busy - before < IDLE * look else 0.0
+            place, most, joint = mark
+            if joint and idle >= GIVES_UP and paddle.device.get_device() == "cpu":
+                self._end(place, idle)
+            elif waited >= most:
+                self._end(place, waited)
+
+    def _end(self, place: str, seconds: float) -> None:
+        error = f"rank {self.world.rank} of {self.world.size} made no progress for {seconds:g} s at: {place}"
+        say(f"error: {error}; another rank may hang, see its log. Where each thread is:")
+        faulthandler.dump_traceback(all_threads=True)
+        self.tell(error)
+        os._exit(1)

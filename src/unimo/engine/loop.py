@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from socket import gethostname
 from typing import Any
@@ -67,7 +68,7 @@ def train(
         ahead as data,
         StopRequest() as stop,
         _status(run_dir, world),
-        Watchdog(world, config.hang_timeout) as watchdog,
+        Watchdog(world, config.hang_timeout, partial(_write_status, run_dir, "failed", 1)) as watchdog,
     ):
         _check_device(config)
         watchdog.at("connecting the processes")
@@ -88,6 +89,9 @@ def train(
         run = Run(config, run_dir, world, [LogFile(), Progress(), *events, Checkpoints()], trainer.save)
         watchdog.at("resuming")
         trainer.resume(run)
+        if run.step and world.rank == 0:
+            done = run.step >= config.steps
+            say(f"already finished at step {run.step}" if done else f"resuming from step {run.step} ({run_dir})")
         run.emit("on_start")
         try:
             while run.step < config.steps and not run.ended:

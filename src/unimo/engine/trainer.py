@@ -82,17 +82,17 @@ class Trainer:
         if len(batches) != self.config.accumulate:
             raise DataError(f"the data gave {len(batches)} micro-batches, accumulate is {self.config.accumulate}")
         names = sorted(self.task.weights)
-        self.watchdog.at(f"counts of step {step + 1}")
+        self.watchdog.at(f"counts of step {step + 1}", joint=True)
         items = [self.task.items(batch) for batch in batches]
         mine = [sum(of.get(name, 0) for of in items) for name in names]
         *totals, samples, pads = self.world.sum([*mine, sum(len(b.ids) for b in batches), pad_share(batches)])
         counts = dict(zip(names, totals, strict=True))
 
-        self.watchdog.at(f"what comes before step {step + 1}")
+        self.watchdog.at(f"what comes before step {step + 1}", joint=True)
         paddle.seed(micro_seed(self.config.seed, step, -1, self.world.rank))
         self.task.before_update(batches)
         local = self._accumulate(step, batches, items, counts)
-        self.watchdog.at(f"losses of step {step + 1}")
+        self.watchdog.at(f"losses of step {step + 1}", joint=True)
         sums = dict(zip(names, self.world.sum([local.get(name, 0.0) for name in names]), strict=True))
         losses = {name: sums[name] / counts[name] for name in names if counts[name]}
         rate = learning_rate(self.config, step)
@@ -100,7 +100,7 @@ class Trainer:
             bad = [f"{name} is {loss}" for name, loss in losses.items() if not math.isfinite(loss)]
             if bad:
                 raise NonFiniteError("loss " + ", ".join(bad))
-            self.watchdog.at(f"optimiser of step {step + 1}")
+            self.watchdog.at(f"optimiser of step {step + 1}", joint=True)
             updated = self.optimizer.step(rate, self.scaler)
         except NonFiniteError as error:
             everyone = self.world.gather([i for b in batches for i in b.ids])
@@ -135,7 +135,7 @@ class Trainer:
 
     def _follow(self, step: int, updated: bool) -> None:
         """Bring what is not trained by gradients in line with the weights of update `step`, counted from 1."""
-        self.watchdog.at(f"what follows step {step}")
+        self.watchdog.at(f"what follows step {step}", joint=True)
         self.world.join_buffers(self.task.model)
         if updated:
             self.task.after_update(step)
@@ -153,7 +153,7 @@ class Trainer:
         amp = self.config.amp
         sums: dict[str, float] = {}
         for micro, (batch, counted) in enumerate(zip(batches, items, strict=True)):
-            self.watchdog.at(f"micro-batch {micro} of step {step + 1}")
+            self.watchdog.at(f"micro-batch {micro} of step {step + 1}", joint=True)
             paddle.seed(micro_seed(self.config.seed, step, micro, self.world.rank))
             last = micro == len(batches) - 1
             with nullcontext() if last else self.world.no_sync(self.model):
