@@ -55,6 +55,22 @@ def test_resuming_drops_what_will_be_logged_again(tmp_path):
     assert [record["step"] for record in log(tmp_path)] == whole == [2, 4, 6]
 
 
+def test_resuming_keeps_what_is_whole_in_a_damaged_log(tmp_path, capsys):
+    run(tmp_path, save_every=2)
+    path = tmp_path / "log.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "123", "{}", '{"step": "2"}', "[" * 9000, lines[1]]) + "\n")
+    checkpoint.point(tmp_path / "checkpoints", checkpoint.LATEST, "step_00000004")
+    capsys.readouterr()
+    run(tmp_path, save_every=2)
+    assert [record["step"] for record in log(tmp_path)] == [2, 4, 6]
+    said = capsys.readouterr().err
+    assert [n for n in range(1, 8) if f"line {n} is no record of a step" in said] == [2, 3, 4, 5]
+    assert f"resuming from step 4 ({tmp_path})" in said
+    run(tmp_path, save_every=2)
+    assert "already finished at step 6" in capsys.readouterr().err
+
+
 def test_evaluation_is_logged_and_the_best_checkpoint_kept(tmp_path):
     scores = iter([0.1, 0.9, 0.3, 0.2, 0.5, 0.4])
     evaluation = Evaluation(lambda: {"recall": next(scores)}, metric="recall")

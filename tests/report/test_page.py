@@ -16,6 +16,7 @@ from unimo.cli import main
 from unimo.errors import DataError
 from unimo.report.page import CAPTIONS, default_output, provenance_rows, score_rows, write_page
 from unimo.report.run_folder import Metrics, open_runs
+from unimo.storage.locks import alone
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text'"
@@ -143,6 +144,14 @@ def test_a_stopped_run_alone(tmp_path: Path):
     assert f"State: non_finite, exit code 76: {message}" in page.text
     assert "None of these runs was evaluated" in page.text
     assert page.count("svg") == page.count("img") == 0
+
+
+def test_a_run_goes_on_only_while_a_process_holds_it(tmp_path: Path):
+    run = tmp_path / "run"
+    write(run / "state.json", {"status": "running", "exit_code": None, "message": ""})
+    with alone(run):
+        assert "State: running" in page_of(run).text
+    assert "State: killed: it ended without a word" in page_of(run).text
 
 
 def test_shares_of_captions_above_their_negatives():

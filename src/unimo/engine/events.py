@@ -75,7 +75,7 @@ class LogFile:
         self._file: TextIO | None = None
         if run.world.rank == 0:
             path = run.run_dir / "log.jsonl"
-            kept = [record for record in _whole_records(path) if record["step"] <= run.step]
+            kept = [record for record in _records(path) if record["step"] <= run.step]
             with atomic_write(path) as file:
                 file.writelines(f"{json.dumps(record)}\n".encode() for record in kept)
             self._file = open(path, "a", encoding="utf-8")
@@ -95,13 +95,19 @@ class LogFile:
             self._file.close()
 
 
-def _whole_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Records of a log up to the first line that a kill or a power cut left broken."""
-    for line in path.read_bytes().splitlines() if path.exists() else ():
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """Records of a log. What is none is left out; a line says so, but for the last, which a kill may have cut."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    for number, line in enumerate(lines, start=1):
         try:
-            yield json.loads(line)
-        except ValueError:
-            return
+            record = json.loads(line)
+            if not isinstance(record["step"], int):
+                raise TypeError
+        except (ValueError, TypeError, KeyError, RecursionError):
+            if number < len(lines):
+                say(f"warning: {path} line {number} is no record of a step and is left out: {line[:60]!r}")
+            continue
+        yield record
 
 
 class Progress:

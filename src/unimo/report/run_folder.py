@@ -12,6 +12,7 @@ from unimo.config import Paper
 from unimo.errors import DataError
 from unimo.evaluate.results import Difference, Metric
 from unimo.readers.annotations import SHOWN, Negative, Positive, Record, problem
+from unimo.storage.locks import held
 
 FILES = ("config.yaml", "log.jsonl", "state.json", "metrics.json", "gallery.json")
 
@@ -149,10 +150,18 @@ def _open(path: Path, name: str) -> RunFolder:
         name=name,
         config=None if config is None else config.decode("utf-8", errors="replace"),
         log=_read_log(path / "log.jsonl"),
-        state=_read(path / "state.json", State),
+        state=_state(path),
         metrics=_read(path / "metrics.json", Metrics),
         gallery=_read(path / "gallery.json", Gallery),
     )
+
+
+def _state(path: Path) -> State | None:
+    """How the run stands. One that nobody holds does not go on, whatever it last said: a kill leaves no time to say."""
+    state = _read(path / "state.json", State)
+    if state and state.status == "running" and not held(path):
+        return State(status="killed", message="it ended without a word; the same command goes on")
+    return state
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -65,6 +65,15 @@ def alone(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def held(folder: Path) -> bool:
+    """Whether a process holds a folder by `alone`."""
+    try:
+        with open(folder / ".lock") as file:
+            return not lock(file.fileno())
+    except OSError:
+        return False
+
+
 @contextmanager
 def locked(path: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock file `path` of a cache; waits, with a word, while another process has it.
