@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from data_prep.stage import PATH, cache_option
-from unimo.console import Console
+from unimo.console import Console, heeded
 from unimo.errors import Stopped
 from unimo.hardware import use_fast_gemm
 
@@ -24,7 +24,7 @@ def main() -> None:
     Exit codes: 0 done, 2 wrong input, 75 stopped and resumable.
     """
     use_fast_gemm()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in heeded():
         signal.signal(number, _stop)
 
 

@@ -3,6 +3,7 @@
 import json
 import platform
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, TypeVar, overload
 
 import click
 
+from unimo.console import heeded
 from unimo.errors import DataError
 from unimo.readers.annotations import write_jsonl
 from unimo.storage.atomic import atomic_write
@@ -143,9 +145,13 @@ class Work:
 
 
 def restore_signals() -> None:
-    """Put the handlers of __main__ back in their place: the import of Paddle puts others there, which kill at once."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.getsignal(number))
+    """Put the handlers of __main__ back in their place: the import of Paddle puts others there, which kill at once.
+
+    Another thread than the first may not set handlers, and none of ours are there.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in heeded():
+            signal.signal(number, signal.getsignal(number))
 
 
 def beside(out: Path, name: str) -> Path:

@@ -38,6 +38,11 @@ def test_our_errors_and_the_systems(error, code, message):
     assert (result.exit_code, result.stderr.strip()) == (code, message)
 
 
+def test_names_of_other_people_do_not_steer_the_terminal():
+    result = outcome(ConfigError("image '\x1b]0;owned\x07\x9b2J\ud800é 猫\t'\nis unknown"))
+    assert result.stderr == "error: image '\\x1b]0;owned\\x07\\x9b2J\\ud800é 猫\t'\nis unknown\n"
+
+
 def test_a_missing_package_of_the_extra_is_named():
     result = outcome(ModuleNotFoundError("no", name="sklearn.feature_extraction"), extra="data")
     assert result.exit_code == 2 and "work needs the package sklearn: pip install -e '.[data]'" in result.stderr

@@ -175,10 +175,21 @@ def _connect(host: str, port: int, rules: Rules) -> socket.socket:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet."""
+    """Whether an IP address is one of the open internet; one that stands for an IPv4 address is what that is."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    inner = getattr(parsed, "ipv4_mapped", None) or getattr(parsed, "sixtofour", None) or parsed
-    return inner.is_global and not inner.is_multicast
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = parsed.ipv4_mapped or parsed.sixtofour
+        if parsed in _TRANSLATED:
+            inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
+        if inner is None and (parsed not in _UNICAST or parsed in _EXAMPLES):
+            return False
+        parsed = inner or parsed
+    return parsed.is_global and not parsed.is_multicast
+
+
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # all global unicast addresses (IANA's registry)
+_EXAMPLES = ipaddress.IPv6Network("3fff::/20")  # RFC 9637; older Pythons take them for global
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address behind a NAT64
 
 
 def _body(response: http.client.HTTPResponse, address: str, most: int) -> bytes:

@@ -1,5 +1,6 @@
-"""The group of commands at the top of `unimo` and of `python -m data_prep`, and what is said to people meanwhile."""
+"""The group of commands at the top of `unimo` and of `python -m data_prep`: what they say to people, and heed."""
 
+import signal
 import sys
 import warnings
 from typing import Any
@@ -8,13 +9,26 @@ import click
 
 from unimo.errors import Stopped, UnimoError
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # that ask a command to stop
+
+
+def heeded() -> list[signal.Signals]:
+    """The signals that this process heeds: all, but not a lost terminal if it was started to outlive it (nohup)."""
+    outlives = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in SIGNALS if not (outlives and number == signal.SIGHUP)]
+
 
 def say(line: str) -> None:
     """Print a line on standard error, if there is one: a terminal or a pipe that is gone stops no work."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
     except OSError:
         pass
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelt out: ids and names of other people's files must not steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 class Console(click.Group):

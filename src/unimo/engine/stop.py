@@ -5,15 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from unimo.console import SIGNALS, heeded
 from unimo.errors import Stopped
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-def heeded() -> list[signal.Signals]:
-    """The signals that this process heeds: all, but not a lost terminal if it was started to outlive it (nohup)."""
-    outlives = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return [number for number in SIGNALS if not (outlives and number == signal.SIGHUP)]
 
 
 class StopRequest:

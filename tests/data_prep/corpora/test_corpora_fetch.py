@@ -275,6 +275,17 @@ def test_tls_with_and_without_a_certificate_that_is_trusted(site, tmp_path, monk
         ("fd00::1", False),
         ("::ffff:10.0.0.1", False),
         ("2002:7f00:1::", False),
+        ("2002:5db8:d822::", True),  # of 93.184.216.34
+        ("64:ff9b::5db8:d822", True),
+        ("64:ff9b::a9fe:a9fe", False),  # of 169.254.169.254
+        ("64:ff9b:1::5db8:d822", False),
+        ("::127.0.0.1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("fec0::1", False),
+        ("ff0e::1", False),
+        ("2001:db8::1", False),
+        ("3fff::1", False),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
     ],
 )
 def test_which_addresses_are_public(address, public):
