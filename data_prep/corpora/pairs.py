@@ -18,9 +18,9 @@ from data_prep.corpora.exclusion import EXCLUDED, Exclusion, exclusion
 from data_prep.corpora.fetch import Rules
 from data_prep.corpora.lists import LICENCES, rows
 from data_prep.corpora.records import Bad, Row
-from data_prep.corpora.text_files import NOTHING, says_nothing, whole
+from data_prep.corpora.text_files import NOTHING, whole
 from data_prep.stage import WHOLE, Shard, Work, beside
-from unimo.readers.annotations import Image, Pair, Split, write_jsonl
+from unimo.readers.annotations import Image, Pair, Split, says_nothing, write_jsonl
 from unimo.storage.atomic import atomic_write
 from unimo.storage.cache import sha256
 

@@ -9,7 +9,6 @@ import gzip
 import io
 import json
 import re
-import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from data_prep.stage import Shard
 from unimo.errors import DataError
+from unimo.readers.annotations import says_nothing
 from unimo.storage.encodings import LONGEST_MARK, encoding_of
 
 MAX_TEXT = 16 << 20  # bytes of one text, ours: a file without line ends must not fill the memory
@@ -31,7 +31,6 @@ _FOREIGN = {
     b"PK\x03\x04": "packed by zip",
     b"\x28\xb5\x2f\xfd": "packed by zstd",
 }
-_BLANK = "\u115f\u1160\u2800\u3164\uffa0\ufffc\ufffd"  # letters and symbols that show nothing
 _ALL = 1 << 62
 
 
@@ -306,11 +305,6 @@ def _of_json(line: bytes | None, key: str) -> tuple[str, str]:
     if not isinstance(record[key], str):
         return "", f"key {key!r} holds no text"
     return _judged(whole(record[key]).strip())
-
-
-def says_nothing(text: str) -> bool:
-    """Whether a text has no letter, digit or symbol: white space, zero-width characters and punctuation alone."""
-    return not any(unicodedata.category(c)[0] in "LNS" and c not in _BLANK for c in text)
 
 
 def whole(text: str) -> str:

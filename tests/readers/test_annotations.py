@@ -137,7 +137,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
         write_jsonl(tmp_path / "missing" / "texts.jsonl", [])
 
 
-@pytest.mark.parametrize("blank", ["   ", "\u200b", "\ufeff \t", "...", "-", "\u00a0\u2060"])
+@pytest.mark.parametrize("blank", ["   ", "\u200b", "\ufeff \t", "...", "-", "\u00a0\u2060", "\u2800\u3164"])
 def test_a_caption_that_says_nothing_is_named_with_its_line(folder: Path, blank: str):
     path = lines(folder / "pairs.jsonl", PAIR, PAIR | {"image_id": "dog", "captions": ["a dog", blank]})
     with pytest.raises(DataError, match=r"line 2: .*captions.*no letter, digit or symbol"):

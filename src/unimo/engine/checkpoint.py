@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 
 from unimo.errors import CheckpointError, DataError, NonFiniteError
 from unimo.storage.atomic import atomic_write, sync, sync_folder, temporary_folder
+from unimo.storage.bfloat16 import widen_bfloat16
 from unimo.storage.cache import sha256
 from unimo.storage.checksums import checksum
 from unimo.storage.json_files import read_json
@@ -275,13 +276,12 @@ def read_tensors(path: Path, shapes: dict[str, list[int]], kinds: Mapping[str, s
 
 
 def _bfloat16(path: Path, name: str, shape: list[int]) -> np.ndarray:
-    """A tensor of a file that the library has checked, as float32, of which bfloat16 is the upper half."""
+    """A tensor of a file that the library has checked, as float32; the library has no bfloat16 without torch."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         first, last = json.loads(file.read(length))[name]["data_offsets"]
         file.seek(8 + length + first)
-        halves = np.frombuffer(file.read(last - first), "<u2").astype(np.uint32)
-    return (halves << 16).view(np.float32).reshape(shape)
+        return widen_bfloat16(np.frombuffer(file.read(last - first), "<u2")).reshape(shape)
 
 
 def digest(folder: Path) -> str:

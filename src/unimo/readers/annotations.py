@@ -19,9 +19,16 @@ from unimo.errors import DataError
 from unimo.storage.atomic import atomic_write
 from unimo.storage.encodings import LONGEST_MARK, encoding_of, text_of
 
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0\ufffc\ufffd"  # letters and symbols that show nothing
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text has no letter, digit or symbol: white space, zero-width characters and punctuation alone."""
+    return not any(unicodedata.category(c)[0] in "LNS" and c not in _BLANK for c in text)
+
 
 def _says_something(text: str) -> str:
-    if not any(unicodedata.category(c)[0] in "LNS" for c in text):  # zero-width characters are of class C
+    if says_nothing(text):
         raise ValueError("it has no letter, digit or symbol")
     return text
 

@@ -183,7 +183,7 @@ def test_sigterm_stops_at_once_though_servers_hang(site, tmp_path):
         time.sleep(0.02)
     time.sleep(0.2)
     started = time.monotonic()
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGHUP)
     assert "the same command goes on from here" in process.communicate(timeout=20)[1]
     assert process.returncode == 75 and time.monotonic() - started < 5
     assert [r["row"] for r in lines(tmp_path / "out" / "pairs.fetched.jsonl")[1:]] == [0]

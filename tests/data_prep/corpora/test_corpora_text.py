@@ -23,6 +23,7 @@ from data_prep.merge import merge
 from data_prep.stage import WHOLE, Shard, read_manifest
 from unimo.errors import DataError
 from unimo.readers import token_shards
+from unimo.readers.annotations import says_nothing
 from unimo.readers.token_shards import TokenShards
 from unimo.readers.tokenizer import load_tokenizer
 
@@ -31,9 +32,7 @@ BPE = ROOT / "model_files" / "dict"
 TOKENIZER = load_tokenizer(BPE)
 # a text without line ends or blanks around it; `\ufeff` at its start would be a byte order mark
 line = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="\ufeff\x85"), min_size=1)
-texts_of_lines = st.lists(
-    line.map(str.strip).filter(lambda text: not text_files.says_nothing(text)), min_size=1, max_size=8
-)
+texts_of_lines = st.lists(line.map(str.strip).filter(lambda text: not says_nothing(text)), min_size=1, max_size=8)
 quick = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

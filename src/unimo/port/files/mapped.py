@@ -73,11 +73,6 @@ def array_in(data: memoryview, dtype: np.dtype, shape: tuple[int, ...], order: O
     return np.frombuffer(data, dtype).reshape(shape, order=order)
 
 
-def widen_bfloat16(values: np.ndarray) -> np.ndarray:
-    """Values of bfloat16, which numpy lacks, as float32, whose upper half it is. uint16 of any shape -> float32."""
-    return np.asarray(values.astype(np.uint32) << 16).view(np.float32)
-
-
 def zip_entries(path: Path, data: memoryview) -> dict[str, zipfile.ZipInfo]:
     """Entries of the zip file `data` by name; inside `damage`.
 

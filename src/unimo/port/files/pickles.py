@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from unimo.errors import CheckpointError
-from unimo.port.files.mapped import Order, array_in, checked_sizes, damage, map_file, widen_bfloat16
+from unimo.port.files.mapped import Order, array_in, checked_sizes, damage, map_file
 from unimo.port.weights import Stored
+from unimo.storage.bfloat16 import widen_bfloat16
 
 # What a file may name -> what stands for it: a function of the arguments of the call, or None where none is allowed
 Names = Mapping[tuple[str, str], Callable[[tuple], Any] | None]

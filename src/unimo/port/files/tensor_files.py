@@ -13,10 +13,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from unimo.errors import CheckpointError
-from unimo.port.files.mapped import array_in, checked_sizes, damage, map_file, stored_entry, widen_bfloat16, zip_entries
+from unimo.port.files.mapped import array_in, checked_sizes, damage, map_file, stored_entry, zip_entries
 from unimo.port.files.pickles import open_pdparams
 from unimo.port.files.torch_files import LEGACY_MAGIC, open_torch
 from unimo.port.weights import Lazy, Stored, of_array
+from unimo.storage.bfloat16 import widen_bfloat16
 
 # what a folder of weights may hold, in the order in which they are looked for
 WEIGHT_FILES = (

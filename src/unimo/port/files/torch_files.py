@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from unimo.errors import CheckpointError
-from unimo.port.files.mapped import array_in, checked_sizes, damage, map_file, stored_entry, widen_bfloat16, zip_entries
+from unimo.port.files.mapped import array_in, checked_sizes, damage, map_file, stored_entry, zip_entries
 from unimo.port.files.pickles import Name, Names, ordered_dict, parse
 from unimo.port.weights import Stored
+from unimo.storage.bfloat16 import widen_bfloat16
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"  # pickle of 0x1950a86a20f9469cfc6c
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
