@@ -4,7 +4,8 @@
 
 Conversion: the release's folder of one file a variable -> a model folder, with every check, the vocabulary and the
 syncs that make it survive a power cut. Loading: a model folder into a model, against
-`set_state_dict(paddle.load(...))`, and against paddle.load alone, which makes tensors and no model. Both sides find
+`set_state_dict(paddle.load(...))`, and against paddle.load alone, which makes tensors and no model; beside it what the
+comparison of checksums takes of reading the whole folder (description, vocabulary, weights). Both sides find
 their files in the page cache, and writers find nothing in the place of what they write: overwriting would hand
 paddle.save the pages of its old file, and a conversion none, which keeps the old folder until the new one is whole.
 """
@@ -20,7 +21,8 @@ import paddle
 from side_by_side import Target, alternate, print_machine, ratio, verdict
 
 from unimo.config import ROOT, load
-from unimo.engine.checkpoint import load_model
+from unimo.engine.checkpoint import load_model, torn
+from unimo.engine.model_folder import read_model
 from unimo.models.systems import skeleton
 from unimo.models.unimo import UnimoConfig
 from unimo.port.convert import convert
@@ -45,7 +47,7 @@ def peak_mib() -> float:
 def worker(job: str, folder: Path) -> None:
     """Do one job; prints its wall and CPU seconds and the peak memory of the process."""
     config = load(UnimoConfig, ROOT / "model_configs" / "models" / "unimo_base.yaml")
-    model = None if job == "convert" else skeleton("unimo", config, HEADS)
+    model = None if job in ("convert", "read", "check") else skeleton("unimo", config, HEADS)
     if job in ("save", "ours"):
         load_model(folder / "model", model)
     shutil.rmtree(folder / "converted", ignore_errors=True)
@@ -57,6 +59,10 @@ def worker(job: str, folder: Path) -> None:
         paddle.save(model.state_dict(), str(folder / "saved.pdparams"))
     elif job == "ours":
         load_model(folder / "model", model)
+    elif job == "read":
+        read_model(folder / "model")
+    elif job == "check":
+        assert torn(folder / "model") is None
     elif job == "paddle_load":
         paddle.load(str(folder / "model.pdparams"))
     elif job == "paddle_model":
@@ -80,8 +86,9 @@ def main() -> int:
         weights = sum(4 * p.size for p in model.parameters()) / 2**20
         del model
         convert(folder / "release", folder / "model", tokenizer=ROOT / "model_files" / "dict")
-        jobs = {job: [sys.executable, __file__, job, name] for job in ("convert", "save", "ours", "paddle_model")}
-        jobs |= {"paddle_load": [sys.executable, __file__, "paddle_load", name], "bare": [sys.executable, "-c", BARE]}
+        jobs = {job: [sys.executable, __file__, job, name] for job in ("convert", "save", "ours", "read", "check")}
+        jobs |= {job: [sys.executable, __file__, job, name] for job in ("paddle_model", "paddle_load")}
+        jobs |= {"bare": [sys.executable, "-c", BARE]}
         figures = alternate(jobs)
     memory = (max(figures["convert"]["peak_mib"]) - min(figures["bare"]["peak_mib"])) / weights
     print(f"weights: {weights:.0f} MiB")
@@ -90,6 +97,7 @@ def main() -> int:
             Target("converting / paddle.save, seconds", ratio(figures, "seconds", "convert", "save"), 1.5, False),
             Target("peak memory above a bare import of paddle / weights", memory, 1.3, False),
             Target("loading a model / the same by paddle", ratio(figures, "seconds", "ours", "paddle_model"), 1, False),
+            Target("comparing checksums / reading the folder", ratio(figures, "seconds", "check", "read"), 0.05, False),
             Target("loading a model / paddle.load alone", ratio(figures, "seconds", "ours", "paddle_load"), 1, False),
         ]
     )
