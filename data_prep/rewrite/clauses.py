@@ -26,6 +26,7 @@ _PUT = {"park", "seat", "perch", "locate", "situate", "place", "position", "moor
 _UNTRUE = {"no", "none", "neither", "nor", "never", "hardly", "scarcely", "barely"}
 _UNTRUE |= {"may", "might", "could", "would", "should", "if", "unless", "whether", "?"}
 _SUBJECTS = ("nsubj", "nsubjpass")
+_FAR = 30  # words up a sentence, or along a list, that are looked at: one of thousands must not cost their square
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ def antecedent(pronoun: Token) -> Token | None:
 
 def stated(token: Token) -> bool:
     """Whether what a word says is claimed to be so: no word above it, up to its own clause's, is denied or doubted."""
-    while not _denied(token):
+    for _ in range(_FAR):
+        if _denied(token):
+            return False
         if token.dep_ in ("ROOT", "relcl"):
             return True
         if token.dep_ in _SUBJECTS:  # of a denied verb it stands, of a question it doesn't
@@ -91,7 +94,7 @@ def stated(token: Token) -> bool:
         if beside and any(t.dep_ in _SUBJECTS for t in token.children):
             return True
         token = token.head
-    return False
+    return True
 
 
 def _denied(token: Token) -> bool:
@@ -108,7 +111,9 @@ def _before(preposition: Token) -> tuple[int, Token]:
     binds = head.tag_ == "VBN" or head.pos_ in ("ADJ", "ADV") and head.dep_ != "attr"
     if head.i == start - 1 and binds and preposition.lower_ in bound:
         start = head.i
-    while head.pos_ in ("ADJ", "ADV") and head.dep_ != "ROOT":
+    for _ in range(_FAR):
+        if head.pos_ not in ("ADJ", "ADV"):
+            break
         head = head.head
     return start, head
 
@@ -132,7 +137,7 @@ def _objects(preposition: Token) -> list[Token]:
 
 def _subjects(verb: Token) -> list[Token]:
     """The nouns that a verb is said of: its subjects, those of the verb it goes with, or the noun it follows."""
-    while True:
+    for _ in range(_FAR):
         auxiliaries = [t for t in verb.children if t.dep_ in ("aux", "auxpass")]  # which the subject sometimes hangs on
         children = {t.dep_: t for one in (*auxiliaries, verb) for t in one.children}
         found = children.get("nsubj") or children.get("nsubjpass")
@@ -147,8 +152,12 @@ def _subjects(verb: Token) -> list[Token]:
                 return []
         else:  # "there is a cup", "on the table is a cup"
             return _coordinated(children["attr"]) if "attr" in children else []
+    return []
 
 
 def _coordinated(token: Token) -> list[Token]:
     """A word and those joined to it: black, red and white."""
-    return [token] + [other for t in token.children if t.dep_ == "conj" for other in _coordinated(t)]
+    found = [token]
+    for one in found:
+        found += [t for t in one.children if t.dep_ == "conj" and len(found) < _FAR]
+    return found
