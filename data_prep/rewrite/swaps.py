@@ -21,7 +21,7 @@ from typing import Any
 import inflect
 
 from data_prep.near_duplicates import normalise
-from data_prep.rewrite.graphs import PARTITIVE, PREPOSITION, Graph, nodes
+from data_prep.rewrite.graphs import PARTICIPLE, PARTICLE, PARTITIVE, PREDICATIVE, PREPOSITION, Graph, nodes
 from data_prep.rewrite.wordnet import WordNet
 
 TRIES = 10  # draws for each negative asked for; small vocabularies cannot give them all
@@ -41,11 +41,14 @@ _PLACES = [
 ]
 _ALSO = {("on", "above"), ("on", "in"), ("on", "in front of"), ("on", "behind"), ("in", "behind"), ("in", "under")}
 _ALSO |= {("next to", "in front of"), ("next to", "behind")}
-_PAIRS = (("with", "without"), ("inside", "outside"), ("up", "down"), ("before", "after"))
+_PAIRS = [("with", "without"), ("inside", "outside"), ("up", "down")]
+_PAIRS += [("to the left of", "to the right of"), ("on the left of", "on the right of")]
 _OPPOSITES = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
+_EXCLUDING = {*_OPPOSITES, *(word for group in _PLACES for word in group)}  # prepositions that others exclude
 # Verbs that say too little, or go along with most others.
 _VAGUE = {"be", "have", "do", "get", "make", "take", "use", "show", "see", "include", "contain", "feature", "become"}
 _VAGUE |= {"look", "seem", "appear", "like", "go", "come", "hold", "stand", "locate", "call", "know", "name", "base"}
+_VAGUE |= {"begin", "start", "continue", "follow", "move", "touch", "watch", "handle", "bear", "keep"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def count(graphs: Iterable[Graph]) -> Vocabulary:
     for graph in graphs:
         for kind, node in nodes(graph):
             text = _without_capital(node, within)
-            if node["class"].endswith(PARTITIVE) or not _WORD.search(text):
+            if _stays(node) or not _WORD.search(text):
                 continue
             for word_class in _takes_part_in(node["class"]):
                 counts.setdefault((kind, word_class), Counter())[text, node["lemma"]] += 1
@@ -100,6 +103,12 @@ def _phrase(text: str) -> str:
     return f" {normalise(text)} "
 
 
+def _stays(node: dict[str, Any]) -> bool:
+    """Whether nothing takes a node's place, nor it another's: a slice of, filled with, pick up; of, near."""
+    bound = node["class"].endswith((PARTITIVE, PARTICIPLE, PARTICLE))
+    return bound or node["class"] == PREPOSITION and node["text"].lower() not in _EXCLUDING
+
+
 def _without_capital(node: dict[str, Any], within: set[str]) -> str:
     """A node's text as it stands within a sentence; `within` are the texts that were seen there."""
     text = node["text"]
@@ -109,8 +118,10 @@ def _without_capital(node: dict[str, Any], within: set[str]) -> str:
 
 
 def _takes_part_in(word_class: str) -> list[str]:
-    """Classes that an entry can stand for: after `the` stands whatever can stand after `a`."""
-    return [word_class, word_class.removesuffix(" a") + " the"] if word_class.endswith(" a") else [word_class]
+    """Classes that an entry can stand for: after `the` what stands after `a`, after "is" what stands before a noun."""
+    if word_class.endswith(" a"):
+        return [word_class, word_class.removesuffix(" a") + " the"]
+    return [word_class, word_class + PREDICATIVE] if word_class in ("adjective", "JJR") else [word_class]
 
 
 class Swapper:
@@ -133,7 +144,7 @@ class Swapper:
         """
         by_kind: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
         for kind, node in nodes(graph):
-            if (kind, node["class"]) in self.vocabulary:
+            if (kind, node["class"]) in self.vocabulary and not _stays(node):
                 by_kind[kind].append(node)
         mentioned = [_phrase(text) for text in (caption, *scene.captions)]
         nouns = scene.nouns | {node["lemma"] for node in graph["objects"]}
@@ -147,7 +158,7 @@ class Swapper:
             text = entries.texts[i]
             if any(entries.phrases[i] in other for other in mentioned):
                 return None
-            if not self._false(kind, node, text, entries.lemmas[i], nouns):
+            if not self._false(kind, node, text, entries.lemmas[i], graph, nouns):
                 return None
             start, end, new = _fit(caption, node["span"], text)
             return {"kind": kind, "node": node["text"], "from": caption[start:end], "to": new, "span": [start, end]}
@@ -185,7 +196,9 @@ class Swapper:
                 return
             found += attempt(*arguments)
 
-    def _false(self, kind: str, node: dict[str, Any], text: str, lemma: str, nouns: frozenset[str]) -> bool:
+    def _false(
+        self, kind: str, node: dict[str, Any], text: str, lemma: str, graph: Graph, nouns: frozenset[str]
+    ) -> bool:
         """Whether a node with another word in its place is likely to say something false."""
         if kind == "object":
             return not any(self.wordnet.kind(lemma, noun) for noun in nouns)
@@ -196,8 +209,15 @@ class Swapper:
                 return self._other_action(node["lemma"], lemma)
             return self.wordnet.exclude(node["lemma"], lemma)
         if node["class"] == PREPOSITION:
-            return _elsewhere(node["text"].lower(), text.lower())
+            old, new = node["text"].lower(), text.lower()
+            where = graph["objects"][node["object"]]["lemma"]
+            return _elsewhere(old, new) and (_OPPOSITES.get(old) == new or self._is_place(where))
         return self._other_action(node["lemma"].split()[0], lemma.split()[0])
+
+    def _is_place(self, lemma: str) -> bool:
+        """Whether other things can be under a thing or behind it: not in half, in October, in autumn colours."""
+        kinds = ("physical entity", "group")
+        return not self.wordnet.senses(lemma, "n") or any(self.wordnet.kind(lemma, one) for one in kinds)
 
     def _other_action(self, verb: str, other: str) -> bool:
         return not ({verb, other} & _VAGUE or self.wordnet.kind(verb, other, "v"))

