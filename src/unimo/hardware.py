@@ -36,6 +36,18 @@ def use_fast_gemm() -> None:
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
 
 
+def compute_in_one_thread() -> int:
+    """Make Paddle compute in one thread from here on, whatever OMP_NUM_THREADS says, and return that number.
+
+    Sums are cut among threads, so that their number decides the last digits; for what must be the same on every
+    machine. It holds for the calling thread, until an inference engine of Paddle sets its own number.
+    """
+    import paddle  # takes seconds
+
+    paddle.base.core.set_num_threads(1)
+    return 1
+
+
 def keep_freed_memory() -> None:
     """Let glibc reuse the memory of freed tensors instead of returning it to the kernel, page by page, and back.
 
