@@ -19,7 +19,7 @@ from tqdm import tqdm
 from data_prep.coverage import with_regions
 from data_prep.regions.class_names import all_names
 from data_prep.rewrite.graphs import LAYOUT, Parser
-from data_prep.rewrite.index import Index
+from data_prep.rewrite.index import Index, read_header
 from data_prep.rewrite.meaning import SentenceEncoder
 from data_prep.rewrite.paraphrases import Paraphraser
 from data_prep.rewrite.similar import similar
@@ -55,11 +55,15 @@ def fit(pairs: Path, out: Path) -> str:
 
     Raises:
         MissingDependencyError: the parser is not installed.
-        DataError: malformed pairs, no training caption with a content word, or nowhere to write.
+        DataError: malformed pairs, no training caption with a content word, or `out` is a file or holds something else.
     """
     records = _read(pairs)
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; expected the name of a folder to write the index into")
+    if (out / "manifest.json").exists() and (stage := read_manifest(out)["stage"]) != "rewrite fit":
+        raise DataError(f"{out} was written by `{stage}`; name another folder for the index")
+    if (out / "index.json").exists():
+        read_header(out)
     parser = Parser()
     out.mkdir(parents=True, exist_ok=True)
     (out / "manifest.json").unlink(missing_ok=True)  # written last: an index without it is unfinished

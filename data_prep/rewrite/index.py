@@ -135,7 +135,7 @@ class Index:
     @classmethod
     def load(cls, folder: Path, pairs: Sequence[Pair]) -> "Index":
         """Map what `save` wrote for these pairs. Raises DataError where it is missing, damaged or newer."""
-        header = read_index(folder, "an index of rewriting", FORMAT, VERSION, {"vocabulary", "splits"}, HINT)
+        header = read_header(folder)
         vocabulary = {}
         try:
             for line in (folder / "vocabulary.jsonl").read_bytes().splitlines():
@@ -158,6 +158,11 @@ class Index:
             rows, postings = _matrix(arrays, "rows", "postings"), _matrix(arrays, "postings", "rows")
             splits[name] = Split(Candidates(captions, arrays["images"], rows, postings), graphs)
         return cls(vocabulary, splits, _places(pairs))
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """The index.json of an index. Raises DataError where it is missing, foreign, damaged or newer."""
+    return read_index(folder, "an index of rewriting", FORMAT, VERSION, {"vocabulary", "splits"}, HINT)
 
 
 def _places(pairs: Sequence[Pair]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What machine this is, and the two switches of the process that make Paddle's CPU wheel fast."""
+"""What machine this is, and the switches of the process that make Paddle's CPU wheel fast, or the same everywhere."""
 
 import ctypes
 import os

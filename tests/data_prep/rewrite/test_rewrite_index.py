@@ -41,13 +41,12 @@ def copy(folder, tmp_path) -> Path:
 def test_parts_over_an_index_are_a_single_run_without_one_and_parse_nothing(pairs, folder, tmp_path, monkeypatch):
     build(pairs, tmp_path / "whole.jsonl", AMOUNTS, seed=3)
     monkeypatch.setattr(Parser, "graphs", lambda *_: pytest.fail("it parses"))
-    build(pairs, tmp_path / "over.jsonl", AMOUNTS, seed=3, index=folder)
-    for number in (1, 2, 3):
-        build(pairs, tmp_path / "parts.jsonl", AMOUNTS, seed=3, shard=Shard(number, 3), index=folder)
+    for number in (1, 2):
+        build(pairs, tmp_path / "parts.jsonl", AMOUNTS, seed=3, shard=Shard(number, 2), index=folder)
     merge(tmp_path / "parts.jsonl")
     whole = (tmp_path / "whole.jsonl").read_bytes()
     assert len(whole.splitlines()) == 153
-    assert (tmp_path / "over.jsonl").read_bytes() == (tmp_path / "parts.jsonl").read_bytes() == whole
+    assert (tmp_path / "parts.jsonl").read_bytes() == whole
 
 
 def test_it_is_mapped_and_holds_what_was_counted(pairs, folder, parser, wordnet, tmp_path):
@@ -107,6 +106,12 @@ def test_an_unfinished_index_or_another_folder_is_refused(pairs, copy, parser, t
     (copy / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="was written by `retrieve fit`; expected the folder of `rewrite fit`"):
         _opened(copy, pairs, read_pairs(pairs), parser)
+    with pytest.raises(DataError, match="was written by `retrieve fit`; name another folder"):
+        fit(pairs, copy)
+    (copy / "manifest.json").unlink()
+    (copy / "index.json").write_text('{"format": "unimo-features", "version": 1}')  # of a store that is being written
+    with pytest.raises(DataError, match="index.json: it is 'unimo-features' version 1"):
+        fit(pairs, copy)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="file is a file; expected the name of a folder"):
         fit(pairs, tmp_path / "file")
