@@ -118,10 +118,10 @@ def build(
     """Write the rewrites of every caption and say what was done. Parsing and translating are resumable.
 
     Args:
-        index: what `fit` wrote for these pairs; without it every caption is parsed here, in a shard too.
         engines: names of ENGINES, or "auto": those that can be had here.
         similarity: least cosine of a paraphrase's sentence vector with its caption's.
         regions: a feature store; what is detected in an image is not swapped into its captions.
+        index: what `fit` wrote for these pairs; without it every caption is parsed here, in a shard too.
 
     Raises:
         ConfigError: no such engine.
@@ -136,7 +136,7 @@ def build(
     if out.is_dir():
         raise DataError(f"{out} is a folder; expected the name of a file to write, such as {out / 'rewrites.jsonl'}")
     wordnet, parser = WordNet(cache), Parser()
-    opened = _opened(index, pairs, records, parser) if index else None
+    learnt = _opened(index, pairs, records, parser) if index else None
     running = start(engines, cache) if amounts.paraphrases else []
     encoder = SentenceEncoder(cache) if running else None
     restore_signals()
@@ -145,9 +145,9 @@ def build(
     inputs = [path for path in (pairs, regions, index and index / "manifest.json") if path]
     packages = [source.package.record() for source in (wordnet, encoder) if source]
     work = Work("rewrite", out, settings, inputs, shard, packages, DISTRIBUTIONS)
-    if opened is None:
+    if learnt is None:
         graphs = parser.graphs(Captions.of(records).texts, out.with_suffix(".graphs.jsonl"))
-        opened = Index.fit(records, graphs)
+        learnt = Index.fit(records, graphs)
     part = shard.of(records)
     captions = Captions.of(part).texts
     paraphrases = {}
@@ -155,7 +155,7 @@ def build(
         paraphraser = Paraphraser(running, parser, wordnet, encoder, similarity)
         paraphrases = paraphraser.find(captions, out)
     detected = _detected(part, regions) if regions else {}
-    made = apply(part, opened, wordnet, amounts, seed, paraphrases, detected)
+    made = apply(part, learnt, wordnet, amounts, seed, paraphrases, detected)
     rewrites = tqdm(made, total=len(captions), desc="swapping", unit="caption")
     counts = dict.fromkeys(("paraphrases", *(f"{kind} negatives" for kind in COUNTED)), 0)
 
