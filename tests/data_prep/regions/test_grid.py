@@ -122,7 +122,7 @@ def test_cells_of_resnet50(tmp_path):
 
 
 def test_the_number_of_threads_decides_nothing_and_is_recorded(folders, write_pairs, shipped, stage, tmp_path):
-    """Of two runs that may take another number of threads; a store that an earlier release began goes on."""
+    """It stands in the manifest and not among what must be equal, so that a store begun before goes on."""
     pairs, found = write_pairs(tmp_path / "pairs", shipped[:3]), []
     for threads in ("1", "2"):
         out = tmp_path / threads
