@@ -89,6 +89,7 @@ class Work:
         packages: `Package.record()` of each archive used, with its licence.
         distributions: installed Python packages whose versions decide what comes out.
         files: those in the folder `out` that are the data set; the manifest holds their hashes.
+        threads: that this run computed in, where their number decides bytes; what earlier runs left there may differ.
 
     Raises:
         DataError: `out` is one of the inputs.
@@ -102,6 +103,7 @@ class Work:
     packages: Sequence[Mapping[str, str]] = ()
     distributions: Sequence[str] = ()
     files: Sequence[str] = ()
+    threads: int | None = None
     rejects: list[dict[str, str]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -140,6 +142,8 @@ class Work:
             "rejects": dict(Counter(r["reason"] for r in self.rejects)),
             "seconds": round(seconds, 1),
         }
+        if self.threads is not None:
+            manifest["threads"] = self.threads
         if self.files:
             manifest["sha256"] = {name: sha256(self.out / name) for name in self.files}
         write_manifest(self.out, manifest)

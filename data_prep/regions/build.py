@@ -42,6 +42,7 @@ def build(
     inputs = [path for path in (pairs, images) if path]
     distributions = ("opencv-contrib-python", "pillow", "paddlepaddle", "numpy")
     work = Work("regions extract", out, extract.description, inputs, shard, extract.packages, distributions)
+    work.threads = extract.threads
     store = StoreWriter(
         out, feature_dim=extract.feature_dim, class_names=extract.class_names, extractor=extract.description
     )

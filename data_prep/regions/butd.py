@@ -12,6 +12,7 @@ from data_prep.regions.class_names import read_class_names, read_synonyms
 from data_prep.regions.extractor import Regions
 from unimo import zoo
 from unimo.errors import ConfigError
+from unimo.hardware import compute_in_one_thread
 from unimo.models.faster_rcnn import STRIDE, Chosen, Detected, FasterRCNN, FasterRCNNConfig, choose, choose_lxmert
 
 Selection = Literal["original", "lxmert"]
@@ -53,6 +54,7 @@ class BottomUpAttention:
             raise ConfigError(f"{class_names} names {len(self.class_names) - 1} classes, the detector has {classes}")
         self.feature_dim = network.config.feature_size
         self.packages: list[dict[str, str]] = []
+        self.threads = compute_in_one_thread()
         self._selection, self._bounds = selection, (min_boxes, max_boxes)
         self._threshold = THRESHOLD if threshold is None else threshold
         self.description: dict[str, Any] = {

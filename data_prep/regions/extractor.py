@@ -26,6 +26,11 @@ class Extractor(Protocol):
     description: dict[str, Any]  # name, version and whatever else must not differ within one store
     packages: list[dict[str, str]]  # `Package.record()` of each archive used
 
+    @property
+    def threads(self) -> int | None:
+        """Of the network, fixed; None where any number gives the same bytes."""
+        ...
+
     def __call__(self, picture: np.ndarray) -> Regions:
         """picture [h, w, 3] uint8 RGB."""
         ...

@@ -10,6 +10,7 @@ from data_prep.regions.extractor import Regions
 from data_prep.regions.resnet import FEATURE_DIM, ResNetFeatures
 from unimo import zoo
 from unimo.errors import ConfigError
+from unimo.hardware import compute_in_one_thread
 from unimo.models.oner import Oner
 from unimo.models.unimo2 import Unimo2
 
@@ -21,6 +22,7 @@ class ResNetGrid:
 
     def __init__(self, cache: Path | None):
         self._resnet = ResNetFeatures(cache)
+        self.threads = self._resnet.threads
         self.description = {"name": "grid+resnet50", "version": self._resnet.package.version}
         self.description |= self._resnet.description
         self.packages = [self._resnet.package.record()]
@@ -53,6 +55,7 @@ class PatchGrid:
         padding = (size.resolution - 1) // 2 if isinstance(network, Unimo2) else 0  # see VisionTransformer
         self._side, self.feature_dim = size.image_size, size.hidden_size
         self.packages: list[dict[str, str]] = []
+        self.threads = compute_in_one_thread()
         starts = np.arange(self._vit.grid + 1) * size.resolution - padding
         self._edges = np.clip(starts / size.image_size, 0, 1)  # in one direction; what is padding is cut off
         self.description = {"name": "grid+vit", "version": "1", "weights_sha256": zoo.digest(folder)}

@@ -13,6 +13,7 @@ class OpenCVExtractor:
     """Features pooled from the detector's own last map, 1280-d."""
 
     feature_dim, class_names = MAP_DIM, CLASS_NAMES
+    threads: int | None = None  # OpenCV cuts no sum
 
     def __init__(self, min_boxes: int, max_boxes: int, threshold: float, cache: Path | None):
         self._detect = Detector(min_boxes, max_boxes, threshold, cache)
@@ -42,7 +43,7 @@ class ResNetExtractor(OpenCVExtractor):
         from data_prep.regions.resnet import FEATURE_DIM, ResNetFeatures  # paddle takes seconds to import
 
         self._resnet = ResNetFeatures(cache)
-        self.feature_dim = FEATURE_DIM
+        self.feature_dim, self.threads = FEATURE_DIM, self._resnet.threads
         self.description = {**self.description, **self._resnet.description, "name": "opencv-ssd+resnet50"}
         self.packages.append(self._resnet.package.record())
 

@@ -44,6 +44,7 @@ class PaddleXExtractor:
             raise DataError(f"PaddleX {paddlex.__version__} cannot open {folder} as {name}: {error}") from error
         self.class_names = ["background", *labels]
         self._resnet = ResNetFeatures(cache)
+        self.threads = self._resnet.threads
         self.packages = [self._resnet.package.record()]
         self.description = {"name": "paddlex+resnet50", "version": paddlex.__version__, "model_name": name}
         self.description |= {f"{part}_sha256": sha256(folder / part) for part in FILES}

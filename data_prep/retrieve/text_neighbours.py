@@ -41,8 +41,10 @@ class TextIndex:
         tokens = _tokens([text.text for text in texts])
         if not any(tokens):
             return cls(texts, None)
+        vocabulary: dict[str, int] = {}  # in order of use; the library's own is in that of a set, by chance
+        ids = [[vocabulary.setdefault(token, len(vocabulary)) for token in row] for row in tokens]
         engine = bm25s.BM25()
-        engine.index(tokens, show_progress=False)
+        engine.index((ids, vocabulary), show_progress=False)
         return cls(texts, engine)
 
     def save(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands `rewrite build|sample|quality`."""
+"""Commands `rewrite fit|build|sample|quality`."""
 
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,21 @@ def rewrite() -> None:
 
 @rewrite.command()
 @click.option("--pairs", type=PATH, required=True, help="Pictures with captions (pairs.jsonl).")
+@click.option("--output", "--out", "out", type=PATH, required=True, help="The folder to write the index into.")
+def fit(**settings: Any) -> None:
+    """Parse all captions and count their words, once for all parts of `rewrite build --index`. Resumable.
+
+    \b
+    Example: python -m data_prep rewrite fit --pairs data/demo/pairs.jsonl --output data/demo/words
+    """
+    from data_prep.rewrite.build import fit
+
+    click.echo(fit(**settings))
+
+
+@rewrite.command()
+@click.option("--pairs", type=PATH, required=True, help="Pictures with captions (pairs.jsonl).")
+@click.option("--index", type=PATH, help="What `rewrite fit` wrote for them; without it they are parsed here.")
 @click.option("--output", "--out", "out", type=PATH, required=True, help="The file to write (rewrites.jsonl).")
 @click.option("--paraphrases", type=COUNT, default=3, help="Back-translations a caption, at most.")
 @click.option("--negatives", type=COUNT, default=8, help="Swaps of each kind a caption, at most.")

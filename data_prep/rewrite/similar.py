@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from data_prep.near_duplicates import normalise
 from data_prep.rewrite.graphs import Graph, nodes
 from data_prep.rewrite.wordnet import WordNet
 from unimo.errors import DataError
@@ -19,15 +19,24 @@ _POS = {"object": "n", "attribute": "a", "relation": "v"}
 Content = list[tuple[str, str]]  # (part of speech in WordNet, lemma) of a caption's nodes
 
 
+class Caption(NamedTuple):
+    """A caption with what it is compared by."""
+
+    caption_id: str
+    image_id: str
+    text: str
+    key: str  # as `normalise` gives it
+    content: Content
+
+
 @dataclass(frozen=True)
 class Candidates:
-    """All captions of one split with their TF-IDF rows and what they name."""
+    """All captions of one split with their TF-IDF rows; the captions of an image stand together."""
 
-    caption_ids: list[str]
-    image_ids: list[str]
-    texts: list[str]
-    contents: list[Content]
+    captions: Sequence[Caption]
+    images: np.ndarray  # [n] int64, ascending: a number an image
     rows: csr_matrix  # [n, words] float32, rows of length 1 or, without a known word, 0
+    postings: csr_matrix  # [words, n], the same the other way round
 
 
 def vectorizer(training: Sequence[str]) -> TfidfVectorizer:
@@ -52,7 +61,7 @@ def covers(one: Content, other: Content, wordnet: WordNet) -> bool:
 
 
 def similar(
-    captions: Candidates, numbers: Sequence[int], most: int, seeds: Sequence[int], wordnet: WordNet
+    candidates: Candidates, numbers: Sequence[int], most: int, seeds: Sequence[int], wordnet: WordNet
 ) -> Iterator[list[dict]]:
     """For each caption `numbers[i]` the `most` similar ones of other images, best first, no text twice.
 
@@ -63,14 +72,9 @@ def similar(
     Args:
         seeds: one a caption; decides between equals and draws the rest.
     """
-    keys = [normalise(text) for text in captions.texts]
-    of_image: dict[str, list[int]] = {}
-    for number, image_id in enumerate(captions.image_ids):
-        of_image.setdefault(image_id, []).append(number)
-    transposed = captions.rows.T.tocsr()
     for first in range(0, len(numbers), _BLOCK):
         block = numbers[first : first + _BLOCK]
-        scores = (captions.rows[block] @ transposed).tocsr()
+        scores = (candidates.rows[block] @ candidates.postings).tocsr()
         for r, number in enumerate(block):
             rng = np.random.default_rng(seeds[first + r])
             entries = slice(scores.indptr[r], scores.indptr[r + 1])
@@ -79,38 +83,34 @@ def similar(
                 best = np.argpartition(-values, _LOOKED_AT * most)[: _LOOKED_AT * most]
                 columns, values = columns[best], values[best]
             by_score = np.lexsort((rng.random(len(values)), -values))
-            drawn = rng.integers(len(keys), size=4 * most)
+            drawn = rng.integers(len(candidates.captions), size=4 * most)
             ranked = chain(((columns[i], float(values[i])) for i in by_score), ((i, 0.0) for i in drawn))
-            own = of_image[captions.image_ids[number]]
-            yield _best(captions, keys, ranked, most, number, own, wordnet)
+            yield _best(candidates, ranked, most, number, wordnet)
 
 
 def _best(
-    captions: Candidates,
-    keys: list[str],
-    ranked: Iterable[tuple[int, float]],
-    most: int,
-    number: int,
-    own: list[int],
-    wordnet: WordNet,
+    candidates: Candidates, ranked: Iterable[tuple[int, float]], most: int, number: int, wordnet: WordNet
 ) -> list[dict]:
-    named = [entry for i in own for entry in captions.contents[i]]
-    words = {word for i in own for word in keys[i].split()}
+    captions, image = candidates.captions, candidates.images[number]
+    content = captions[number].content
+    own = [captions[i] for i in range(*np.searchsorted(candidates.images, [image, image + 1]))]
+    named = [entry for caption in own for entry in caption.content]
+    words = {word for caption in own for word in caption.key.split()}
     found: list[dict] = []
     used = set()
     for i, score in ranked:
         if len(found) == most:
             break
-        theirs = captions.contents[i]
+        other = captions[i]
         true = (
-            words.issuperset(keys[i].split())  # the image's own captions fall out here, too
-            or theirs
-            and covers(named, theirs, wordnet)
-            or captions.contents[number]
-            and covers(theirs, captions.contents[number], wordnet)
+            words.issuperset(other.key.split())  # the image's own captions fall out here, too
+            or other.content
+            and covers(named, other.content, wordnet)
+            or content
+            and covers(other.content, content, wordnet)
         )
-        if not true and keys[i] not in used:
-            used.add(keys[i])
-            source = {"image_id": captions.image_ids[i], "caption_id": captions.caption_ids[i]}
-            found.append({"text": captions.texts[i], "kind": "tfidf", **source, "score": round(score, 4)})
+        if not true and other.key not in used:
+            used.add(other.key)
+            source = {"image_id": other.image_id, "caption_id": other.caption_id}
+            found.append({"text": other.text, "kind": "tfidf", **source, "score": round(score, 4)})
     return found

@@ -1,4 +1,4 @@
-"""What machine this is, and the two switches of the process that make Paddle's CPU wheel fast."""
+"""What machine this is, and the switches of the process that make Paddle's CPU wheel fast, or the same everywhere."""
 
 import ctypes
 import os
@@ -44,6 +44,18 @@ def other_bits(then: Mapping[str, Any]) -> str | None:
     differing = [key for key in ("cpu", "threads", "MKL_DEBUG_CPU_TYPE") if key in then and then[key] != now[key]]
     shown = ", ".join(f"{key} {then[key]} then, {now[key]} now" for key in differing)
     return f"warning: the last bits will differ from those of a run without a stop: {shown}" if differing else None
+
+
+def compute_in_one_thread() -> int:
+    """Make Paddle compute in one thread from here on, whatever OMP_NUM_THREADS says, and return that number.
+
+    Sums are cut among threads, so that their number decides the last digits; for what must be the same on every
+    machine. It holds for the calling thread, until an inference engine of Paddle sets its own number.
+    """
+    import paddle  # takes seconds
+
+    paddle.base.core.set_num_threads(1)
+    return 1
 
 
 def keep_freed_memory() -> None:

@@ -113,7 +113,7 @@ def worker(job: str, way: str, hidden: int, folder: Path) -> None:
         stream = Stream(source, 4, seed=1, multiple=1)
         calls_of = lambda inputs: inputs["calls"]  # noqa: E731
     task.eval()  # no dropout
-    seconds, losses, padded, most, real = 0.0, [], 0, 0, 0
+    seconds, losses, padded, most = 0.0, [], 0, 0
     for number in range(1 + BATCHES[hidden]):
         batch = stream.next()
         calls = calls_of(batch.inputs)

@@ -1,3 +1,4 @@
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -158,3 +159,23 @@ def test_lists_with_a_byte_order_mark(folder: Path, encoding: str):
     (folder / "pairs.jsonl").write_bytes(b"\xff\xfe{")
     with pytest.raises(DataError, match="not the text that its byte order mark says"):
         read_pairs(folder / "pairs.jsonl")
+
+
+def test_reading_collects_no_garbage_and_leaves_the_collector_as_it_was(tmp_path):
+    lines = [json.dumps({"id": str(i), "text": "A dog.", "source": "made"}) for i in range(20_000)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    (tmp_path / "bad.jsonl").write_text("{}")
+    collections: list[str] = []
+    gc.callbacks.append(lambda phase, _: collections.append(phase))
+    try:
+        assert len(read_texts(tmp_path / "texts.jsonl")) == 20_000
+        with pytest.raises(DataError, match="key 'id' is missing"):
+            read_texts(tmp_path / "bad.jsonl")
+        assert gc.isenabled()
+        assert len(collections) < 10  # 20,000 records would start dozens
+        gc.disable()
+        read_texts(tmp_path / "texts.jsonl")
+        assert not gc.isenabled()
+    finally:
+        gc.callbacks.pop()
+        gc.enable()

@@ -7,9 +7,11 @@ rewrites.jsonl  {"caption_id", "image_id", "caption", "graph", "positives": [{"t
                  "negatives": [{"text", "kind", ...}], "similar_images": [...], "similar_texts": [...]}
 """
 
+import gc
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -173,6 +175,19 @@ def write_jsonl(path: str | Path, records: Iterable[dict[str, Any] | Record]) ->
     return count
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: it would walk through all records read so far, again and again, and find no circle."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@_uncollected()
 def _read(path: Path, schema: type[R], key: str) -> dict[int, R]:
     """Line number (from 1) -> record."""
     records: dict[int, R] = {}

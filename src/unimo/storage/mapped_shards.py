@@ -14,7 +14,8 @@ import numpy as np
 
 from unimo.errors import DataError
 
-_DTYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64, "U16": np.uint16, "U32": np.uint32}
+_DTYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32, "I64": np.int64}
+_DTYPES |= {"U16": np.uint16, "U32": np.uint32}
 Layout = Mapping[str, tuple[type, tuple[int, ...]]]
 
 

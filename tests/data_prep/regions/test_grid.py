@@ -119,3 +119,17 @@ def test_cells_of_resnet50(tmp_path):
     assert found.boxes[8].tolist() == [32, 64, 64, 128]
     middle = np.float32([[1.5, 1.5, 1.5, 1.5]]) / 7  # the centre of cell 8
     assert np.allclose(extract._resnet(picture, middle)[0], found.features[8], rtol=1e-4, atol=1e-4)
+
+
+def test_the_number_of_threads_decides_nothing_and_is_recorded(folders, write_pairs, shipped, stage, tmp_path):
+    """It stands in the manifest and not among what must be equal, so that a store begun before goes on."""
+    pairs, found = write_pairs(tmp_path / "pairs", shipped[:3]), []
+    for threads in ("1", "2"):
+        out = tmp_path / threads
+        options = ("--extractor", "grid", "--model-dir", folders / "oner", "--pairs", pairs, "--output", out)
+        done = stage("regions", "extract", *options, OMP_NUM_THREADS=threads)
+        assert done.returncode == 0, done.stderr
+        assert json.loads((out / "manifest.json").read_text())["threads"] == 1
+        assert "threads" not in FeatureStore(out).extractor
+        found.append([FeatureStore(out).read(record["image_id"]).features for record in shipped[:3]])
+    assert np.array_equal(*found) and np.std(found[0]) > 0.1

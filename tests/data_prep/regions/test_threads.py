@@ -29,7 +29,7 @@ PICTURES, BROKEN = 24, 11
 class Means:
     """Four quarters of a picture and their mean colours: a network that needs no weights and takes its time."""
 
-    feature_dim, class_names, packages = 3, ["background", "quarter"], []
+    feature_dim, class_names, packages, threads = 3, ["background", "quarter"], [], None
     description = {"name": "means", "version": "1"}
 
     def __init__(self, pause: float = 0):

@@ -207,3 +207,14 @@ def test_nothing_to_retrieve_is_an_error(tmp_path, write_pairs, shipped):
     pairs = write_pairs(tmp_path, shipped[:4], ("dev", "test"))
     with pytest.raises(DataError, match="nothing usable"):
         fit(pairs, None, None, None, tmp_path / "index")
+
+
+def test_the_order_of_hashes_does_not_matter(world, stage, tmp_path):
+    lists = ("--pairs", world / "pairs.jsonl", "--texts", world / "texts.jsonl")
+    found = []
+    for seed in ("1", "2"):
+        done = stage("retrieve", "fit", *lists, "--output", tmp_path / seed, PYTHONHASHSEED=seed)
+        assert done.returncode == 0, done.stderr
+        files = {p.relative_to(tmp_path / seed): p.read_bytes() for p in (tmp_path / seed).rglob("*") if p.is_file()}
+        found.append({name: content for name, content in files.items() if name.name != "manifest.json"})  # has seconds
+    assert found[0] == found[1] and len(found[0]) >= 8

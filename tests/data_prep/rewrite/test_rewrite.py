@@ -11,8 +11,9 @@ import pytest
 from data_prep.merge import merge
 from data_prep.near_duplicates import normalise
 from data_prep.regions.build import build as build_regions
-from data_prep.rewrite.build import Amounts, Index, _detected, apply, build, fit
+from data_prep.rewrite.build import Amounts, _detected, apply, build
 from data_prep.rewrite.graphs import Graph, nodes
+from data_prep.rewrite.index import Index
 from data_prep.rewrite.similar import content, covers
 from data_prep.stage import Shard
 from unimo.config import ROOT
@@ -48,13 +49,13 @@ def graphs(records, parser, tmp_path_factory) -> dict[str, Graph]:
 
 
 @pytest.fixture(scope="module")
-def index(records, graphs, wordnet) -> Index:
-    return fit(records, graphs, wordnet)
+def index(records, graphs) -> Index:
+    return Index.fit(records, graphs)
 
 
 @pytest.fixture(scope="module")
-def rewrites(records, graphs, index) -> dict:
-    return {r.caption_id: r for r in apply(records, graphs, index, AMOUNTS, 1, {}, {})}
+def rewrites(records, index, wordnet) -> dict:
+    return {r.caption_id: r for r in apply(records, index, wordnet, AMOUNTS, 1, {}, {})}
 
 
 def test_graphs_name_objects_attributes_and_relations(graphs):
@@ -94,11 +95,11 @@ def test_captions_that_share_words_come_first(rewrites):
     assert "tree" in next(n for n in tree.negatives if n.kind == "tfidf").text
 
 
-def test_choices_depend_on_seed_and_caption_alone(records, graphs, index, rewrites):
+def test_choices_depend_on_seed_and_caption_alone(records, index, wordnet, rewrites):
     some = list(reversed(records))[::7]
-    for rewrite in apply(some, graphs, index, AMOUNTS, 1, {}, {}):
+    for rewrite in apply(some, index, wordnet, AMOUNTS, 1, {}, {}):
         assert rewrite == rewrites[rewrite.caption_id]
-    other = apply(some, graphs, index, AMOUNTS, 2, {}, {})
+    other = apply(some, index, wordnet, AMOUNTS, 2, {}, {})
     assert sum(r.negatives != rewrites[r.caption_id].negatives for r in other) > len(some) / 2
 
 
@@ -139,11 +140,11 @@ def test_a_caption_that_is_likely_true_is_no_similar_one(rewrites, graphs, wordn
             assert not (own and covers(theirs, own, wordnet)) and not (theirs and covers(own, theirs, wordnet))
 
 
-def test_what_is_detected_in_the_image_is_not_swapped_in(records, graphs, index):
+def test_what_is_detected_in_the_image_is_not_swapped_in(records, index, wordnet):
     pair = next(p for p in records if p.image_id == "extra-1")
     amounts = Amounts(0, 2000, 0)  # all swaps there are
     for names, found in ((["horse", "bird"], False), ([], True)):
-        (first, *_) = apply([pair], graphs, index, amounts, 1, {}, {pair.image_id: names})
+        (first, *_) = apply([pair], index, wordnet, amounts, 1, {}, {pair.image_id: names})
         put_in = [n.to for n in first.negatives if n.kind == "object"]
         assert any(word.endswith(("owl", "rooster", "duck")) for word in put_in) == found, names
 
