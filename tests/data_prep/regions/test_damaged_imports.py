@@ -151,3 +151,19 @@ def test_a_damaged_record_gives_arrays_of_numbers_or_our_error(zipped, changes, 
     except DataError:
         return
     assert all(array.dtype.kind in "fiu" for array in arrays.values())
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/" + "y/" * 3000])
+def test_a_list_of_what_no_file_can_be_called_is_one_short_error(name, tmp_path):
+    (tmp_path / "a_filelist").write_text(name)
+    with pytest.raises(DataError, match="no such file: ") as caught:
+        run("butd", tmp_path / "a_filelist", tmp_path / "out")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"id": "1", "width": "", "height": 3}', "9" * 5000])
+def test_damaged_sizes_are_one_error(content, tmp_path):
+    (tmp_path / "in.tsv").write_text(line("butd", 0))
+    (tmp_path / "sizes.jsonl").write_text(content)
+    with pytest.raises(DataError, match="expected json lines of id, width and height"):
+        run("butd", tmp_path / "in.tsv", tmp_path / "out", sizes=tmp_path / "sizes.jsonl")
