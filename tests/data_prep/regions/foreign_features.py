@@ -104,6 +104,23 @@ def write_lmdb(folder: Path, records: dict[str, bytes]) -> Path:
     return folder
 
 
+def write_vinvl(folder: Path, objects: str, json_features: bool) -> Path:
+    """features.tsv in either of its layouts, and the objects in predictions.tsv or label.tsv."""
+    with open(folder / "features.tsv", "w") as features, open(folder / objects, "w") as labels:
+        for i, x in enumerate(IMAGES):
+            s, n, (w, h) = x["shares"], len(x["shares"]), SIZES[i]
+            content = b64(np.column_stack([x["features"], s, s[:, 2] - s[:, 0], s[:, 3] - s[:, 1]]).astype(np.float32))
+            row = json.dumps({"num_boxes": n, "features": content}) if json_features else f"{n}\t{content}"
+            features.write(f"{IDS[i]}\t{row}\n")
+            things = [
+                {"class": f"thing {c}", "conf": float(p), "rect": rect.tolist()}
+                for c, p, rect in zip(x["classes"], x["scores"], x["pixels"])
+            ]
+            whole = {"image_w": w, "image_h": h, "num_boxes": n, "objects": things}
+            labels.write(f"{IDS[i]}\t{json.dumps(whole if objects == 'predictions.tsv' else things)}\n")
+    return folder
+
+
 class Bomb:
     def __reduce__(self):
         return (print, ("code of a file was run",))

@@ -21,6 +21,7 @@ from foreign_features import (
     run,
     uniter_arrays,
     write_lmdb,
+    write_vinvl,
 )
 
 from data_prep.merge import merge
@@ -178,19 +179,8 @@ def test_a_folder_of_npz_comes_over_without_its_pickles(names, tmp_path):
 @pytest.mark.parametrize("json_features", [True, False])
 @pytest.mark.parametrize("objects", ["predictions.tsv", "label.tsv"])
 def test_vinvls_files_come_over_whole(json_features, objects, tmp_path):
-    with open(tmp_path / "features.tsv", "w") as features, open(tmp_path / objects, "w") as labels:
-        for i, x in enumerate(IMAGES):
-            s, n = x["shares"], len(x["shares"])
-            content = b64(np.column_stack([x["features"], s, s[:, 2] - s[:, 0], s[:, 3] - s[:, 1]]).astype(np.float32))
-            row = json.dumps({"num_boxes": n, "features": content}) if json_features else f"{n}\t{content}"
-            features.write(f"{IDS[i]}\t{row}\n")
-            things = [
-                {"class": f"thing {c}", "conf": float(p), "rect": rect.tolist()}
-                for c, p, rect in zip(x["classes"], x["scores"], x["pixels"])
-            ]
-            (w, h) = SIZES[i]
-            whole = {"image_w": w, "image_h": h, "num_boxes": n, "objects": things}
-            labels.write(f"{IDS[i]}\t{json.dumps(whole if objects == 'predictions.tsv' else things)}\n")
+    write_vinvl(tmp_path, objects, json_features)
+    with open(tmp_path / "features.tsv", "a") as features:
         features.write("unlabelled\t1\t" + b64(np.ones((1, DIM + 6), np.float32)) + "\nodd\t{]\n")
     store = run("vinvl", tmp_path, tmp_path / "out")
     assert store.ids == IDS and rejects(tmp_path / "out").keys() == {"unlabelled", "odd"}
