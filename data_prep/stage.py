@@ -89,6 +89,9 @@ class Work:
         packages: `Package.record()` of each archive used, with its licence.
         distributions: installed Python packages whose versions decide what comes out.
         files: those in the folder `out` that are the data set; the manifest holds their hashes.
+
+    Raises:
+        DataError: `out` is one of the inputs.
     """
 
     stage: str
@@ -101,6 +104,10 @@ class Work:
     files: Sequence[str] = ()
     rejects: list[dict[str, str]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if self.out.resolve() in [path.resolve() for path in self.inputs]:
+            raise DataError(f"{self.out} is what the stage reads and what it would write; name another output")
 
     def reject(self, record_id: str, reason: str, detail: str = "") -> None:
         """Leave a record out; the manifest counts reasons, so what differs between records belongs into the detail."""

@@ -8,8 +8,10 @@ if [[ -z ${VIRTUAL_ENV:-} && -f ${VENV:-$UNIMO_REPO/.venv}/bin/activate ]]; then
   source "${VENV:-$UNIMO_REPO/.venv}/bin/activate"
 fi
 # The MKL in Paddle's CPU wheel takes a slow path on AMD processors unless told otherwise.
-if grep -qs 'vendor_id.*AuthenticAMD' /proc/cpuinfo; then
-  export MKL_DEBUG_CPU_TYPE=${MKL_DEBUG_CPU_TYPE:-5}
+if grep -qs 'vendor_id.*AuthenticAMD' /proc/cpuinfo; then # 7: its AVX-512 kernels, 5: AVX2's
+  avx512=$(grep -qsm1 '^flags.* avx512f' /proc/cpuinfo && echo 7 || echo 5)
+  export MKL_DEBUG_CPU_TYPE=${MKL_DEBUG_CPU_TYPE:-$avx512}
+  unset avx512
 fi
 if ! [[ ${NPROC:-1} =~ ^[1-9][0-9]*$ ]]; then
   echo "error: NPROC=$NPROC must be a whole number from 1 on" >&2

@@ -159,3 +159,14 @@ def test_sizes_beyond_every_machine_are_refused(key: str, tmp_path: Path):
     for schema in (UnimoConfig, OnerConfig):
         with pytest.raises(ConfigError, match=f"{key}: Input should be less than or equal to"):
             load(schema, tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_recipes_of_other_editors_are_read(encoding: str, tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    path.write_bytes("hidden_size: 96\r\nnum_attention_heads: 4 # é\r\n".encode(encoding))
+    sizes = load(UnimoConfig, path)
+    assert (sizes.hidden_size, sizes.num_attention_heads) == (96, 4)
+    path.write_bytes(b"a: \xff\xfe\n")
+    with pytest.raises(ConfigError, match="cannot read .*r.yaml"):
+        load(UnimoConfig, path)

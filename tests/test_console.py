@@ -1,6 +1,8 @@
 """What the group of commands makes of errors: one message and the exit code of their type, or the error itself."""
 
 import errno
+import subprocess
+import sys
 
 import click
 import pytest
@@ -55,3 +57,37 @@ def test_any_other_missing_module_is_a_fault_to_be_seen_whole(name, extra):
 
 def test_a_closed_pipe_is_left_to_click():
     assert isinstance(outcome(BrokenPipeError()).exception, BrokenPipeError | SystemExit)
+
+
+PROGRAM = """
+import click, os, sys, time
+from contextlib import suppress
+from tqdm import tqdm
+from unimo.console import Console, say
+
+@click.group(cls=Console)
+def main(): pass
+
+@main.command()
+@click.argument("out")
+def work(out):
+    with open(out, "w") as file:
+        with suppress(OSError):
+            os.write(2, b"from a library\\n")
+        for n in tqdm(range(50), mininterval=0):
+            time.sleep(0.002)
+            say(f"notice {n}")
+            print("step", n, file=sys.stderr)
+        file.write("done")
+
+main()
+"""
+
+
+@pytest.mark.parametrize("redirection", ["", "2>&-", "<&- >&- 2>&-", "2>/dev/full", "2> >(head -c 5 >/dev/null)"])
+def test_work_outlives_whoever_watches_it(redirection, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = f"{sys.executable} {tmp_path}/program.py work {tmp_path}/out {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").read_text() == "done"

@@ -84,7 +84,7 @@ def _read_description(folder: Path) -> tuple[str, list[str]]:
         raise DataError(f"{folder} lacks {', '.join(missing)}; expected a PaddleX model_dir with {', '.join(FILES)}")
     path = folder / FILES[0]
     try:
-        values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = yaml.safe_load(path.read_bytes())
         return str(values["Global"]["model_name"]), [str(label) for label in values["label_list"]]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         raise DataError(f"{path} does not name Global.model_name and label_list ({error!r})") from error

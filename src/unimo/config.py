@@ -111,15 +111,15 @@ def _read(path: Path) -> dict[str, Any]:
             text = file.read(_MOST_BYTES + 1)
         if len(text) > _MOST_BYTES:
             raise ConfigError(f"{path} has more than {_MOST_BYTES} bytes; expected a recipe or sizes in YAML")
-        values = _parse(text.decode("utf-8"), str(path)) or {}
-    except (OSError, UnicodeDecodeError) as error:
+        values = _parse(text, str(path)) or {}
+    except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected `key: value` lines, got a {type(values).__name__}")
     return values
 
 
-def _parse(text: str, source: str) -> Any:
+def _parse(text: str | bytes, source: str) -> Any:
     try:
         _check_levels(text, source)
         loader = _LOADER(text)
@@ -131,13 +131,15 @@ def _parse(text: str, source: str) -> Any:
             return loader.construct_document(node)
         finally:
             loader.dispose()
+    except yaml.reader.ReaderError as error:  # bytes of no text
+        raise ConfigError(f"cannot read {source}: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not valid YAML: {error}") from error
     except (ValueError, OverflowError, RecursionError) as error:  # a date that is none, aliases that nest
         raise ConfigError(f"{source} is not valid YAML: {str(error)[:_SHOWN]}") from error
 
 
-def _check_levels(text: str, source: str) -> None:
+def _check_levels(text: str | bytes, source: str) -> None:
     """Raise a ConfigError about YAML that nests deeply, before anything follows it down."""
     level = 0
     for event in yaml.parse(text, Loader=_LOADER):

@@ -1,9 +1,11 @@
 """The group of commands at the top of `unimo` and of `python -m data_prep`: what they say to people, and heed."""
 
+import os
 import signal
 import sys
 import warnings
-from typing import Any
+from contextlib import redirect_stderr, suppress
+from typing import Any, TextIO, cast
 
 import click
 
@@ -31,6 +33,38 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
+class _Lasting:
+    """Standard error that outlives its terminal or pipe: bars and notices are shown as long as somebody sees them."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """As of a text stream."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As of a text stream."""
+        with suppress(OSError):
+            self._stream.flush()
+
+
+def _open_what_is_closed() -> None:
+    """Give closed standard streams to nobody: the next file that is opened would get what libraries print."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+
+
 class Console(click.Group):
     """Turns our errors and a full disk into one message and an exit code.
 
@@ -46,7 +80,9 @@ class Console(click.Group):
         """Run the command that was asked for."""
         warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at import; nothing is compiled here
         try:
-            super().invoke(ctx)
+            _open_what_is_closed()
+            with redirect_stderr(cast(TextIO, _Lasting(sys.stderr))):
+                super().invoke(ctx)
             return
         except (UnimoError, Stopped) as error:
             problem, code = str(error), error.exit_code

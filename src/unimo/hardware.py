@@ -3,7 +3,9 @@
 import ctypes
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def cpu_name() -> str:
@@ -27,13 +29,21 @@ def _cpuinfo(key: str) -> str:
 
 
 def use_fast_gemm() -> None:
-    """Make the MKL inside Paddle's CPU wheel take its AVX path on AMD processors.
+    """Make the MKL inside Paddle's CPU wheel take its AVX-512 or AVX2 path on AMD processors: types 7 and 5.
 
     Works only before the first matrix product of the process, so every entry point calls it first. A value that the
-    user has set is left alone.
+    user has set is left alone; run_scripts/env.sh sets the same.
     """
     if "AMD" in cpu_name():
-        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "7" if has_avx512() else "5")
+
+
+def other_bits(then: Mapping[str, Any]) -> str | None:
+    """What to say where sums round otherwise than on a machine that `describe` described; None where they do not."""
+    now = describe()
+    differing = [key for key in ("cpu", "threads", "MKL_DEBUG_CPU_TYPE") if key in then and then[key] != now[key]]
+    shown = ", ".join(f"{key} {then[key]} then, {now[key]} now" for key in differing)
+    return f"warning: the last bits will differ from those of a run without a stop: {shown}" if differing else None
 
 
 def keep_freed_memory() -> None:

@@ -66,3 +66,13 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(stage, write_pairs, shi
 def test_a_missing_list_of_pictures_is_one_clear_error(stage, tmp_path):
     done = stage("rewrite", "build", "--pairs", tmp_path / "none.jsonl", "--output", tmp_path / "rewrites.jsonl")
     assert done.returncode == 2 and "cannot read" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_a_stage_reads_is_not_what_it_writes(stage, write_pairs, shipped, tmp_path):
+    pairs = write_pairs(tmp_path, shipped[:2])
+    before = pairs.read_bytes()
+    (tmp_path / "link.jsonl").symlink_to(pairs)
+    for output in (pairs, tmp_path / "link.jsonl"):
+        done = stage("rewrite", "build", "--pairs", pairs, "--paraphrases", 0, "--output", output)
+        assert done.returncode == 2 and "is what the stage reads and what it would write" in done.stderr
+    assert pairs.read_bytes() == before

@@ -55,6 +55,21 @@ def test_resuming_drops_what_will_be_logged_again(tmp_path):
     assert [record["step"] for record in log(tmp_path)] == whole == [2, 4, 6]
 
 
+def test_resuming_with_other_products_says_that_bits_will_differ(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MKL_DEBUG_CPU_TYPE", "5")
+    run(tmp_path, save_every=3)
+    shutil.rmtree(checkpoint.folder_of(tmp_path, 6))
+    capsys.readouterr()
+    run(tmp_path, save_every=3)
+    assert "bits" not in capsys.readouterr().err
+    shutil.rmtree(checkpoint.folder_of(tmp_path, 6))
+    monkeypatch.setenv("MKL_DEBUG_CPU_TYPE", "7")
+    run(tmp_path, save_every=3)
+    assert "bits will differ from those of a run without a stop: MKL_DEBUG_CPU_TYPE 5 then, 7 now" in (
+        capsys.readouterr().err
+    )
+
+
 def test_resuming_keeps_what_is_whole_in_a_damaged_log(tmp_path, capsys):
     run(tmp_path, save_every=2)
     path = tmp_path / "log.jsonl"

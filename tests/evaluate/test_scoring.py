@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 
+from unimo.evaluate.pair_scorers import pair_scorer, pair_scores
 from unimo.evaluate.scoring import cost, plan_blocks, score_matrix
 from unimo.models.unimo import Regions, Text, Unimo, UnimoConfig
 
@@ -66,7 +67,7 @@ def test_pair_scores_equal_one_joint_pass_per_pair():
     text = Text(*(paddle.concat([getattr(t, f) for t, _ in pairs]) for f in ("ids", "positions", "mask")))
     regions = Regions(*(paddle.concat([getattr(r, f) for _, r in pairs]) for f in ("features", "boxes", "mask")))
     rows, columns = [0, 0, 1, 2, 2], [0, 2, 1, 0, 2]
-    scores = model.pair_scores(text, regions, paddle.to_tensor(rows), paddle.to_tensor(columns))
+    scores = pair_scores(pair_scorer(model), text, regions, rows, columns)
     for score, row, column in zip(scores.tolist(), rows, columns):
         alone = model.match_score(model(pairs[row][0], pairs[column][1])).item()
         assert abs(alone - score) < 1e-5

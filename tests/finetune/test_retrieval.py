@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import paddle
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -11,7 +12,8 @@ from unimo.cli import main
 from unimo.config import validate
 from unimo.finetune.retrieval import RetrievalRecipe, RetrievalStream, RetrievalTask
 from unimo.models.unimo import Unimo, UnimoConfig
-from unimo.readers.batching import Stream
+from unimo.readers import pairings
+from unimo.readers.batching import Batch, Stream
 from unimo.readers.tokenizer import load_tokenizer
 
 CONFIG = UnimoConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=30, image_embedding_size=16)
@@ -40,6 +42,28 @@ def test_pairings_are_the_positive_then_images_then_captions(small_world, recipe
     assert len(rows) == len(columns) == 8 * (1 + 2 * n)
     assert RetrievalTask(Unimo(CONFIG, ["pool", "match"]), settings).items(batch) == {"circle": 8}
     assert len(batch.inputs["text"]["ids"]) == rows.max() + 1, "each caption is stored once"
+
+
+def test_calls_without_pads_give_the_loss_and_gradients_of_one_call(small_world, recipe, monkeypatch):
+    monkeypatch.setattr(pairings, "CALL", 0)  # else so few pairings are one call
+    settings = validate(RetrievalRecipe, recipe, "recipe")
+    paddle.seed(3)
+    source = RetrievalStream(settings, CONFIG, load_tokenizer(small_world / "vocabulary"))
+    task, batch = RetrievalTask(Unimo(CONFIG, ["pool", "match"]), settings), Stream(source, 8, seed=1).next()
+    task.eval()  # no dropout
+    inputs, places = batch.inputs, batch.inputs["places"]
+    plain = {name: value for name, value in inputs.items() if name not in ("calls", "places")}
+    plain |= {name: inputs[name][places] for name in ("text_rows", "image_rows")}
+    found = []
+    for one in (batch, Batch(batch.stream, batch.ids, plain)):
+        loss = task(one)["circle"]
+        loss.backward()
+        found.append((loss.item(), [p.grad.numpy().copy() for p in task.parameters() if p.grad is not None]))
+        task.clear_gradients()
+    assert len(inputs["calls"]) > 1 and found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    largest = max(np.abs(g).max() for g in found[1][1])
+    differing = max(np.abs(a - b).max() for a, b in zip(found[0][1], found[1][1], strict=True))
+    assert differing < 3e-6 * largest, "more than float32 sums in another order differ by"
 
 
 def invoke(*call: object) -> str:

@@ -10,6 +10,7 @@ from unimo.pretrain.recipe import PretrainRecipe
 from unimo.pretrain.regions import hidden_rows, soft_class_loss, without_hidden
 from unimo.pretrain.run import build_model
 from unimo.pretrain.unimo import UnimoPretraining, build_sources, fragment_mask
+from unimo.readers import pairings
 from unimo.readers.batching import Stream
 from unimo.readers.tokenizer import load_tokenizer
 
@@ -36,6 +37,26 @@ def test_every_stream_gives_the_losses_it_counts_and_all_parameters_get_gradient
             assert all(np.isfinite(loss.item()) and loss.item() > 0 for loss in losses.values())
     touched = {n for n, p in task.model.named_parameters() if p.grad is not None and float(p.grad.abs().sum()) > 0}
     assert touched == {name for name, _ in task.model.named_parameters()}
+
+
+def test_calls_without_pads_give_the_loss_and_gradients_of_one_call(world, monkeypatch):
+    monkeypatch.setattr(pairings, "CALL", 0)  # else so few pairings are one call
+    task, streams = world
+    batch, found = streams["pair"].next(), []
+    calls = batch.inputs["captions"]["calls"]
+    assert len(calls) > 1 and max(n * (slots + tokens) for n, slots, tokens in calls) <= streams["pair"].budget
+    whole = np.array([[calls[:, 0].sum(), *calls[:, 1:].max(axis=0)]])
+    for one in (calls, whole):
+        batch.inputs["captions"]["calls"] = one
+        loss = task(batch)["cmcl"]
+        loss.backward()
+        found.append((loss.item(), [p.grad.numpy().copy() for p in task.model.parameters() if p.grad is not None]))
+        task.model.clear_gradients()
+    (loss, gradients), (plain_loss, plain) = found
+    assert loss == pytest.approx(plain_loss, rel=1e-6)
+    largest = max(np.abs(g).max() for g in plain)
+    differing = max(np.abs(a - b).max() for a, b in zip(gradients, plain, strict=True))
+    assert differing < 3e-6 * largest, "more than float32 sums in another order differ by"
 
 
 def test_an_objective_without_weight_is_left_out(world):

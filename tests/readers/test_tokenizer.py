@@ -210,7 +210,7 @@ def truncate(path: Path) -> None:
         (lambda d: (d / "fixture.encoder.json").write_text('{"a": 0}'), "lacks 255 of the 256 byte symbols"),
         (lambda d: shutil.copy(d / "fixture.vocab.txt", d / "b.vocab.txt"), "several vocabularies"),
         (lambda d: (d / "tokenizer.json").write_text("{}"), "are damaged"),
-        (lambda d: (d / "fixture.vocab.txt").write_bytes(b"\xff\xfe"), "are damaged"),
+        (lambda d: (d / "fixture.vocab.txt").write_bytes(b"\xc3\x28"), "are damaged"),
     ],
 )
 def test_damaged_folders(tmp_path: Path, damage, message: str):
@@ -238,3 +238,13 @@ def test_an_unknown_token_that_is_only_added_is_refused(tmp_path: Path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
     with pytest.raises(DataError, match=r"lacks its token for unknown words, '\[UNK\]'"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_vocabulary_of_another_editor_is_the_same(encoding: str, tmp_path: Path):
+    words = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nd\u00f6g\n"
+    for name, code in (("plain", "utf-8"), ("marked", encoding)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vocab.txt").write_bytes(words.encode(code))
+    plain, marked = load_tokenizer(tmp_path / "plain"), load_tokenizer(tmp_path / "marked")
+    assert plain.fingerprint == marked.fingerprint and plain.pad_id == 0

@@ -97,3 +97,12 @@ def test_a_checksum_follows_the_content(tmp_path):
     first = checksum(path)
     path.write_bytes(b"a" * 4999 + b"b")
     assert len({empty, first, checksum(path)}) == 3
+
+
+def test_what_a_link_points_to_is_written(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(Path("disk") / "file")
+    for letter in (b"a", b"b"):  # at first there is nothing behind it
+        write(tmp_path / "link", letter)
+        assert (tmp_path / "disk" / "file").read_bytes() == letter * SIZE
+    assert (tmp_path / "link").is_symlink() and os.listdir(tmp_path / "disk") == ["file"]

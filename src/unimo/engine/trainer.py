@@ -11,6 +11,7 @@ from typing import Any
 import paddle
 
 from unimo.config import find
+from unimo.console import say
 from unimo.engine import checkpoint
 from unimo.engine.distributed import Watchdog, World
 from unimo.engine.events import Run
@@ -19,6 +20,7 @@ from unimo.engine.schedules import learning_rate
 from unimo.engine.settings import EngineConfig
 from unimo.engine.task import Data, Task, check_parameters
 from unimo.errors import CheckpointError, ConfigError, DataError, NonFiniteError, UnimoError
+from unimo.hardware import describe, other_bits
 from unimo.readers.batching import Batch, pad_share
 
 # Settings that a resumed run may change: no weight depends on them.
@@ -191,6 +193,7 @@ class Trainer:
             "best": run.best,
             "stale": run.stale,
             "identity": self.identity,
+            "hardware": describe(),
         }
         moments = self.optimizer.state()
         failure: UnimoError | None = None
@@ -235,6 +238,8 @@ class Trainer:
         if found:
             folder, state = found
             self._check_identity(folder, state)
+            if self.world.rank == 0 and (warning := other_bits(state.get("hardware", {}))):
+                say(warning)
             if self.world.rank == 0:
                 checkpoint.load_model(folder, self.task.model)
                 checkpoint.load_kept(folder, self.task.kept())

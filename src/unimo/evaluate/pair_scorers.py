@@ -94,7 +94,24 @@ def pair_scorer(model: nn.Layer) -> PairScorer:
     return scorer(model)
 
 
-def pair_scores(scorer: PairScorer, text: Text, images: Any, rows: Any, columns: Any) -> Tensor:
-    """Scores of many pairings of few texts and pictures, each encoded once. rows, columns: [P] integers -> [P]"""
+def pair_scores(scorer: PairScorer, text: Text, images: Any, rows: Any, columns: Any, calls: Any = None) -> Tensor:
+    """Scores of many pairings of few texts and pictures, each encoded once. rows, columns: [P] integers -> [P]
+
+    Args:
+        calls: of a joint scorer, [C, 3] integers as `readers.pairings.group_by_cost` gives them: pairings of a call,
+            and the positions of picture and caption that it needs. By default one call takes all.
+    """
     rows, columns = paddle.to_tensor(rows), paddle.to_tensor(columns)
-    return scorer.score(scorer.encode_texts(text), scorer.encode_images(images), rows, columns)
+    texts, pictures = scorer.encode_texts(text), scorer.encode_images(images)
+    if calls is None or not scorer.joint:
+        return scorer.score(texts, pictures, rows, columns)
+    counts = [count for count, _, _ in calls.tolist()]
+    parts = zip(calls.tolist(), rows.split(counts), columns.split(counts))
+    return paddle.concat(
+        [scorer.score(_first(texts, tokens), _first(pictures, slots), r, c) for (_, slots, tokens), r, c in parts]
+    )
+
+
+def _first(encoded: Encoded, positions: int) -> Encoded:
+    """The first positions of each, where there are more: the others would be pads."""
+    return tuple(x if x.shape[1] <= positions else x[:, :positions] for x in encoded)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 from pydantic import Field
@@ -22,6 +23,7 @@ from unimo.readers.annotations import read_pairs
 from unimo.readers.batching import Batch, fingerprint
 from unimo.readers.captions import Captions, collate_text
 from unimo.readers.images import Stores, open_images, trainable
+from unimo.readers.pairings import group_by_cost
 from unimo.readers.tensors import as_picture, as_text
 from unimo.readers.tokenizer import Tokenizer
 
@@ -71,6 +73,7 @@ class RetrievalStream:
         self.captions_of = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
         self.about = f"{sum(counts)} captions, {1 + 2 * recipe.negatives} pairs each"
         self.lengths = np.ones([sum(counts), 1], np.int64)  # batches hold a fixed number of captions
+        self._tokens, self._slots = np.array([len(s) for s in self.sequences]), self.images.positions(self.image_ids)
         named = list(zip(captions.ids, captions.rows.tolist(), captions.texts))
         settings = recipe.model_dump(exclude={"engine", "paper", "pairs", "regions", "family"})
         if not recipe.sigmoid:
@@ -78,15 +81,19 @@ class RetrievalStream:
         self.fingerprint = fingerprint(named, self.images.fingerprint, tokenizer.fingerprint, settings)
 
     def batch(self, samples: np.ndarray, rngs: Sequence, batch_rng: np.random.Generator) -> Batch:
-        """Distinct texts and images, and the pairings of each caption in `text_rows`, `image_rows` [B * (1 + 2n)]."""
+        """Distinct texts and images, and the pairings `text_rows`, `image_rows` [B * (1 + 2n)] in the order of `calls`;
+        `places` [B * (1 + 2n)] tells where those of each caption are."""
         pairings = np.array([p for sample, rng in zip(samples, rngs) for p in self._pairings(sample, rng)])
-        texts, text_rows = np.unique(pairings[:, 0], return_inverse=True)
-        images, image_rows = np.unique(pairings[:, 1], return_inverse=True)
+        order, calls = group_by_cost(self._slots[pairings[:, 1]], self._tokens[pairings[:, 0]])
+        texts, text_rows = np.unique(pairings[order, 0], return_inverse=True)
+        images, image_rows = np.unique(pairings[order, 1], return_inverse=True)
         inputs = {
             "text": collate_text([self.sequences[t] for t in texts], self.pad_id),
             self.images.key: self.images.collate([self.image_ids[i] for i in images]),
             "text_rows": text_rows,
             "image_rows": image_rows,
+            "calls": calls,
+            "places": np.argsort(order),
         }
         return Batch(self.name, [self.ids[s] for s in samples], inputs)
 
@@ -115,7 +122,10 @@ class RetrievalTask(Task):
     def scores(self, batch: Batch) -> Tensor:
         """Of each caption's positive, other images and other captions. [B, 1 + 2n]"""
         inputs, text, pictures = batch.inputs, as_text(batch.inputs["text"]), as_picture(batch.inputs)
-        scores = pair_scores(self.scorer, text, pictures, inputs["text_rows"], inputs["image_rows"])
+        calls = inputs.get("calls")  # without them, pairings are in the order of their captions
+        scores = pair_scores(self.scorer, text, pictures, inputs["text_rows"], inputs["image_rows"], calls)
+        if calls is not None:
+            scores = scores.index_select(paddle.to_tensor(inputs["places"]))
         scores = scores.reshape([-1, 1 + 2 * self.recipe.negatives])
         return F.sigmoid(scores) if self.recipe.sigmoid else scores
 

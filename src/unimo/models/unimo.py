@@ -194,19 +194,14 @@ class Unimo(nn.Layer):
         """How well image and text of one joint pass fit, a raw logit. [B, 1]"""
         return self.match(self.pooled_text(encoded), self.pooled_image(encoded))
 
-    def pair_scores(self, text: Text, regions: Regions, text_rows: Tensor, image_rows: Tensor) -> Tensor:
-        """Match scores of many pairings of few texts and images: each is embedded once, then gathered. [P]
-
-        Args:
-            text_rows, image_rows: [P] int64, the rows of `text` and `regions` that make up each pair.
-        """
-        image, words = self.embed_regions(regions), self.embed_text(text)
-        return self.score_embedded(words, text.mask, image, regions.mask, text_rows, image_rows)
-
     def score_embedded(
         self, text: Tensor, text_mask: Tensor, image: Tensor, image_mask: Tensor, text_rows: Tensor, image_rows: Tensor
     ) -> Tensor:
-        """`pair_scores` of streams that are embedded already, as `embed_text` and `embed_regions` give them. [P]"""
+        """Match scores of pairings of streams that `embed_text` and `embed_regions` have embedded. [P]
+
+        Args:
+            text_rows, image_rows: [P] int64, the rows of `text` and `image` that make up each pair.
+        """
         x = paddle.concat([image.index_select(image_rows), text.index_select(text_rows)], axis=1)  # (P, N + S, H)
         mask = paddle.concat([image_mask.index_select(image_rows), text_mask.index_select(text_rows)], axis=1)
         states, _ = self.encode(self._dropout(x), attention_bias(mask), keep_cache=False)

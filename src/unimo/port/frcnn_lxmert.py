@@ -119,7 +119,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes")
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_bytes())
         if not isinstance(values, dict):
             raise ValueError(f"a {type(values).__name__}")
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:

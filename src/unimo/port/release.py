@@ -20,6 +20,7 @@ from unimo.port.names import unimo2_names, unimo_names
 from unimo.port.names.release_names import holds
 from unimo.port.weights import Stored, gather, problems, refuse, scatter, shapes_of, undamaged, values_of
 from unimo.storage.atomic import new_folder
+from unimo.storage.encodings import text_of
 
 NAMES = {"unimo": unimo_names, "unimo-2": unimo2_names}  # name table, parts, heads and sizes of each release
 CONFIGS: dict[str, type[UnimoConfig] | type[Unimo2Config]] = {"unimo": UnimoConfig, "unimo-2": Unimo2Config}
@@ -83,7 +84,7 @@ def read_combined(path: Path, options: Options) -> Checkpoint:
     records = open_combined(path)
     if options.names:
         try:
-            lines = options.names.read_text(encoding="utf-8").splitlines()
+            lines = text_of(options.names.read_bytes()).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{options.names}: expected variable names, one a line, got: {error}") from error
         names = sorted(line.strip() for line in lines if line.strip())

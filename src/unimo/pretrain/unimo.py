@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Set
 
+import numpy as np
 import paddle
 from paddle import Tensor
 
 from unimo.config import find
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
+from unimo.evaluate.pair_scorers import pair_scorer, pair_scores
 from unimo.models.layers import seq2seq_mask
 from unimo.models.streams import Regions, Text
 from unimo.models.unimo import Unimo, UnimoConfig
@@ -78,7 +80,8 @@ def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Sou
         pairs = trainable(read_pairs(find(data.pairs), "train"), images)
         contrast = recipe.contrast if recipe.weights.get("cmcl") else None
         rewrites = read_rewrites(find(data.rewrites), pairs) if data.rewrites else {}
-        sources["pair"] = PairStream(pairs, rewrites, images, tokenizer, recipe.masking, contrast, recipe.max_tokens)
+        limits = recipe.max_tokens, recipe.batch_positions["pair"]
+        sources["pair"] = PairStream(pairs, rewrites, images, tokenizer, recipe.masking, contrast, *limits)
     return sources
 
 
@@ -159,10 +162,9 @@ class UnimoPretraining(Task):
 
     def _contrast(self, inputs: dict, regions: Regions) -> Tensor:
         """CMCL over all four candidate sets; sets that the files leave empty are simply not there."""
-        images, scores = as_regions(inputs["contrast_images"]), []
-        for name in [n for n in inputs if n.startswith("captions")]:  # inputs of similar length
-            partner = paddle.to_tensor(inputs[name]["partner"])
-            scores.append(self.model.pair_scores(as_text(inputs[name]), images, paddle.arange(len(partner)), partner))
+        captions, images = inputs["captions"], as_regions(inputs["contrast_images"])
+        rows, partners = np.arange(len(captions["partner"])), captions["partner"]
+        scores = [pair_scores(pair_scorer(self.model), as_text(captions), images, rows, partners, captions["calls"])]
         if "retrieved_texts" in inputs:
             scores.append(self._retrieved_texts(inputs["retrieved_texts"], regions))
         if "retrieved_images" in inputs:

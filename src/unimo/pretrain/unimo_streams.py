@@ -17,11 +17,11 @@ from unimo.readers.batching import Batch, fingerprint
 from unimo.readers.captions import Captions, caption_ids, collate_text
 from unimo.readers.images import RegionImages, Rngs
 from unimo.readers.masking import mask_regions, mask_spans, seq2seq_fragments
+from unimo.readers.pairings import group_by_cost
 from unimo.readers.token_shards import TokenShards, Windows
 from unimo.readers.tokenizer import Tokenizer
 
 LENGTH_SLACK = 2  # tokens by which a companion's caption may be longer or shorter (ours)
-LENGTH_GRAIN = 8  # candidate captions are grouped by length in steps of this many tokens
 Arrays = dict[str, np.ndarray]
 Content = TypeVar("Content", list[int], str)
 
@@ -129,6 +129,9 @@ class PairStream:
 
     Whether the paper masks CMCL's inputs is not known; here they are whole, so that no objective sees another's mask.
     Without `contrast` there is the masked pass alone.
+
+    Args:
+        budget: the most positions of one joint call of the contrast.
     """
 
     def __init__(
@@ -140,9 +143,10 @@ class PairStream:
         masking: Masking,
         contrast: Contrast | None,
         max_tokens: int,
+        budget: int | None = None,
     ):
         self.name, self.images, self.masking, self.contrast = "pair", images, masking, contrast
-        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        self.tokenizer, self.max_tokens, self.budget = tokenizer, max_tokens, budget
         captions = Captions.of(pairs, tokenizer, max_tokens)
         self.ids, self.image_ids = captions.ids, captions.image_ids
         self.texts, self.sequences = captions.texts, captions.sequences
@@ -183,7 +187,7 @@ class PairStream:
         The group is a function of (seed, epoch, sample), unlike the other pairs of a batch, which depend on the ranks.
 
         `contrast` tells how all scores, in the order of the inputs, make up the row of each pair of each group;
-        captions come in inputs of similar length, because one long negative would pad all the others.
+        captions come in the order of `calls`, because one long negative or rich picture would pad all the others.
         """
         image_ids: list[str] = []
         joint: list[Candidate[list[int]]] = []
@@ -202,20 +206,18 @@ class PairStream:
                     texts.append(Candidate(self._encode(text), number, {first}, True))
                 for image_id in pick(rewrite.similar_images, contrast.images, rng):
                     images.append(Candidate(image_id, number, {first}, True))
-        groups: dict[str, list[Candidate[list[int]]]] = {}
-        for candidate in sorted(joint, key=lambda c: len(c.content)):
-            groups.setdefault(f"captions_{-(-len(candidate.content) // LENGTH_GRAIN):03d}", []).append(candidate)
-        if texts:
-            groups["retrieved_texts"] = texts
-        inputs = {name: self._collate(members) for name, members in groups.items()}
+        slots = self.images.positions(image_ids)[[c.partner for c in joint]]
+        order, calls = group_by_cost(slots, np.array([len(c.content) for c in joint]), self.budget)
+        joint = [joint[i] for i in order]
+        inputs = {"captions": self._collate(joint) | {"calls": calls}}
         inputs["contrast_images"] = self.images.collate(image_ids)
+        if texts:
+            inputs["retrieved_texts"] = self._collate(texts)
         if images:
             with_owner = {"partner": np.array([c.partner for c in images])}
             inputs["retrieved_images"] = self.images.collate([c.content for c in images]) | with_owner
             inputs["own_captions"] = collate_text([self.sequences[i] for i in samples], self.tokenizer.pad_id)
-        in_order: list[Candidate[list[int]] | Candidate[str]] = [c for members in groups.values() for c in members]
-        in_order += images
-        return inputs | {"contrast": candidate_rows(in_order, len(image_ids))}
+        return inputs | {"contrast": candidate_rows([*joint, *texts, *images], len(image_ids))}
 
     def _collate(self, candidates: Sequence["Candidate[list[int]]"]) -> Arrays:
         text = collate_text([c.content for c in candidates], self.tokenizer.pad_id)

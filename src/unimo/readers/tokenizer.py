@@ -26,6 +26,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from unimo.errors import DataError
 from unimo.storage.atomic import atomic_write
+from unimo.storage.encodings import open_text, text_of
 from unimo.storage.json_files import read_json
 
 SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
@@ -130,11 +131,11 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         settings = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
         _check_settings(settings, {} if json_file else _FIXED_BPE if vocab_json else _FIXED_WORD_PIECE)
         if json_file:
-            return Tokenizer(_from_json(json_file.read_text(encoding="utf-8"), settings))
+            return Tokenizer(_from_json(text_of(json_file.read_bytes()), settings))
         if encoder and merges and vocab:
             return Tokenizer(_release_bpe(encoder, merges, vocab))
         if vocab_json and merges_txt:
-            table = json.loads(vocab_json.read_text(encoding="utf-8"))
+            table = json.loads(text_of(vocab_json.read_bytes()))
             return Tokenizer(_byte_level_bpe(_our_specials(table), _read_merges(merges_txt), table, settings))
         if vocab and not encoder and not merges:
             return Tokenizer(_word_piece(vocab, settings))
@@ -246,13 +247,13 @@ def _merge(parts: list[str]) -> tuple[str, str]:
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
     """The pairs of merges.txt or vocab.bpe; the first line is the format's version."""
-    return [_merge(line.split(" ")) for line in path.read_text(encoding="utf-8").split("\n")[1:] if line]
+    return [_merge(line.split(" ")) for line in text_of(path.read_bytes()).split("\n")[1:] if line]
 
 
 def _release_bpe(encoder_file: Path, merges_file: Path, vocab_file: Path) -> tokenizers.Tokenizer:
     """The release's three files. encoder.json gives a BPE string its GPT-2 id; vocab.txt lists that id, written in
     decimal, on the line whose number is the final id. Here the two are joined into one table."""
-    encoder: dict[str, int] = json.loads(encoder_file.read_text(encoding="utf-8"))
+    encoder: dict[str, int] = json.loads(text_of(encoder_file.read_bytes()))
     lines = _read_vocab(vocab_file)
     unlisted = [token for token, i in encoder.items() if str(i) not in lines]
     if unlisted:
@@ -274,7 +275,7 @@ def _word_piece(vocab_file: Path, settings: Mapping[str, Any]) -> tokenizers.Tok
         handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    with vocab_file.open(encoding="utf-8") as lines:
+    with open_text(vocab_file) as lines:
         if "\t" in lines.readline():
             symbols = pre_tokenizers.Split(tokenizers.Regex(PADDLENLP_SYMBOLS), "isolated")
             tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), symbols])
@@ -285,7 +286,7 @@ def _word_piece(vocab_file: Path, settings: Mapping[str, Any]) -> tokenizers.Tok
 def _read_vocab(path: Path) -> dict[str, int]:
     """Token -> id from lines `token` (id = line number) or `token<TAB>id`, up to the first line of more columns."""
     vocab = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")):
+    for number, line in enumerate(text_of(path.read_bytes()).removesuffix("\n").split("\n")):
         columns = line.strip().split("\t")
         if len(columns) > 2:
             break

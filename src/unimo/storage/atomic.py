@@ -20,12 +20,13 @@ from unimo.storage.locks import lock, still
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """Open a temporary file in the folder of `path` for writing bytes; on success it is synced and takes the name.
 
-    After an error, or a kill, `path` is untouched. Of several that write it at once, the last to end has it.
+    After an error, or a kill, `path` is untouched. Of several that write it at once, the last to end has it. Where
+    `path` is a link, what it points to is written.
 
     Raises:
         DataError: the operating system refused (disk full, read-only, missing folder).
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     try:
         with _temporary_file(path) as file:
             yield file
