@@ -31,13 +31,14 @@ export PYTHONWARNINGS="${PYTHONWARNINGS:+$PYTHONWARNINGS,}ignore:No ccache found
 # shellcheck disable=SC2034 # who sources this looks at it
 stopped=0
 supervise() {
-  local job code=0
+  local job='' code=0
+  # set before there is anything that a signal could leave running
+  trap 'if [[ -n $job ]] && ! ((stopped)); then kill -TERM "$job" 2>/dev/null || true; fi; stopped=1' TERM INT HUP
   set -m
   "$@" &
   job=$!
   set +m
-  # shellcheck disable=SC2064 # the job of now is meant
-  trap "((stopped)) || kill -TERM $job 2>/dev/null || true; stopped=1" TERM INT HUP
+  if ((stopped)); then kill -TERM "$job" 2>/dev/null || true; fi
   while kill -0 "$job" 2>/dev/null; do
     wait "$job" || true # a signal ends it early
   done

@@ -177,7 +177,10 @@ def _openimages(sources: Sequence[Path], name: str, small: bool) -> Iterator[Row
     for path in sources:
         with open_list(path, "") as file:
             reader = csv.DictReader(file)
-            missing = {"ImageID", "OriginalURL"} - set(reader.fieldnames or ())
+            try:
+                missing = {"ImageID", "OriginalURL"} - set(reader.fieldnames or ())
+            except csv.Error as error:
+                raise DataError(f"{path}: its first line must name the columns of a table ({error})") from error
             if missing:
                 raise DataError(f"{path} has no column {' and '.join(sorted(missing))}; its first line must name them")
             while True:
@@ -237,3 +240,5 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
                 buffer, at = buffer[at:] + more, 0
                 if not more or len(buffer) > _MOST:
                     raise DataError(f"{path} is cut short or damaged: {error}") from error
+            except ValueError as error:  # a number of more digits than Python reads
+                raise DataError(f"{path} is damaged: {str(error)[:200]}") from error

@@ -6,35 +6,21 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+import launched
 import pytest
+from launched import ROOT, state, workers
 
 from unimo.engine import checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = str(Path(__file__).with_name("tiny_task.py"))
 TWO = {"NPROC": "2"}
 
 
-def launch(run: Path, options: dict, environment: dict[str, str] | None = None, prefix: tuple[str, ...] = ()):
-    """Start launch.sh; its output goes to a file, because a pipe would be held open by what it leaves behind."""
-    command = [*prefix, "bash", str(ROOT / "run_scripts/launch.sh"), PROGRAM, "--output", str(run), json.dumps(options)]
-    run.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{run}.{len(list(run.parent.iterdir()))}.out", "w") as out:
-        process = subprocess.Popen(
-            command,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | (environment or {}),
-            stdout=out,
-            stderr=out,
-            cwd=run.parent,
-        )
-    process.out = Path(out.name)
-    return process
-
-
-def state(run: Path) -> dict:
-    return json.loads((run / "state.json").read_text())
+def launch(run: Path, options: dict, environment: Mapping[str, str] = {}, prefix: tuple[str, ...] = ()):
+    return launched.launch([PROGRAM, json.dumps(options)], run, environment, prefix)
 
 
 def until_step(run: Path, step: int, process) -> None:
@@ -42,12 +28,6 @@ def until_step(run: Path, step: int, process) -> None:
     while f'{{"step": {step},' not in ((run / "log.jsonl").read_text() if (run / "log.jsonl").exists() else ""):
         assert time.monotonic() < end and process.poll() is None, process.out.read_text()
         time.sleep(0.02)
-
-
-def workers(run: Path) -> list[int]:
-    """Process ids of the workers of a run, by their command lines."""
-    found = subprocess.run(["pgrep", "-f", f"^python -u {PROGRAM} --output {run} "], capture_output=True, text=True)
-    return [int(pid) for pid in found.stdout.split()]
 
 
 def test_one_process(tmp_path):

@@ -1,11 +1,11 @@
 """Stopped in any way and started again, a run ends with the same bits: weights, moments and log."""
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from launched import log, state
 
 from unimo.engine import checkpoint
 
@@ -18,17 +18,6 @@ def final(run: Path) -> dict[str, bytes]:
     folder = checkpoint.folder_of(run, STEPS)
     assert checkpoint.find_latest(run) == folder
     return {name: (folder / name).read_bytes() for name in (checkpoint.MODEL, checkpoint.OPTIMIZER)}
-
-
-def log(run: Path) -> list[dict]:
-    """The whole lines of the log, without times."""
-    text = (run / "log.jsonl").read_text() if (run / "log.jsonl").exists() else ""
-    timing = ("seconds", "items_per_s")
-    return [{k: v for k, v in json.loads(line).items() if k not in timing} for line in text.split("\n")[:-1]]
-
-
-def status(run: Path) -> str:
-    return json.loads((run / "state.json").read_text())["status"]
 
 
 def until_step(job, step: int) -> None:
@@ -63,10 +52,10 @@ def test_sigterm_at_several_steps(start, straight, tmp_path):
         for _ in range(3):  # the launcher repeats it too
             job.signal(signal.SIGTERM)
         assert job.wait() == [75]
-        assert status(run) == "preempted"
+        assert state(run)["status"] == "preempted"
         assert checkpoint.find_latest(run) == checkpoint.folder_of(run, log(run)[-1]["step"])
     assert start(run, OPTIONS).wait() == [0]
-    assert status(run) == "done"
+    assert state(run)["status"] == "done"
     assert_same(run, straight(1))
     before = (run / "log.jsonl").read_bytes()
     assert start(run, OPTIONS).wait() == [0], "a run that is done stays as it is"

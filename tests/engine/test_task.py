@@ -1,6 +1,5 @@
 """The contract of a task: a teacher, a contrast over ranks, buffers, inner gradients, objectives of its own."""
 
-import json
 import random
 import re
 import signal
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from launched import log
 from safetensors.numpy import load_file
 from teacher_task import EvenData, TeacherTask
 
@@ -27,13 +27,6 @@ KILLS = 20
 def options(steps: int = 6, task: dict | None = None, pause: float = 0.0, **engine) -> dict:
     engine = {"steps": steps, "log_every": 1, "warmup": 2} | engine
     return {"program": "teacher_task", "engine": engine, "task": task or {}, "data": {"pause": pause}}
-
-
-def log(run: Path) -> list[dict]:
-    """The whole lines of the log, without times."""
-    text = (run / "log.jsonl").read_text() if (run / "log.jsonl").exists() else ""
-    timing = ("seconds", "items_per_s")
-    return [{k: v for k, v in json.loads(line).items() if k not in timing} for line in text.split("\n")[:-1]]
 
 
 def reached(run: Path) -> int:

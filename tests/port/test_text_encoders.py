@@ -163,6 +163,14 @@ def test_what_we_cannot_be_is_refused_by_name(library: Library, key: str, value:
         text_encoders.read(library, folder, Options())
 
 
+@pytest.mark.parametrize("key", ["type_vocab_size", "hidden_size", "max_position_embeddings", "pad_token_id"])
+@pytest.mark.parametrize("value", [None, "1", [], 1.5, True])
+def test_a_size_that_is_no_whole_number_is_refused_by_name(key: str, value: object, tmp_path: Path):
+    folder, _ = make(ROBERTA, tmp_path, **{key: value})
+    with pytest.raises(CheckpointError, match=f"{key}: .*, expected a whole number"):
+        text_encoders.read(ROBERTA, folder, Options())
+
+
 @pytest.mark.parametrize(
     ("library", "sizes", "message"),
     [

@@ -114,6 +114,16 @@ def test_rewrites_belong_to_the_pairs(folder: Path):
         read_rewrites(lines(folder / "stale.jsonl", REWRITE | {"caption": "a cow"}), pairs)
 
 
+@pytest.mark.parametrize("number", ["1e999", "NaN", "-Infinity"])
+@pytest.mark.parametrize("place", ['"graph": {"a": [1, %s]}', '"positives": [{"text": "a", "engine": "b", "x": %s}]'])
+def test_numbers_that_could_not_be_written_again_are_refused(folder: Path, place: str, number: str):
+    key = place.partition(":")[0].strip('"')
+    line = json.dumps({k: v for k, v in REWRITE.items() if k != key})[:-1] + f", {place % number}}}"
+    (folder / "rewrites.jsonl").write_text(line)
+    with pytest.raises(DataError, match=f"line 1: {key}.*it holds inf or nan"):
+        read_rewrites(folder / "rewrites.jsonl", read_pairs(lines(folder / "pairs.jsonl", PAIR)))
+
+
 @settings(deadline=None)
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])).map("a{}".format), min_size=1))
 def test_written_texts_are_read_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]):

@@ -265,6 +265,8 @@ def rewrite_shard(store: Path, **tensors: np.ndarray) -> None:
             lambda s: (s / "index.json").write_text('{"format": "unimo-features", "version": 1}'),
             "with the keys format, version",
         ),
+        (lambda s: edit(s / "index.json", shards=[3]), "an entry of its shards is none"),
+        (lambda s: edit(s / "index.json", shards=[{"file": "x", "bytes": 1, "sha256": ""}]), "an entry of its shards"),
         (lambda s: (s / "images.jsonl").unlink(), "images.jsonl is missing or damaged"),
         (lambda s: os.truncate(s / "images.jsonl", 100), "images.jsonl is missing or damaged"),
         (lambda s: (s / "images.jsonl").write_text(""), "holds 0 images, index.json says 8"),

@@ -92,12 +92,21 @@ def test_another_tokenizer_is_one_clear_error(tmp_path, small_world):
         TokenShards(tmp_path, tokenizer)
 
 
+def edit(folder: Path, **changes: object) -> None:
+    header = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps(header | changes))
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [
         (lambda f: (f / "index.json").unlink(), "has no index.json"),
         (lambda f: (f / "index.json").write_text("[]"), "is damaged"),
         (lambda f: (f / "index.json").write_text('{"format": "other", "version": 1}'), "it is 'other' version 1"),
+        (lambda f: edit(f, shards=[3]), "an entry of its shards is none"),
+        (lambda f: edit(f, shards=[{"file": "../x", "bytes": 1, "sha256": ""}]), "an entry of its shards is none"),
+        (lambda f: edit(f, shards=[{"file": "x", "bytes": 1, "sha256": ""}]), "an entry of its shards is none"),
+        (lambda f: edit(f, vocab_size="9", complete=1), "damaged at vocab_size, complete"),
         (lambda f: (f / "tokens_00001.safetensors").unlink(), "is missing"),
         (lambda f: os.truncate(f / "tokens_00001.safetensors", 40), "has 40 bytes, the index says"),
         (lambda f: shutil.copy(f / "tokens_00000.safetensors", f / "tokens_00001.safetensors"), "the index says"),

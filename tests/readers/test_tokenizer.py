@@ -227,6 +227,19 @@ def test_a_vocabulary_without_specials_is_refused(tmp_path: Path):
         load_tokenizer(tmp_path)
 
 
+def test_an_unknown_token_that_is_only_added_is_refused(tmp_path: Path):
+    """The library finds it by its name, and fails at the first word that it does not know."""
+    (tmp_path / "vocab.txt").write_text("\n".join(dict.fromkeys(WORD_PIECES)))
+    values = json.loads(load_tokenizer(tmp_path).to_json())
+    (tmp_path / "vocab.txt").unlink()
+    number = values["model"]["vocab"].pop("[UNK]")
+    values["added_tokens"] = [{"id": number, "content": "[UNK]", "special": True, "single_word": False}]
+    values["added_tokens"][0] |= {"lstrip": False, "rstrip": False, "normalized": False}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    with pytest.raises(DataError, match=r"lacks its token for unknown words, '\[UNK\]'"):
+        load_tokenizer(tmp_path)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_a_vocabulary_of_another_editor_is_the_same(encoding: str, tmp_path: Path):
     words = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nd\u00f6g\n"

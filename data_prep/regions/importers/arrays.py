@@ -2,7 +2,6 @@
 
 import io
 import math
-import struct
 import tokenize
 import zipfile
 import zlib
@@ -15,13 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.regions.importers.dump import Dump, Item, whole_number
+from data_prep.regions.importers.lmdb_file import LmdbFile, Place
 from data_prep.stage import Shard
 from unimo.errors import DataError
 
 LARGEST = 64 << 20  # bytes of one array: 100 boxes of 2048 float32 are 0.8 MB
-# of LMDB's mdb.c: page header; magic, version, address, map size; two trees of 48 bytes, the size of a page first in
-# them; number of the last page, transaction
-_META = struct.Struct("<16xII16xI92xQQ")
 # our name -> names in dumps: UNITER's, bottom-up attention's, LXMERT's and MMF's
 NAMES = {
     "features": ("features", "x"),
@@ -39,49 +36,14 @@ def read_uniter(source: Path, shard: Shard) -> Iterator[Item]:
     """Records of UNITER's LMDB, in the order of its keys: `feat_*`, or `feat_*_compressed` (npz records).
 
     Raises:
-        DataError: not such a database.
+        DataError: not such a database, or a damaged one.
     """
-    import lmdb
-
     if not source.exists():
         raise DataError(f"{source} does not exist; expected the folder of an LMDB (data.mdb)")
-    _check_whole(source / "data.mdb" if source.is_dir() else source)
-    try:
-        with lmdb.open(str(source), subdir=source.is_dir(), readonly=True, lock=False, create=False) as database:
-            with database.begin() as transaction:
-                keys = [key for key in transaction.cursor().iternext(values=False) if key != b"__keys__"]
-                for key in tqdm(shard.of(keys), desc="regions", unit="image"):
-                    yield key.decode("utf-8", "replace").removesuffix(".npz"), partial(_record, transaction, key)
-    except lmdb.Error as error:
-        raise DataError(f"{source} is not an LMDB that can be read ({error})") from error
-
-
-def _check_whole(file: Path) -> None:
-    """Refuse what is no LMDB, or one shorter than its meta pages say: reading past its end would kill the process."""
-    if not file.is_file():
-        raise DataError(f"{file} is no regular file; expected that of an LMDB")
-    with open(file, "rb") as stream:
-        first = _meta(stream.read(_META.size))
-        page = first[1] if first else 0
-        if not (256 <= page <= 65536 and page & (page - 1) == 0):
-            raise DataError(f"{file} is not an LMDB that can be read (no meta page at its start)")
-        stream.seek(page)
-        second = _meta(stream.read(_META.size))
-    if second is None:
-        raise DataError(f"{file} is not an LMDB that can be read (its second meta page is missing or damaged)")
-    needed = (max(first, second)[2] + 1) * page if first else 0
-    if file.stat().st_size < needed:
-        raise DataError(
-            f"{file} is cut short: {file.stat().st_size:,} bytes, its meta page says {needed:,}; fetch it again"
-        )
-
-
-def _meta(content: bytes) -> tuple[int, int, int] | None:
-    """Number of the transaction, size of a page and number of the last page, of a meta page of 64-bit LMDB."""
-    if len(content) < _META.size:
-        return None
-    magic, version, page, last, transaction = _META.unpack(content)
-    return (transaction, page, last) if (magic, version) == (0xBEEFC0DE, 1) else None
+    with LmdbFile(source / "data.mdb" if source.is_dir() else source) as database:
+        places = [(key, place) for key, place in database.items() if key != b"__keys__"]
+        for key, place in tqdm(shard.of(places), desc="regions", unit="image"):
+            yield key.decode("utf-8", "replace").removesuffix(".npz"), partial(_record, database, place)
 
 
 def read_npz(source: Path, shard: Shard) -> Iterator[Item]:
@@ -93,8 +55,8 @@ def read_npz(source: Path, shard: Shard) -> Iterator[Item]:
         yield path.relative_to(source).with_suffix("").as_posix(), partial(_npz_file, path)
 
 
-def _record(transaction: Any, key: bytes) -> Dump:
-    content = transaction.get(key)
+def _record(database: LmdbFile, place: Place) -> Dump:
+    content = database.value(place)
     return _dump(npz_arrays(io.BytesIO(content)) if content[:2] == b"PK" else msgpack_arrays(content))
 
 

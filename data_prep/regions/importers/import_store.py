@@ -82,7 +82,7 @@ def import_features(form: str, source: Path, out: Path, choices: Choices, shard:
         items, extractor["ids"] = listed(items, choices.ids), choices.ids
     extractor |= read_synonyms(choices.class_names)
     inputs = [path for path in (*inputs, choices.sizes, choices.class_names) if path]
-    work = Work("regions import", out, extractor, inputs, shard, (), ("lmdb", "msgpack", "numpy"))
+    work = Work("regions import", out, extractor, inputs, shard, (), ("msgpack", "numpy"))
     with StoreWriter(out, feature_dim=layout.feature_dim, class_names=names, extractor=extractor) as store:
         before = len(store)
         dropped = fill(store, items, layout, work, form in REPEATING)
@@ -148,5 +148,5 @@ def _sizes(choices: Choices) -> dict[str, tuple[int, int]]:
         return {
             i: (whole_number(r["width"], "width"), whole_number(r["height"], "height")) for i, r in zip(ids, records)
         }
-    except (OSError, ValueError, KeyError, TypeError, DataError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, DataError) as error:
         raise DataError(f"{file}: expected json lines of id, width and height ({error!r})") from error

@@ -21,6 +21,7 @@ MAX_LINE = (
     64 << 20
 )  # bytes, ours: 100 regions of 2048 features and 1601 probabilities are 2 MB; a longer line is left out
 _BLOCK = 1 << 20
+_SHOWN = 200  # characters of a name in a message
 _BYTEWISE = {"utf-8", "utf-8-sig"}  # encodings whose lines end at a byte
 COCO_PREFIX = 9  # characters before the number of an image id; UNIMO's reader cuts them off
 # separator and columns; `_` is not read. Features, boxes and probabilities are base64 of float32, as are `conf`;
@@ -66,10 +67,10 @@ def source_files(source: Path) -> list[Path]:
         files = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
     elif source.name.endswith("filelist"):
         named = [Path(line.strip()) for line in _text(source) if line.strip()]
-        files = [path if path.exists() else source.parent / path for path in named]
+        files = [path if os.path.exists(path) else source.parent / path for path in named]
     else:
         files = [source]
-    missing = [str(path) for path in files if not path.is_file()]
+    missing = [str(path)[:_SHOWN] for path in files if not os.path.isfile(path)]  # of a path, which may be no name
     if missing or not files:
         raise DataError(f"{source}: {'no such file: ' + ', '.join(missing[:3]) if missing else 'the folder is empty'}")
     return files

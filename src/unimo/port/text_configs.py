@@ -15,6 +15,8 @@ from unimo.readers.tokenizer import Tokenizer
 _SHARED = ("hidden_size", "initializer_range", "layer_norm_eps")
 _STACK = ("num_hidden_layers", "num_attention_heads", "hidden_dropout_prob", "attention_probs_dropout_prob")
 _TABLES = ("vocab_size", "max_position_embeddings")
+# keys of theirs that are counted with before a config of ours checks them
+_WHOLE = ("hidden_size", "num_hidden_layers", "num_attention_heads", *_TABLES, "type_vocab_size", "pad_token_id")
 
 
 def check_system(library: Library, system: str, source: object) -> None:
@@ -82,12 +84,19 @@ def other_kind(library: Library, theirs: Mapping[str, Any]) -> list[str]:
 
 def misfits(library: Library, theirs: Mapping[str, Any]) -> list[str]:
     """Problems of a config of the library's: what a text encoder of ours cannot be."""
+    wrong = [f"{key}: {str(theirs[key])[:100]!r}, expected a whole number" for key in _WHOLE if not _whole(theirs, key)]
+    if wrong:
+        return wrong
     fixed = {**library.fixed, "intermediate_size": (4 * theirs["hidden_size"],)}
     return [
         f"{key}: {theirs[key]!r}, expected {' or '.join(map(repr, values))}"
         for key, values in fixed.items()
         if theirs.get(key, values[0]) not in values
     ]
+
+
+def _whole(theirs: Mapping[str, Any], key: str) -> bool:
+    return key not in theirs or type(theirs[key]) is int
 
 
 def differences(system: str, config: Any, theirs: Mapping[str, Any]) -> list[str]:

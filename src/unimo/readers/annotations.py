@@ -9,6 +9,7 @@ rewrites.jsonl  {"caption_id", "image_id", "caption", "graph", "positives": [{"t
 
 import gc
 import json
+import math
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,10 +36,21 @@ def _says_something(text: str) -> str:
     return text
 
 
+def _finite(value: Any) -> Any:
+    """The value, none of whose numbers is inf or nan: JSON has no such numbers, so it could not be written again."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("it holds inf or nan")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in inner:
+        _finite(part)
+    return value
+
+
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 Words = Annotated[
     NonEmpty, AfterValidator(_says_something)
 ]  # what a model reads: a blank text would count in its scores
+Finite = Annotated[Any, AfterValidator(_finite)]
 Split = Literal["train", "dev", "test"]
 SHOWN = 10  # problems that one error message spells out
 
@@ -84,6 +96,7 @@ class Positive(Record):
     """A paraphrase of a caption and what made it; further keys say how close it is (`similarity`)."""
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Finite]
     text: NonEmpty
     engine: str
 
@@ -92,6 +105,7 @@ class Negative(Record):
     """A sentence close to a caption that no longer fits its image; further keys say what was changed."""
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Finite]
     text: NonEmpty
     kind: NonEmpty  # object, attribute, relation or tfidf, and whatever a later stage makes
 
@@ -102,7 +116,7 @@ class Rewrite(Record):
     caption_id: NonEmpty
     image_id: NonEmpty
     caption: NonEmpty
-    graph: dict[str, Any]
+    graph: dict[str, Finite]
     positives: list[Positive]
     negatives: list[Negative]
     similar_images: list[NonEmpty]

@@ -62,6 +62,9 @@ class Tokenizer:
         missing = [s for s in SPECIALS if s not in vocab]
         if missing:
             raise DataError(f"the vocabulary lacks {', '.join(missing)}; UNIMO needs {', '.join(SPECIALS)}")
+        unknown = getattr(backend.model, "unk_token", None)
+        if unknown is not None and backend.model.token_to_id(unknown) is None:  # added tokens do not count for it
+            raise DataError(f"the model's table lacks its token for unknown words, {unknown[:100]!r}")
         self.cls_id, self.pad_id, self.sep_id, self.unk_id, self.mask_id = (vocab[s] for s in SPECIALS)
         self.vocab_size = max(vocab.values()) + 1
         if self.vocab_size > MOST_IDS:

@@ -5,7 +5,7 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,7 +19,9 @@ _DTYPES |= {"U16": np.uint16, "U32": np.uint32}
 Layout = Mapping[str, tuple[type, tuple[int, ...]]]
 
 
-def read_index(folder: Path, kind: str, form: str, version: int, keys: Set[str], hint: str) -> dict[str, Any]:
+def read_index(
+    folder: Path, kind: str, form: str, version: int, keys: Set[str], hint: str, counts: Sequence[str] = ("rows",)
+) -> dict[str, Any]:
     """The index.json of a folder.
 
     Args:
@@ -27,6 +29,7 @@ def read_index(folder: Path, kind: str, form: str, version: int, keys: Set[str],
         form, version: the format's name, and the highest version that is understood.
         keys: that it must have.
         hint: what makes such a folder.
+        counts: what each shard's entry says besides its file, bytes and sha256.
 
     Raises:
         DataError: it is missing, foreign, damaged or newer.
@@ -35,16 +38,27 @@ def read_index(folder: Path, kind: str, form: str, version: int, keys: Set[str],
     try:
         header = json.loads(file.read_bytes())
         if header["format"] == form and header["version"] <= version and header.keys() >= keys:
+            if not all(_is_entry(shard, counts) for shard in header["shards"]):
+                raise ValueError("an entry of its shards is none")
             return header
         found = f"{header['format']!r} version {header['version']} with the keys {', '.join(sorted(header))}"
     except FileNotFoundError:
         raise DataError(f"no {kind.removeprefix('a ')} at {folder}: it has no index.json; {hint}") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(f"{file} is damaged: it is not the index of {kind} ({error!r}); {hint}") from error
     raise DataError(
         f"{file}: it is {found}; expected {form!r} up to version {version} with {', '.join(sorted(keys))}. "
         "A higher version needs a newer release of this program"
     )
+
+
+def _is_entry(shard: Any, counts: Sequence[str]) -> bool:
+    """Whether an entry of an index says what it must of a shard; its file lies in the folder."""
+    if not isinstance(shard, dict) or not {"file", "sha256", "bytes", *counts} <= shard.keys():
+        return False
+    texts = isinstance(shard["file"], str) and isinstance(shard["sha256"], str)
+    numbers = all(type(shard[key]) is int and 0 <= shard[key] < 1 << 62 for key in ("bytes", *counts))
+    return texts and numbers and Path(shard["file"]).name == shard["file"]
 
 
 class MappedShard:

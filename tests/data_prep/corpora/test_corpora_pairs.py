@@ -238,6 +238,8 @@ def test_repeated_ids_and_hostile_ones_stay_out(tmp_path, pictures):
         ("sbu", {"a.json": {"captions": []}}, "laid out in another way"),
         ("openimages", {"a.csv": "a,b\n"}, "has no column ImageID and OriginalURL"),
         ("openimages", {"a.csv": ""}, "has no column"),
+        ("openimages", {"a.csv": "x" * 200_000}, "its first line must name the columns"),
+        ("visual-genome", {"a.json": f'[{{"id": {"9" * 5000}}}]'}, "is damaged: .*digits"),
         ("conceptual-captions", {"a.tsv": "\n"}, "nothing usable"),
     ],
 )

@@ -1,94 +1,37 @@
 """Each foreign format is written here as its authors write it, imported and compared."""
 
-import base64
 import gzip
-import io
 import json
-import os
-import zipfile
-from pathlib import Path
 
-import lmdb
-import msgpack
-import msgpack_numpy
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from foreign_features import (
+    COUNT,
+    DIM,
+    IDS,
+    IMAGES,
+    LINE_FORMATS,
+    SIZES,
+    Bomb,
+    b64,
+    compressed,
+    line,
+    packed,
+    rejects,
+    run,
+    uniter_arrays,
+    write_lmdb,
+    write_vinvl,
+)
 
 from data_prep.merge import merge
 from data_prep.regions.class_names import all_names, read_class_names
-from data_prep.regions.importers.arrays import msgpack_arrays, npz_arrays
 from data_prep.regions.importers.dump import Layout
 from data_prep.regions.importers.import_store import NO_CLASSES, Choices, fill, import_features
 from data_prep.regions.importers.lines import read_lines
 from data_prep.stage import WHOLE, Shard, Work
 from unimo.errors import ConfigError, DataError
 from unimo.readers.feature_store import FeatureStore, StoreWriter
-
-DIM, CLASSES, COUNT = 8, 5, 7
-SIZES = [(400 + 10 * i, 200 + 10 * i) for i in range(COUNT)]
-
-
-def image(i: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(i)
-    n = 3 + i
-    corners = np.sort(rng.random((n, 2, 2)), axis=1).reshape(n, 4).astype(np.float32)
-    corners[0] = (0.1, 0.2, 1, 0.9)  # the x of it lies outside where width and height are swapped
-    width, height = SIZES[i]
-    probs = rng.dirichlet(np.ones(CLASSES), n).astype(np.float32)
-    probs = probs[np.argsort(-probs[:, 1:].max(1), kind="stable")]
-    return {
-        "shares": corners,
-        "pixels": corners * np.float32([width, height, width, height]),
-        "features": rng.random((n, DIM), np.float32),
-        "probs": probs,
-        "classes": probs[:, 1:].argmax(1) + 1,
-        "scores": probs[:, 1:].max(1),
-    }
-
-
-IMAGES = [image(i) for i in range(COUNT)]
-IDS = [str(100 + i) for i in range(COUNT)]
-
-
-def b64(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-
-
-def line(form: str, i: int, **other: object) -> str:
-    """One line of a line format, as its authors' programs write it."""
-    x, (w, h) = IMAGES[i], SIZES[i]
-    n, boxes, features, probs = len(x["features"]), b64(x["pixels"]), b64(x["features"]), b64(x["probs"])
-    values = {"id": IDS[i], "w": w, "h": h, "n": n, "boxes": boxes, "features": features, "probs": probs} | other
-    v = {key: str(value) for key, value in values.items()}
-    if form == "butd":
-        return "\t".join(v[k] for k in ("id", "w", "h", "n", "boxes", "features"))
-    if form == "lxmert":
-        things = [b64((x["classes"] - 1).astype(np.int64)), b64(x["scores"]), "", ""]
-        return "\t".join([v["id"], v["h"], v["w"], *things, v["n"], v["boxes"], v["features"]])
-    if form == "unimo-flickr":
-        return "\t".join(v[k] for k in ("id", "w", "h", "n", "boxes", "features", "probs"))
-    if form == "unimo-snli-ve":
-        text = ["9", "2", "0 5 2", "0 0 0", "2 3 4", ""]
-        return ";".join([v["id"], *text, v["w"], v["h"], v["n"], v["boxes"], v["features"], "", ""])
-    text = ["7", "0 5 2", "0 0 0", "2 3 4", "0 0 0", "", ""]
-    end = [v["h"], v["w"], v["n"], v["boxes"], v["probs"], "", v["features"], "0"]
-    return ";".join(["val2014_0" + v["id"].zfill(12), *text, *end])
-
-
-LINE_FORMATS = ["butd", "lxmert", "unimo-flickr", "unimo-snli-ve", "unimo-coco"]
-
-
-@pytest.fixture
-def names(tmp_path) -> Path:
-    (tmp_path / "names.txt").write_text("".join(f"thing {i}\n" for i in range(1, CLASSES)))
-    return tmp_path / "names.txt"
-
-
-def run(form: str, source: Path, out: Path, shard: Shard = WHOLE, **choices: object) -> FeatureStore | None:
-    import_features(form, source, out, Choices(feature_dim=DIM, **choices), shard)
-    return FeatureStore(out) if shard == WHOLE else None
 
 
 def compare(store: FeatureStore, i: int, classes: bool, probs: bool, tolerance: float = 1e-4) -> None:
@@ -102,11 +45,6 @@ def compare(store: FeatureStore, i: int, classes: bool, probs: bool, tolerance: 
     assert (record.class_probs is not None) == probs
     if probs:
         assert np.allclose(record.class_probs, x["probs"], atol=1e-3)
-
-
-def rejects(out: Path) -> dict[str, str]:
-    lines = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
-    return {line["id"]: f"{line['reason']}: {line['detail']}" for line in lines}
 
 
 @pytest.mark.parametrize("form", LINE_FORMATS)
@@ -159,30 +97,6 @@ def test_pixels_called_normalised_are_an_error_that_names_the_option(tmp_path):
         run("butd", tmp_path / "in.tsv", tmp_path / "out", boxes="normalised")
 
 
-def test_broken_lines_are_left_out_and_listed(tmp_path):
-    bad = {
-        "columns": line("butd", 1).rsplit("\t", 1)[0],
-        "base64": line("butd", 1, id="truncated", features=b64(IMAGES[1]["features"])[:-7]),
-        "bytes": line("butd", 1, id="short", features=b64(IMAGES[1]["features"].ravel()[:-1])),
-        "count": line("butd", 1, id="count", n=5),
-        "negative": line("butd", 1, id="negative", n=-1),
-        "dimension": line("butd", 1, id="dimension", features=b64(IMAGES[1]["features"][:, :4])),
-        "nan": line("butd", 1, id="nan", features=b64(IMAGES[1]["features"] * np.float32("nan"))),
-        "size": line("butd", 1, id="size", w="many"),
-        "again": line("butd", 0, n=1),
-    }
-    (tmp_path / "in.tsv").write_text("\n".join([line("butd", 0), *bad.values(), line("butd", 2)]))
-    store = run("butd", tmp_path / "in.tsv", tmp_path / "out")
-    assert store.ids == [IDS[0], IDS[2]]
-    listed = rejects(tmp_path / "out")
-    assert len(listed) == len(bad)
-    first = len(line("butd", 0)) + 1
-    assert "5 columns, expected 6" in listed[f"in.tsv@{first}"]
-    assert "base64" in listed["truncated"] and "whole" in listed["short"] and "whole" in listed["count"]
-    assert "number of boxes" in listed["negative"] and f"expected [boxes, {DIM}]" in listed["dimension"]
-    assert "nan" in listed["nan"] and "width" in listed["size"] and "twice" in listed[IDS[0]]
-
-
 def test_an_image_of_many_captions_comes_over_once(names, tmp_path):
     text = [line("unimo-coco", i) for i in (0, 1, 0, 1, 0)]
     (tmp_path / "train_filelist").write_text("a.gz\nb\n")
@@ -190,13 +104,6 @@ def test_an_image_of_many_captions_comes_over_once(names, tmp_path):
     (tmp_path / "b").write_text("\n".join(text[3:]))
     store = run("unimo-coco", tmp_path / "train_filelist", tmp_path / "out", class_names=names)
     assert store.ids == IDS[:2] and not rejects(tmp_path / "out")
-
-
-def test_a_cut_gz_gives_what_is_whole(names, tmp_path):
-    packed = gzip.compress("".join(line("butd", i) + "\n" for i in range(COUNT)).encode())
-    (tmp_path / "in.tsv.gz").write_bytes(packed[: len(packed) * 2 // 3])
-    store = run("butd", tmp_path / "in.tsv.gz", tmp_path / "out")
-    assert store.ids == IDS[: len(store)] and 1 <= len(store) < COUNT and len(rejects(tmp_path / "out")) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
@@ -221,32 +128,6 @@ def test_a_second_run_adds_only_what_is_new(tmp_path):
     assert "3 images now" in said and FeatureStore(tmp_path / "out").ids == IDS and not rejects(tmp_path / "out")
 
 
-def uniter_arrays(i: int) -> dict[str, np.ndarray]:
-    s = IMAGES[i]["shares"]
-    w, h = s[:, 2:3] - s[:, :1], s[:, 3:4] - s[:, 1:2]
-    arrays = {"features": IMAGES[i]["features"], "norm_bb": np.hstack([s, w, h])}
-    arrays |= {"conf": IMAGES[i]["scores"], "soft_labels": IMAGES[i]["probs"]}
-    return {name: array.astype(np.float16) for name, array in arrays.items()}
-
-
-def packed(arrays: dict[str, np.ndarray]) -> bytes:
-    return msgpack.packb(arrays, default=msgpack_numpy.encode, use_bin_type=True)
-
-
-def compressed(arrays: dict[str, np.ndarray]) -> bytes:
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)
-    return stream.getvalue()
-
-
-def write_lmdb(folder: Path, records: dict[str, bytes]) -> Path:
-    with lmdb.open(str(folder), map_size=1 << 24) as database, database.begin(write=True) as transaction:
-        for key, value in records.items():
-            transaction.put(key.encode(), value)
-        transaction.put(b"__keys__", json.dumps(list(records)).encode())
-    return folder
-
-
 @pytest.mark.parametrize("dump", [packed, compressed])
 @pytest.mark.parametrize("probs", [True, False])
 def test_uniters_lmdb_comes_over_whole(dump, probs, names, tmp_path):
@@ -263,92 +144,6 @@ def test_uniters_lmdb_comes_over_whole(dump, probs, names, tmp_path):
     for i in range(COUNT):
         compare(store, i, classes=probs, probs=probs, tolerance=1e-3)
         assert (store.read(IDS[i]).width, store.read(IDS[i]).height) == SIZES[i]
-
-
-@pytest.mark.parametrize("content", [b"", b"no database" * 1000])
-def test_a_file_that_is_no_lmdb_is_one_clear_error(content, tmp_path):
-    (tmp_path / "data.mdb").write_bytes(content)
-    with pytest.raises(DataError, match="not an LMDB"):
-        run("uniter", tmp_path, tmp_path / "out")
-
-
-@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
-def test_a_cut_lmdb_is_refused_before_it_is_mapped(kept, tmp_path):
-    source = write_lmdb(tmp_path / "db", {f"{IDS[i]}.npz": packed(uniter_arrays(i)) for i in range(COUNT)})
-    content = (source / "data.mdb").read_bytes()
-    (source / "data.mdb").write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(DataError, match="cut short|not an LMDB"):
-        run("uniter", source, tmp_path / "out", probs=True)
-
-
-@pytest.mark.parametrize("header", [b"((((", b"-" * 5000 + b"1", b"[" * 3000, b"{'descr': 1}"])
-def test_a_damaged_header_of_an_array_costs_only_its_record(header, tmp_path):
-    (tmp_path / "in").mkdir()
-    x, (w, h) = IMAGES[0], SIZES[0]
-    np.savez(tmp_path / "in" / "good.npz", x=x["features"], bbox=x["pixels"], image_w=w, image_h=h)
-    with zipfile.ZipFile(tmp_path / "in" / "bad.npz", "w") as archive:
-        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
-    os.mkfifo(tmp_path / "in" / "fifo.npz")
-    assert run("npz", tmp_path / "in", tmp_path / "out").ids == ["good"]
-    assert rejects(tmp_path / "out").keys() == {"bad", "fifo"}
-
-
-class Bomb:
-    def __reduce__(self):
-        return (print, ("code of a file was run",))
-
-
-def huge_npz() -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, DIM)})
-        archive.writestr("features.npy", header.getvalue() + b"\0" * 64)
-    return stream.getvalue()
-
-
-def test_hostile_records_are_refused_and_listed(tmp_path, names, capfd):
-    good, objects = uniter_arrays(0), {"features": np.array([Bomb()], object)}
-    huge = {b"nd": True, b"type": "<f4", b"kind": b"", b"shape": [1 << 40, 1 << 40], b"data": b"1234"}
-    records = {
-        "good": packed(good),
-        "pickle": packed(good | objects),
-        "pickle npz": compressed(good | objects),
-        "huge": msgpack.packb({"features": huge, "norm_bb": huge}),
-        "huge npz": huge_npz(),
-        "negative": msgpack.packb({"features": {**huge, b"shape": [-1, -4]}}),
-        "no type": msgpack.packb({"features": {**huge, b"type": [["a", "<f4"]]}}),
-        "list": msgpack.packb([1, 2]),
-        "deep": b"\x91" * 100_000,
-        "short": packed(good)[:50],
-        "short npz": compressed(good)[:-50],
-        "nothing": msgpack.packb({}),
-    }
-    source = write_lmdb(tmp_path / "db", records)
-    store = run("uniter", source, tmp_path / "out", class_names=names, probs=True)
-    assert store.ids == ["good"]
-    listed = rejects(tmp_path / "out")
-    assert listed.keys() == records.keys() - {"good"}
-    assert "objects" in listed["pickle"] and "pickled objects" in listed["pickle npz"] and "shape" in listed["huge"]
-    assert "code of a file" not in "".join(capfd.readouterr())
-
-
-@settings(deadline=None, max_examples=300)
-@given(
-    st.booleans(),
-    st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=8),
-    st.floats(0, 1),
-)
-def test_a_damaged_record_gives_arrays_of_numbers_or_our_error(zipped, changes, kept):
-    content = bytearray((compressed if zipped else packed)(uniter_arrays(0)))
-    for place, value in changes:
-        content[int(place * len(content))] = value
-    content = bytes(content[: max(1, int(kept * 2 * len(content)))])
-    try:
-        arrays = npz_arrays(io.BytesIO(content)) if zipped else msgpack_arrays(content)
-    except DataError:
-        return
-    assert all(array.dtype.kind in "fiu" for array in arrays.values())
 
 
 def test_a_disk_that_refuses_is_no_bad_record(tmp_path):
@@ -384,19 +179,8 @@ def test_a_folder_of_npz_comes_over_without_its_pickles(names, tmp_path):
 @pytest.mark.parametrize("json_features", [True, False])
 @pytest.mark.parametrize("objects", ["predictions.tsv", "label.tsv"])
 def test_vinvls_files_come_over_whole(json_features, objects, tmp_path):
-    with open(tmp_path / "features.tsv", "w") as features, open(tmp_path / objects, "w") as labels:
-        for i, x in enumerate(IMAGES):
-            s, n = x["shares"], len(x["shares"])
-            content = b64(np.column_stack([x["features"], s, s[:, 2] - s[:, 0], s[:, 3] - s[:, 1]]).astype(np.float32))
-            row = json.dumps({"num_boxes": n, "features": content}) if json_features else f"{n}\t{content}"
-            features.write(f"{IDS[i]}\t{row}\n")
-            things = [
-                {"class": f"thing {c}", "conf": float(p), "rect": rect.tolist()}
-                for c, p, rect in zip(x["classes"], x["scores"], x["pixels"])
-            ]
-            (w, h) = SIZES[i]
-            whole = {"image_w": w, "image_h": h, "num_boxes": n, "objects": things}
-            labels.write(f"{IDS[i]}\t{json.dumps(whole if objects == 'predictions.tsv' else things)}\n")
+    write_vinvl(tmp_path, objects, json_features)
+    with open(tmp_path / "features.tsv", "a") as features:
         features.write("unlabelled\t1\t" + b64(np.ones((1, DIM + 6), np.float32)) + "\nodd\t{]\n")
     store = run("vinvl", tmp_path, tmp_path / "out")
     assert store.ids == IDS and rejects(tmp_path / "out").keys() == {"unlabelled", "odd"}
@@ -478,16 +262,6 @@ def test_a_byte_order_mark_is_no_part_of_the_first_id(encoding, suffix, tmp_path
         run("butd", tmp_path / "a_filelist", tmp_path / "out", Shard(k, 2), sizes=tmp_path / "sizes.jsonl")
     merge(tmp_path / "out")
     assert FeatureStore(tmp_path / "out").ids == IDS
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_line_that_is_too_long_costs_only_itself(suffix, tmp_path, monkeypatch):
-    monkeypatch.setattr("data_prep.regions.importers.lines.MAX_LINE", 3000)
-    content = "\n".join([line("butd", 0), "x" * 7000, line("butd", 1)]).encode()
-    (tmp_path / f"in.tsv{suffix}").write_bytes(gzip.compress(content) if suffix else content)
-    store = run("butd", tmp_path / f"in.tsv{suffix}", tmp_path / "out")
-    (reason,) = rejects(tmp_path / "out").values()
-    assert store.ids == IDS[:2] and "longer than 3,000 bytes" in reason
 
 
 @pytest.mark.parametrize("form", [*LINE_FORMATS, "uniter", "vinvl", "npz"])
