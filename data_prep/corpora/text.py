@@ -13,7 +13,7 @@ from unimo.readers.token_shards import TokenShardWriter
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 from unimo.storage.cache import sha256
 
-BATCH_TEXTS, BATCH_CHARACTERS = 1000, 1 << 20  # tokenized at once, on all cores
+BATCH_TEXTS, BATCH_CHARACTERS = 1000, 1 << 18  # tokenized at once, on all cores
 DISTRIBUTIONS = ("tokenizers", "safetensors", "numpy")
 
 

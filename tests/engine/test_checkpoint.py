@@ -231,4 +231,30 @@ def test_a_pointer_of_other_bytes_names_nothing(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     for name in ("latest", "best"):
         (tmp_path / "checkpoints" / name).write_bytes(b"\xff\x00\xfe")
-    assert checkpoint.find_latest(tmp_path) is None and checkpoint.find_best(tmp_path) is None
+    assert checkpoint.find_latest(tmp_path) is None
+    with pytest.raises(CheckpointError, match="best names .* as the best checkpoint: no readable COMPLETE marker"):
+        checkpoint.find_best(tmp_path)
+
+
+def test_a_pointer_to_an_older_checkpoint_is_followed_and_said(tmp_path, capsys):
+    first, _ = save(tmp_path, 1), save(tmp_path, 2)
+    checkpoint.point(tmp_path / "checkpoints", checkpoint.LATEST, first.name)
+    assert checkpoint.find_latest(tmp_path) == first
+    assert f"warning: taking {first}, which latest names; there are newer ones" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_torn_best_checkpoint_is_refused_and_not_replaced_by_another(tmp_path, damage):
+    best, _ = save(tmp_path, 1), save(tmp_path, 2)
+    checkpoint.point(tmp_path / "checkpoints", checkpoint.BEST, best.name)
+    assert checkpoint.find_best(tmp_path) == best
+    damage(best)
+    with pytest.raises(CheckpointError, match=r"as the best checkpoint: .*\. Name another .* to take the newest"):
+        checkpoint.find_best(tmp_path)
+
+
+def test_an_odd_marker_is_torn(tmp_path):
+    folder = save(tmp_path, 1)
+    for files in ({"x" * 5000: 3}, {"a\0b": 3}, {"model.safetensors": {}}, {"model.safetensors": {"bytes": "9"}}):
+        (folder / "COMPLETE").write_text(json.dumps(files))
+        assert checkpoint.torn(folder), files

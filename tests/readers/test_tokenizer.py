@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unimo.errors import DataError
+from unimo.readers import tokenizer as tokenizer_module
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 
 BPE = Path(__file__).parents[1] / "fixtures" / "bpe"
@@ -248,3 +249,26 @@ def test_a_vocabulary_of_another_editor_is_the_same(encoding: str, tmp_path: Pat
         (tmp_path / name / "vocab.txt").write_bytes(words.encode(code))
     plain, marked = load_tokenizer(tmp_path / "plain"), load_tokenizer(tmp_path / "marked")
     assert plain.fingerprint == marked.fingerprint and plain.pad_id == 0
+
+
+@pytest.mark.parametrize("kind", ["bpe", "word_piece"])
+@given(
+    st.lists(
+        st.sampled_from(["a", " ", "  ", "\n", "horse", "It's", "狗", "ing", "3,000.", "\t", " é", "-"]), max_size=60
+    )
+)
+@settings(deadline=None, max_examples=60)
+def test_a_long_text_has_the_ids_that_it_has_in_one_piece(kind: str, request: pytest.FixtureRequest, parts: list[str]):
+    tokenizer, text = request.getfixturevalue(kind), "".join(parts)
+    whole = tokenizer._backend.encode(text, add_special_tokens=False).ids
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_module, "PIECE", 7)
+        if _cut_between_words(text):
+            assert tokenizer.encode(text) == whole and tokenizer.encode_batch(["a", text])[1] == whole
+        assert "".join(tokenizer_module.pieces(text)) == text
+        assert all(len(piece) <= 4 * 7 for piece in tokenizer_module.pieces(text))
+
+
+def _cut_between_words(text: str) -> bool:
+    cut = list(tokenizer_module.pieces(text))
+    return all(b[0] == " " and not a[-1].isspace() and not b[1:2].isspace() for a, b in zip(cut, cut[1:]))

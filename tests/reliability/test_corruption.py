@@ -31,7 +31,7 @@ from unimo.zoo import from_pretrained
 STEPS = 6
 ENGINE = {"steps": STEPS, "save_every": 2, "keep_last": 3, "learning_rate": 1e-3, "log_every": 1}
 LISTS = ("index.json", checkpoint.MARKER)  # what they list may be named instead
-WORD = "skipping torn checkpoint"
+WORDS = ("warning: skipping torn checkpoint", "warning: taking ")
 
 
 def flipped(content: bytes, rng: random.Random) -> bytes:
@@ -124,7 +124,11 @@ def wrong(answer: Answer, file: Path, right: str, others: set[str]) -> str:
         return "" if named else f"an error that does not name it: {answer.said[-300:]}"
     if answer.result == right:
         return ""
-    return "" if answer.result in others and WORD in answer.said else f"another result in silence: {answer.said[-300:]}"
+    return (
+        ""
+        if answer.result in others and any(word in answer.said for word in WORDS)
+        else f"another result in silence: {answer.said[-300:]}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +153,12 @@ def runs(small_world, tmp_path_factory) -> tuple[Path, Commands]:
         log.write('{"step": 7, "cut sho')
     shutil.copytree(folder / "finished", folder / "evaluated")
     checkpoint.point(folder / "evaluated" / "checkpoints", checkpoint.BEST, f"step_{STEPS - 2:08d}")
+    last = checkpoint.folder_of(folder / "evaluated", STEPS)
+    state = json.loads((last / checkpoint.TRAINER).read_text())
+    state["best"] = {"step": STEPS - 2, "metrics": {"mean_recall": 50.0}}
+    (last / checkpoint.TRAINER).write_text(json.dumps(state))
+    (last / checkpoint.MARKER).unlink()
+    checkpoint._mark_complete(last)
     return folder, commands
 
 
@@ -188,6 +198,7 @@ def answers(folder: Path, name: str, commands: Commands, place: Path) -> tuple[s
     for whole in sorted((folder / "checkpoints").glob("step_*")):
         shutil.rmtree(place)
         shutil.copytree(folder, place)
+        (place / "checkpoints" / checkpoint.BEST).unlink(missing_ok=True)
         for other in (place / "checkpoints").glob("step_*"):
             if other.name != whole.name:
                 shutil.rmtree(other)
@@ -218,12 +229,7 @@ def campaign(runs: tuple[Path, Commands], run: str, name: str, place: Path, shar
 
 
 NAMES = ("resume", "evaluate", "load")
-POINTERS = pytest.mark.xfail(
-    strict=True, reason="without a word: a flip of `latest` into the name of an older checkpoint; a torn best one left"
-)
-EVERY = [(run, "resume") for run in ("finished", "interrupted", "evaluated")]
-EVERY += [("interrupted", name) for name in ("evaluate", "load")]
-EVERY += [pytest.param(run, name, marks=POINTERS) for run in ("finished", "evaluated") for name in ("evaluate", "load")]
+EVERY = [(run, name) for run in ("finished", "interrupted", "evaluated") for name in NAMES]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,7 +16,6 @@ and checksums in the marker catch what a power cut, a careless copy or a disk di
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 from paddle import Tensor, nn
 from safetensors import SafetensorError, safe_open
 
+from unimo.console import say
 from unimo.errors import CheckpointError, DataError, NonFiniteError
 from unimo.storage.atomic import atomic_write, sync, sync_folder, temporary_folder
 from unimo.storage.bfloat16 import widen_bfloat16
@@ -169,8 +169,10 @@ def find_latest(run_dir: Path) -> Path | None:
     for folder in folders:
         problem = torn(folder)
         if problem is None:
+            if folder.name != max(other.name for other in folders):
+                say(f"warning: taking {folder}, which {LATEST} names; there are newer ones")
             return folder
-        print(f"warning: skipping torn checkpoint {folder}: {problem}", file=sys.stderr)
+        say(f"warning: skipping torn checkpoint {folder}: {problem}")
     return None
 
 
@@ -186,10 +188,22 @@ def refuse_all_torn(run_dir: Path, found: Path | None) -> None:
 
 
 def find_best(run_dir: Path) -> Path | None:
-    """The checkpoint that evaluations of the run found best, if they named one and it is whole."""
+    """The checkpoint that evaluations of the run found best, if they named one.
+
+    Raises:
+        CheckpointError: it is torn or gone; another one would give other numbers.
+    """
     checkpoints = Path(run_dir) / "checkpoints"
     named = _pointed(checkpoints, BEST)
-    return checkpoints / named if named and torn(checkpoints / named) is None else None
+    if named is None:
+        return None
+    problem = torn(checkpoints / named) if Path(named).name == named else "expected the name of a checkpoint"
+    if problem:
+        raise CheckpointError(
+            f"{checkpoints / BEST} names {named[:100]!r} as the best checkpoint: {problem}. Name another checkpoint "
+            f"folder, or delete {BEST} to take the newest"
+        )
+    return checkpoints / named
 
 
 def torn(folder: Path, contents: bool = True) -> str | None:
@@ -206,12 +220,16 @@ def torn(folder: Path, contents: bool = True) -> str | None:
     if not isinstance(files, dict):
         return f"its {MARKER} marker holds a {type(files).__name__}, expected sizes of files"
     for name, written in files.items():
-        path = folder / name
         size, sum_ = (written.get("bytes"), written.get("xxh3_128")) if isinstance(written, dict) else (written, None)
-        if not path.is_file() or path.stat().st_size != size:
-            return f"{name} is {path.stat().st_size if path.is_file() else 'missing'}, expected {size} bytes"
-        if contents and sum_ and checksum(path) != sum_:
-            return f"{name} has other bytes than were written (its checksum differs)"
+        try:
+            path = folder / name
+            found = path.stat().st_size if path.is_file() else "missing"
+            if found != size:
+                return f"{name[:100]} is {found}, expected {size} bytes"
+            if contents and sum_ and checksum(path) != sum_:
+                return f"{name} has other bytes than were written (its checksum differs)"
+        except (OSError, ValueError) as error:
+            return f"{name[:100]!r} cannot be read: {error}"
     return None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from paddle import nn
 
 from unimo.config import Config, dump, read, validate
+from unimo.console import say
 from unimo.engine import checkpoint
 from unimo.errors import CheckpointError
 from unimo.models.systems import SYSTEMS, skeleton, system_of
@@ -92,10 +93,15 @@ def locate(path: str | Path) -> Path:
     path = Path(path)
     if (path / CONFIG).is_file():
         return path
-    found = checkpoint.find_best(path) or checkpoint.find_latest(path)
-    if found is None:
+    if (best := checkpoint.find_best(path)) is not None:
+        return best
+    newest = checkpoint.find_latest(path)
+    if newest is None:
         raise CheckpointError(f"{path} holds neither a model ({CONFIG}) nor a whole checkpoint of a run")
-    return found
+    known = checkpoint.read_trainer_state(newest).get("best")
+    if known:
+        say(f"warning: taking {newest}; its run found step {known['step']} best, but there is no {checkpoint.BEST}")
+    return newest
 
 
 def read_description(folder: Path) -> tuple[str, Any, tuple[str, ...]]:

@@ -299,9 +299,14 @@ def _checked(record: RegionRecord, header: dict[str, Any]) -> RegionRecord:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    return read_index(
-        path, "a feature store", FORMAT, VERSION, HEADER, "`regions extract` or `regions import` writes one"
-    )
+    hint = "`regions extract` or `regions import` writes one"
+    header = read_index(path, "a feature store", FORMAT, VERSION, HEADER, hint)
+    names, numbers = header["class_names"], [header[key] for key in ("feature_dim", "images", "images_bytes")]
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise DataError(f"{path / 'index.json'} is damaged: class_names is {str(names)[:100]}, expected names; {hint}")
+    if not all(type(number) is int and number >= 0 for number in numbers) or not isinstance(header["extractor"], dict):
+        raise DataError(f"{path / 'index.json'} is damaged: sizes are {str(numbers)[:100]}, expected numbers; {hint}")
+    return header
 
 
 def _read_images(path: Path, header: dict[str, Any]) -> tuple[dict[str, int], np.ndarray]:
@@ -313,7 +318,7 @@ def _read_images(path: Path, header: dict[str, Any]) -> tuple[dict[str, int], np
         rows = {line["id"]: i for i, line in enumerate(lines)}
         keys = ("width", "height", "shard", "first", "count")
         table = np.array([[line[k] for k in keys] for line in lines], np.int64).reshape(-1, 5)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise DataError(f"{file} is missing or damaged ({error}); restore it or extract the regions again") from error
     sizes = np.array([s["rows"] for s in header["shards"]], np.int64)
     if len(rows) != header["images"] or len(lines) != header["images"]:

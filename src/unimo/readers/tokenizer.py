@@ -16,7 +16,8 @@ RoBERTa's names of the special tokens become ours: <s> [CLS], <pad> [PAD], </s> 
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from unimo.storage.encodings import open_text, text_of
 from unimo.storage.json_files import read_json
 
 SPECIALS = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
+PIECE = 1 << 16  # characters encoded at once (ours)
+_BETWEEN_WORDS = re.compile(r"(?<=\S) (?=\S)")
 MOST_IDS = 1 << 22  # rows of a word table; the largest published ones have a million
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 # what _is_symbol of its tokenizer_utils.py takes
@@ -81,11 +84,14 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special tokens."""
-        return self._backend.encode(text, add_special_tokens=False).ids
+        parts = (text,) if len(text) <= PIECE else pieces(text)
+        return [i for part in parts for i in self._backend.encode(part, add_special_tokens=False).ids]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts at once, on all cores."""
-        return [e.ids for e in self._backend.encode_batch(texts, add_special_tokens=False)]
+        short = [text for text in texts if len(text) <= PIECE]
+        encoded = iter(self._backend.encode_batch(short, add_special_tokens=False))
+        return [next(encoded).ids if len(text) <= PIECE else self.encode(text) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special ones come out by name, bytes that are no UTF-8 as U+FFFD."""
@@ -110,6 +116,20 @@ class Tokenizer:
         """Write tokenizer.json, from which `load_tokenizer` makes an equal tokenizer."""
         with atomic_write(Path(folder) / FILE) as file:
             file.write(self.to_json().encode())
+
+
+def pieces(text: str) -> Iterator[str]:
+    """A long text cut before single blanks between two words, where no vocabulary has a token across: byte-level words
+    begin with their blank, WordPiece drops it. The library takes some 430 bytes a character while it encodes; a text
+    without blanks is cut anyhow."""
+    first = 0
+    while len(text) - first > PIECE:
+        between = _BETWEEN_WORDS.search(text, first + PIECE, first + 4 * PIECE)
+        cut = between.start() if between else first + 4 * PIECE
+        yield text[first:cut]
+        first = cut
+    if first < len(text):
+        yield text[first:]
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:

@@ -29,7 +29,7 @@ def read_index(
         form, version: the format's name, and the highest version that is understood.
         keys: that it must have.
         hint: what makes such a folder.
-        counts: what each shard's entry says besides its file, bytes and sha256.
+        counts: what each entry of `shards` says besides its file, bytes and sha256, where the folder has such.
 
     Raises:
         DataError: it is missing, foreign, damaged or newer.
@@ -38,7 +38,7 @@ def read_index(
     try:
         header = json.loads(file.read_bytes())
         if header["format"] == form and header["version"] <= version and header.keys() >= keys:
-            if not all(_is_entry(shard, counts) for shard in header["shards"]):
+            if not all(_is_entry(shard, counts) for shard in header.get("shards", ())):
                 raise ValueError("an entry of its shards is none")
             return header
         found = f"{header['format']!r} version {header['version']} with the keys {', '.join(sorted(header))}"
