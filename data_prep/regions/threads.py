@@ -65,7 +65,7 @@ class Behind:
 
     def end(self, finished: bool) -> None:
         """Let the thread add what is queued and commit; raises what it met."""
-        ending = self._thread.submit(self._store.close if finished else self._store.flush)
+        ending = self._thread.submit(self._store.close if finished else self._store.stop)
         self._thread.shutdown()
         for future in (*self._waiting, ending):
             future.result()

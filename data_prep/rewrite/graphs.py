@@ -28,6 +28,7 @@ PARTITIVE = " of"  # class of nouns that have no place of their own: a slice, a 
 PREPOSITION = "preposition"  # class of relations without a verb
 PARTICIPLE = "VBN with preposition"  # class of "filled with", which stays: it may be decorated with the same
 PARTICLE = " with particle"  # of verbs that stay, too: put down, skate down
+DEED = " of a clause"  # of verbs that stay, too: others seldom go with their objects
 PREDICATIVE = " predicative"  # of adjectives after a verb: what is asleep is no asleep dog
 LAYOUT = 4  # of the graphs; those of an earlier one are made again
 
@@ -100,7 +101,7 @@ def _graph(parsed: dict[str, Any], document: Any) -> Graph:
         if noun.i in place:
             node = _node(document, token.i, token.i + 1, _form(token) + PREDICATIVE)
             graph["attributes"].append({"object": place[noun.i], **node})
-    ours = [(link.subject, link.object, partial(_words, document, link.start, link.end)) for link in found]
+    ours = [(link.subject, link.object, partial(_deed, document, link.start, link.end)) for link in found]
     participles = [one for one, link in zip(ours, found) if document[link.start].tag_ == "VBN"]
     theirs = []  # passives left out, which are among ours; of "topped with" the parser has "with", so ours come first
     for relation in parsed["relations"]:
@@ -167,6 +168,12 @@ def _words(document: Any, start: int, end: int) -> dict[str, Any]:
         return _node(document, start, end, PREPOSITION)
     more = "" if end - start == 1 else PARTICLE if last.dep_ == "prt" else " with preposition"
     return _node(document, start, end, first.tag_ + more)
+
+
+def _deed(document: Any, start: int, end: int) -> dict[str, Any]:
+    """The node of a relation that a clause says; a verb of its own class, since others would seldom fit its object."""
+    node = _words(document, start, end)
+    return node if node["class"] == PREPOSITION else node | {"class": node["class"] + DEED}
 
 
 def _node(document: Any, start: int, end: int, word_class: str) -> dict[str, Any]:

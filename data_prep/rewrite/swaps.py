@@ -21,7 +21,7 @@ from typing import Any
 import inflect
 
 from data_prep.near_duplicates import normalise
-from data_prep.rewrite.graphs import PARTICIPLE, PARTICLE, PARTITIVE, PREDICATIVE, PREPOSITION, Graph, nodes
+from data_prep.rewrite.graphs import DEED, PARTICIPLE, PARTICLE, PARTITIVE, PREDICATIVE, PREPOSITION, Graph, nodes
 from data_prep.rewrite.wordnet import WordNet
 
 TRIES = 10  # draws for each negative asked for; small vocabularies cannot give them all
@@ -104,8 +104,8 @@ def _phrase(text: str) -> str:
 
 
 def _stays(node: dict[str, Any]) -> bool:
-    """Whether nothing takes a node's place, nor it another's: a slice of, filled with, pick up; of, near."""
-    bound = node["class"].endswith((PARTITIVE, PARTICIPLE, PARTICLE))
+    """Whether nothing takes a node's place, nor it another's: a slice of, filled with, pick up, sits and plays; of."""
+    bound = node["class"].endswith((PARTITIVE, PARTICIPLE, PARTICLE, DEED))
     return bound or node["class"] == PREPOSITION and node["text"].lower() not in _EXCLUDING
 
 

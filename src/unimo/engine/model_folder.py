@@ -98,7 +98,7 @@ def locate(path: str | Path) -> Path:
     newest = checkpoint.find_latest(path)
     if newest is None:
         raise CheckpointError(f"{path} holds neither a model ({CONFIG}) nor a whole checkpoint of a run")
-    known = checkpoint.read_trainer_state(newest).get("best")
+    known = checkpoint.read_trainer_state(newest).get("best") if (newest / checkpoint.TRAINER).is_file() else None
     if known:
         say(f"warning: taking {newest}; its run found step {known['step']} best, but there is no {checkpoint.BEST}")
     return newest

@@ -184,8 +184,7 @@ class StoreWriter:
         if error_type is None:
             self.close()
         else:
-            self.flush()
-        self._held.close()
+            self.stop()
 
     def add(self, record: RegionRecord) -> None:
         """Check and buffer one image; arrays are cast to the store's dtypes."""
@@ -207,10 +206,15 @@ class StoreWriter:
         if self._buffer:
             self._commit(complete=False)
 
+    def stop(self) -> None:
+        """Commit what is buffered, leave the store unfinished and let go of it; another writer goes on."""
+        with self._held:
+            self.flush()
+
     def close(self) -> None:
         """Commit the rest, mark the store finished and let go of it; another writer may add more."""
-        self._commit(complete=True)
-        self._held.close()
+        with self._held:
+            self._commit(complete=True)
 
     def _commit(self, complete: bool) -> None:
         header = {**self._header, "complete": complete, "shards": list(self._header["shards"])}
