@@ -29,7 +29,8 @@ from tests.reliability.mutations import mutate
 from unimo.config import ROOT
 from unimo.errors import UnimoError
 
-SECONDS, HANGS = 5.0, 30.0  # of computing; of any kind, after which a case is ended from outside
+SECONDS, A_SECOND = 5.0, 1 << 20  # of computing, and bytes of the input for each second more
+HANGS = 30.0  # seconds of any kind, after which a case is ended from outside
 MOST_DEATHS = 5  # of a door's process; then the door is left
 FAILED, SUMS, SAID = "failed", "sums", "said"  # files of a door's process
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -97,7 +98,7 @@ def run_case(door: Door, folder: Path, watch: Watch) -> tuple[bool, str, int]:
     allowed = door.memory + door.a_byte * size
     if took > allowed:
         wrong += f" {took >> 20} MiB of memory, expected {allowed >> 20} at most"
-    if seconds > SECONDS:
+    if seconds > SECONDS + size / A_SECOND:
         wrong += f" {seconds:.1f} s of computing"
     if watch.events:
         wrong += f" side effects: {watch.events[:3]}"

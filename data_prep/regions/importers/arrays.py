@@ -121,7 +121,7 @@ def _unpacked(value: Any, name: str) -> np.ndarray:
         if fields.get("kind") not in (b"", "") or not isinstance(fields["type"], str):
             raise DataError(f"{name} is an array of objects or records, which is not read")
         return _array(fields["data"], np.dtype(fields["type"]), tuple(fields["shape"]), name)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, SyntaxError) as error:
         raise DataError(f"{name} is not an array of msgpack_numpy ({error!r})") from error
 
 

@@ -120,6 +120,7 @@ def test_hostile_records_are_refused_and_listed(tmp_path, names, capfd):
         "huge npz": huge_npz(),
         "negative": msgpack.packb({"features": {**huge, b"shape": [-1, -4]}}),
         "no type": msgpack.packb({"features": {**huge, b"type": [["a", "<f4"]]}}),
+        "odd type": msgpack.packb({"features": {**huge, b"type": "f4,,"}}),
         "list": msgpack.packb([1, 2]),
         "deep": b"\x91" * 100_000,
         "short": packed(good)[:50],
