@@ -89,7 +89,7 @@ def train(
         run = Run(config, run_dir, world, [LogFile(), Progress(), *events, Checkpoints()], trainer.save)
         watchdog.at("resuming")
         trainer.resume(run)
-        if run.step and world.rank == 0:
+        if trainer.saved_step and world.rank == 0:
             done = run.step >= config.steps
             say(f"already finished at step {run.step}" if done else f"resuming from step {run.step} ({run_dir})")
         run.emit("on_start")
