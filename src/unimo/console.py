@@ -44,14 +44,25 @@ class _Lasting:
 
     def write(self, text: str) -> int:
         """As of a text stream."""
-        with suppress(OSError):
+        try:
             self._stream.write(text)
+        except OSError:
+            self._give_up()
         return len(text)
 
     def flush(self) -> None:
         """As of a text stream."""
-        with suppress(OSError):
+        try:
             self._stream.flush()
+        except OSError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Send all further output to nobody: what is left in a buffer would give the process the exit code 120."""
+        with suppress(OSError):  # a stream without a descriptor, such as a test's
+            descriptor, nobody = self._stream.fileno(), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nobody, descriptor)
+            os.close(nobody)
 
 
 def _open_what_is_closed() -> None:
