@@ -1,6 +1,6 @@
 """Region features of an image set: a folder of safetensors shards that is read by memory map and written resumably.
 
-    index.json        format, version, extractor, class names, shards (file, bytes, rows, hashes), committed images
+    index.json        format, version, extractor, class names, shards (file, bytes, rows, sha256), committed images
     images.jsonl      one image a line: id, width, height, shard, first row, count
     shard_00000.safetensors, ...    one row a region: features, boxes, classes, scores,
                                                     and optionally class_probs and attributes
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from unimo.errors import DataError
 from unimo.storage.atomic import atomic_write
 from unimo.storage.locks import alone
-from unimo.storage.mapped_shards import MappedShard, hashes, read_index
+from unimo.storage.mapped_shards import MappedShard, read_index
 
 FORMAT, VERSION = "unimo-features", 1
 HEADER = {"format", "version", "feature_dim", "class_names", "extractor", "class_probs", "complete"}
@@ -113,7 +113,7 @@ class FeatureStore:
             ) from None
 
     def verify(self) -> None:
-        """Check every shard against its hash, size and shapes. Raises one DataError that lists all that fail."""
+        """Check every shard against its sha256, size and shapes. Raises one DataError that lists all that fail."""
         problems = []
         for shard in tqdm(self.header["shards"], desc="verify", unit="shard"):
             try:
@@ -225,7 +225,8 @@ class StoreWriter:
             with atomic_write(self.path / name) as file:
                 file.write(content)
             rows = sum(len(r.features) for r in self._buffer)
-            header["shards"].append({"file": name, "bytes": len(content), "rows": rows, **hashes(content)})
+            digest = hashlib.sha256(content).hexdigest()
+            header["shards"].append({"file": name, "bytes": len(content), "rows": rows, "sha256": digest})
             header["images_bytes"] = self._append_images(number)
             header["images"] += len(self._buffer)
         with atomic_write(self.path / "index.json") as file:

@@ -11,7 +11,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import xxhash
 
 from unimo.errors import DataError
 
@@ -62,18 +61,13 @@ def _is_entry(shard: Any, counts: Sequence[str]) -> bool:
     return texts and numbers and Path(shard["file"]).name == shard["file"]
 
 
-def hashes(content: bytes) -> dict[str, str]:
-    """What an index says of a shard: a hash that others can check, and one that is compared at the speed of memory."""
-    return {"sha256": hashlib.sha256(content).hexdigest(), "xxh3_128": xxhash.xxh3_128_hexdigest(content)}
-
-
 class MappedShard:
     """Read-only arrays over a memory map of one shard, checked against what the index says of it.
 
     safetensors' own reader copies a slice; a view needs only the offsets, which the file states in its JSON head.
 
     Args:
-        said: the index's entry, of which `bytes` and `xxh3_128` are used, or `sha256` where an earlier version made it.
+        said: the index's entry, of which `bytes` and `sha256` are used.
         layout: array name -> dtype and shape that the file must hold.
         hint: what the reader of an error can do.
 
@@ -82,9 +76,7 @@ class MappedShard:
     """
 
     def __init__(self, file: Path, said: Mapping[str, Any], layout: Layout, hint: str):
-        self.file, self.size, self.hint = file, said["bytes"], hint
-        self._fast = "xxh3_128" in said
-        self.said = said["xxh3_128" if self._fast else "sha256"]
+        self.file, self.size, self.sha256, self.hint = file, said["bytes"], said["sha256"], hint
         self._lock, self._verified = Lock(), False
         try:
             with open(file, "rb") as opened:
@@ -115,7 +107,7 @@ class MappedShard:
         """The arrays, for a look now: a file that was cut since it was mapped would end the process by SIGBUS.
 
         Args:
-            verify: the first time, compare the file's hash, which reads all of it.
+            verify: the first time, compare the file's sha256, which reads all of it.
 
         Raises:
             DataError: the file was cut, or its bytes are others than were written.
@@ -123,15 +115,10 @@ class MappedShard:
         self._check_size(self._mapped.size())
         if verify and not self._verified:
             with self._lock:
-                if not self._verified and self._digest() != self.said:
-                    raise DataError(
-                        f"{self.file}: content changed since it was written (its hash differs); {self.hint}"
-                    )
+                if not self._verified and hashlib.sha256(self._mapped).hexdigest() != self.sha256:
+                    raise DataError(f"{self.file}: content changed since it was written (sha256 differs); {self.hint}")
                 self._verified = True
         return self._arrays
-
-    def _digest(self) -> str:
-        return xxhash.xxh3_128_hexdigest(self._mapped) if self._fast else hashlib.sha256(self._mapped).hexdigest()
 
     def _check_size(self, found: int) -> None:
         if found != self.size:
