@@ -169,7 +169,7 @@ def find_latest(run_dir: Path) -> Path | None:
     for folder in folders:
         problem = torn(folder)
         if problem is None:
-            if folder.name != max(other.name for other in folders):
+            if folder.name == named != max(other.name for other in folders):
                 say(f"warning: taking {folder}, which {LATEST} names; there are newer ones")
             return folder
         say(f"warning: skipping torn checkpoint {folder}: {problem}")
