@@ -162,7 +162,7 @@ class Index:
 
 def read_header(folder: Path) -> dict[str, Any]:
     """The index.json of an index. Raises DataError where it is missing, foreign, damaged or newer."""
-    return read_index(folder, "an index of rewriting", FORMAT, VERSION, {"vocabulary", "splits"}, HINT)
+    return read_index(folder, "an index of rewriting", FORMAT, VERSION, {"vocabulary": int, "splits": dict}, HINT)
 
 
 def _places(pairs: Sequence[Pair]) -> dict[str, int]:

@@ -27,8 +27,8 @@ from unimo.storage.locks import alone
 from unimo.storage.mapped_shards import MappedShard, read_index
 
 FORMAT, VERSION = "unimo-features", 1
-HEADER = {"format", "version", "feature_dim", "class_names", "extractor", "class_probs", "complete"}
-HEADER |= {"images", "images_bytes", "shards"}
+HEADER: dict[str, type] = {"feature_dim": int, "class_names": list, "extractor": dict, "class_probs": object}
+HEADER |= {"complete": bool, "images": int, "images_bytes": int, "shards": list}
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,10 +306,11 @@ def _read_header(path: Path) -> dict[str, Any]:
     hint = "`regions extract` or `regions import` writes one"
     header = read_index(path, "a feature store", FORMAT, VERSION, HEADER, hint)
     names, numbers = header["class_names"], [header[key] for key in ("feature_dim", "images", "images_bytes")]
-    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise DataError(f"{path / 'index.json'} is damaged: class_names is {str(names)[:100]}, expected names; {hint}")
-    if not all(type(number) is int and number >= 0 for number in numbers) or not isinstance(header["extractor"], dict):
-        raise DataError(f"{path / 'index.json'} is damaged: sizes are {str(numbers)[:100]}, expected numbers; {hint}")
+    if not all(isinstance(name, str) for name in names) or min(numbers) < 0:
+        raise DataError(
+            f"{path / 'index.json'} is damaged: class names {str(names)[:100]} and sizes {numbers}, expected texts and "
+            f"numbers from 0 on; {hint}"
+        )
     return header
 
 

@@ -5,7 +5,7 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,14 +20,20 @@ Layout = Mapping[str, tuple[type, tuple[int, ...]]]
 
 
 def read_index(
-    folder: Path, kind: str, form: str, version: int, keys: Set[str], hint: str, counts: Sequence[str] = ("rows",)
+    folder: Path,
+    kind: str,
+    form: str,
+    version: int,
+    keys: Mapping[str, type],
+    hint: str,
+    counts: Sequence[str] = ("rows",),
 ) -> dict[str, Any]:
     """The index.json of a folder.
 
     Args:
         kind: what the folder should be, for people: "a feature store".
         form, version: the format's name, and the highest version that is understood.
-        keys: that it must have.
+        keys: that it must have besides, and their types; `object` is any.
         hint: what makes such a folder.
         counts: what each entry of `shards` says besides its file, bytes and sha256, where the folder has such.
 
@@ -37,7 +43,9 @@ def read_index(
     file = folder / "index.json"
     try:
         header = json.loads(file.read_bytes())
-        if header["format"] == form and header["version"] <= version and header.keys() >= keys:
+        if header["format"] == form and header["version"] <= version and header.keys() >= keys.keys():
+            if wrong := [key for key, of in keys.items() if of is not object and type(header[key]) is not of]:
+                raise DataError(f"{file} is damaged at {', '.join(wrong)}; restore it from a copy. Else: {hint}")
             if not all(_is_entry(shard, counts) for shard in header.get("shards", ())):
                 raise ValueError("an entry of its shards is none")
             return header
