@@ -15,11 +15,10 @@ from tqdm import tqdm
 from data_prep.regions.importers.dump import Dump, Item, base64_array, whole_number
 from data_prep.stage import Shard
 from unimo.errors import DataError
-from unimo.storage.encodings import LONGEST_MARK, encoding_of, text_of
+from unimo.storage.encodings import LONGEST_MARK, encoding_in, encoding_of, text_of
 
-MAX_LINE = (
-    64 << 20
-)  # bytes, ours: 100 regions of 2048 features and 1601 probabilities are 2 MB; a longer line is left out
+# bytes, ours: 100 regions of 2048 features and 1601 probabilities are 2 MB; a longer line is left out
+MAX_LINE = 64 << 20
 _BLOCK = 1 << 20
 _SHOWN = 200  # characters of a name in a message
 _BYTEWISE = {"utf-8", "utf-8-sig"}  # encodings whose lines end at a byte
@@ -88,7 +87,7 @@ def lines(files: Sequence[Path], shard: Shard) -> Iterator[tuple[str, str | Data
         for path, size in zip(files, sizes):
             start, stop = first - offset, end - offset
             offset += size
-            if path.suffix == ".gz" or _encoding(path) not in _BYTEWISE:
+            if path.suffix == ".gz" or encoding_in(path) not in _BYTEWISE:
                 if start <= 0 < stop:
                     yield from _whole(path)
                     progress.update(size)
@@ -96,11 +95,6 @@ def lines(files: Sequence[Path], shard: Shard) -> Iterator[tuple[str, str | Data
                 for place, line in _between(path, max(start, 0), stop):
                     yield place, line
                     progress.update(len(line) + 1 if isinstance(line, str) else MAX_LINE)
-
-
-def _encoding(path: Path) -> str:
-    with open(path, "rb") as file:
-        return encoding_of(file.read(LONGEST_MARK))
 
 
 def _between(path: Path, start: int, stop: int) -> Iterator[tuple[str, str | DataError]]:

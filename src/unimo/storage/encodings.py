@@ -19,6 +19,12 @@ def encoding_of(start: bytes) -> str:
     return next((encoding for mark, encoding in MARKS if start.startswith(mark)), "utf-8")
 
 
+def encoding_in(path: Path) -> str:
+    """`encoding_of` a file. Raises OSError where it cannot be opened."""
+    with open(path, "rb") as file:
+        return encoding_of(file.read(LONGEST_MARK))
+
+
 def open_text(path: Path, newline: str | None = None, errors: str = "strict") -> TextIO:
     """Open a file for reading text, in the encoding that its first bytes tell; `newline` and `errors` as of `open`.
 
@@ -26,9 +32,7 @@ def open_text(path: Path, newline: str | None = None, errors: str = "strict") ->
         OSError: it cannot be opened. Reading raises a UnicodeDecodeError, a ValueError, for bytes of no such text
             where `errors` is strict.
     """
-    with open(path, "rb") as file:
-        encoding = encoding_of(file.read(LONGEST_MARK))
-    return open(path, encoding=encoding, errors=errors, newline=newline)
+    return open(path, encoding=encoding_in(path), errors=errors, newline=newline)
 
 
 def text_of(content: bytes) -> str:
