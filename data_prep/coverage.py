@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-import click
-
+from unimo.console import say
 from unimo.errors import DataError
 from unimo.readers.feature_store import FeatureStore
 
@@ -24,5 +23,5 @@ def with_regions(image_ids: Iterable[str], store: FeatureStore) -> list[str]:
             "`corpora pairs` does"
         )
     if len(found) < len(wanted):
-        click.echo(f"notice: {said}", err=True)
+        say(f"notice: {said}")
     return found

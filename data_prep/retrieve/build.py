@@ -96,9 +96,9 @@ def _images(
     others: dict[str, Path] = {}
     if images:
         others = {i.image_id: images.parent / i.image for i in read_images(images, pictures=True)}
-    with_regions(others | training, store)
-    files = {}
-    for image_id, file in (others | training).items():
+    candidates, files = others | training, {}
+    with_regions(candidates, store)
+    for image_id, file in candidates.items():
         if image_id in held_out:
             work.reject(image_id, "image of dev or test")
         elif image_id not in store:

@@ -238,9 +238,9 @@ class Trainer:
         if found:
             folder, state = found
             self._check_identity(folder, state)
-            if self.world.rank == 0 and (warning := other_bits(state.get("hardware", {}))):
-                say(warning)
             if self.world.rank == 0:
+                if warning := other_bits(state.get("hardware", {})):
+                    say(warning)
                 checkpoint.load_model(folder, self.task.model)
                 checkpoint.load_kept(folder, self.task.kept())
             shapes = self.optimizer.shapes()

@@ -31,9 +31,8 @@ class OnerConfig(Config):
     num_hidden_layers: int = Field(12, gt=0, le=1 << 10)
     num_attention_heads: int = Field(12, gt=0, le=1 << 10)
     vocab_size: int = Field(50265, gt=0, le=1 << 22)
-    max_position_embeddings: int = Field(
-        80, gt=2, le=1 << 22
-    )  # 78 tokens (the first author's forks of ALBEF and SLIP) from row 2
+    # 78 tokens (the first author's forks of ALBEF and SLIP) from row 2
+    max_position_embeddings: int = Field(80, gt=2, le=1 << 22)
     image_size: int = Field(224, gt=0, le=1 << 14)  # side in pixels that the position table is made for
     resolution: int = Field(16, gt=0, le=1 << 14)  # side of a patch in pixels
     projection_size: int = Field(256, gt=0, le=1 << 22)

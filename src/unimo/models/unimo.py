@@ -36,12 +36,10 @@ class UnimoConfig(Config):
     num_hidden_layers: int = Field(12, gt=0, le=1 << 10)
     num_attention_heads: int = Field(12, gt=0, le=1 << 10)
     vocab_size: int = Field(50265, gt=0, le=1 << 22)
-    max_position_embeddings: int = Field(
-        514, gt=2, le=1 << 22
-    )  # text positions start at 2, so two rows fewer than tokens
-    type_vocab_size: int = Field(
-        0, ge=0, le=1 << 22
-    )  # rows of a token type table; only models of other libraries have one
+    # text positions start at 2, so two rows fewer than tokens
+    max_position_embeddings: int = Field(514, gt=2, le=1 << 22)
+    # rows of a token type table; only models of other libraries have one
+    type_vocab_size: int = Field(0, ge=0, le=1 << 22)
     hidden_act: Activation = "gelu"  # the release's; PaddleNLP's Chinese UNIMO has relu
     hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
     attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)

@@ -47,9 +47,8 @@ def _finite(value: Any) -> Any:
 
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
-Words = Annotated[
-    NonEmpty, AfterValidator(_says_something)
-]  # what a model reads: a blank text would count in its scores
+# what a model reads: a blank text would count in its scores
+Words = Annotated[NonEmpty, AfterValidator(_says_something)]
 Finite = Annotated[Any, AfterValidator(_finite)]
 Split = Literal["train", "dev", "test"]
 SHOWN = 10  # problems that one error message spells out
