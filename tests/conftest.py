@@ -1,5 +1,7 @@
 """What tests of several parts share: one small set of pairs, texts, rewrites and region features, written for real."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -31,6 +33,16 @@ WORDS = [
     *COLOURS,
 ]
 FEATURES, CLASSES = 16, len(THINGS) + 1
+HEEDED = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+
+
+@pytest.fixture(autouse=True)
+def heeded() -> Iterator[None]:
+    """Signals as in a terminal, also where the tests were started to outlive theirs: what they start inherits it."""
+    before = {number: signal.signal(number, handler) for number, handler in HEEDED.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,21 +1,12 @@
-"""The fixture that starts training processes, and a lost terminal that is heeded."""
+"""The fixture that starts training processes."""
 
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from training_processes import Job
-
-
-@pytest.fixture(autouse=True)
-def heeded_hangup() -> Iterator[None]:
-    """As in a terminal, also where the tests were started to outlive theirs: what they start inherits it."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,6 @@ from unimo.engine import checkpoint
 
 STEPS, MOST_STARTS = 30, 12
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-HEEDED = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
 ENGINE = {"steps": STEPS, "save_every": 2, "keep_last": 2, "eval_every": 15, "learning_rate": 1e-3, "log_every": 1}
 POSITIONS = {"text": 64, "image": 32, "pair": 1024}
 STREAMS = {"text": 3, "image": 2, "pair": 1}  # the last are the slowest
@@ -36,15 +35,6 @@ class Straight(NamedTuple):
     run: Path
     ranks: int
     seconds: float
-
-
-@pytest.fixture(autouse=True)
-def heeded():
-    """Signals as in a terminal, also where the tests were started to outlive theirs: what they start inherits it."""
-    before = {number: signal.signal(number, HEEDED[number]) for number in HEEDED}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -174,7 +174,8 @@ def test_killed_it_goes_on_and_ends_as_if_nothing_had_been(site, tmp_path):
     assert fetched[0].keys() == fetched[1].keys()
 
 
-def test_sigterm_stops_at_once_though_servers_hang(site, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_at_once_though_servers_hang(site, tmp_path, number):
     source = write_list(tmp_path, site, ["/ok/0", "/hang/1", "/drip/2"])
     command = [sys.executable, "-m", "data_prep", "corpora", "pairs", "conceptual-captions", source]
     command += ["--output", tmp_path / "out", "--allow-private"]
@@ -183,7 +184,7 @@ def test_sigterm_stops_at_once_though_servers_hang(site, tmp_path):
         time.sleep(0.02)
     time.sleep(0.2)
     started = time.monotonic()
-    process.send_signal(signal.SIGHUP)
+    process.send_signal(number)
     assert "the same command goes on from here" in process.communicate(timeout=20)[1]
     assert process.returncode == 75 and time.monotonic() - started < 5
     assert [r["row"] for r in lines(tmp_path / "out" / "pairs.fetched.jsonl")[1:]] == [0]
