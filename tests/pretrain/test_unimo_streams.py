@@ -80,7 +80,7 @@ def test_rows_hold_the_group_and_what_was_rewritten_and_retrieved(sources, small
     assert len(contrast["grid"]) == len(batch.inputs["contrast_images"]["mask"]) == size * len(batch.ids)
     for number, key in enumerate(batch.ids):
         sample = source.ids.index(key)
-        own, rewrite = source.texts[sample], source.rewrites[sample]
+        own, rewrite = source.texts[sample], source.rewrites[key]
         rows = []
         for member in range(size):
             row = number * size + member

@@ -1,5 +1,6 @@
 import gc
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from unimo.errors import DataError
 from unimo.readers.annotations import (
+    Rewrite,
     Sentence,
     read_images,
     read_pairs,
@@ -110,6 +112,8 @@ def test_rewrites_belong_to_the_pairs(folder: Path):
     rewrites = read_rewrites(lines(folder / "rewrites.jsonl", REWRITE, other), pairs)
     assert list(rewrites) == ["cat#0"]
     assert rewrites["cat#0"].negatives[0].model_dump() == REWRITE["negatives"][0]
+    assert "cat#0" in rewrites and "cow#0" not in rewrites and rewrites.get("cow#0") is None and len(rewrites) == 1
+    assert rewrites == {"cat#0": Rewrite(**json.loads(json.dumps(REWRITE)))}
     with pytest.raises(DataError, match="line 1: caption 'cat#0' is not the text that the pairs have"):
         read_rewrites(lines(folder / "stale.jsonl", REWRITE | {"caption": "a cow"}), pairs)
 
@@ -122,6 +126,27 @@ def test_numbers_that_could_not_be_written_again_are_refused(folder: Path, place
     (folder / "rewrites.jsonl").write_text(line)
     with pytest.raises(DataError, match=f"line 1: {key}.*it holds inf or nan"):
         read_rewrites(folder / "rewrites.jsonl", read_pairs(lines(folder / "pairs.jsonl", PAIR)))
+
+
+@settings(deadline=None)
+@given(
+    number=st.one_of(
+        st.floats().map(json.dumps),
+        st.from_regex(r"-?(0|[1-9][0-9]{0,2})(\.[0-9]{1,3})?([eE][+-]?[0-9]{1,4})?", fullmatch=True),
+        st.sampled_from(["9" * 308 + ".0", "9" * 309 + ".0", "9" * 400, "9" * 250 + "e60", "0.0001E+0400"]),
+    )
+)
+def test_no_number_that_is_read_as_infinite_is_taken(tmp_path_factory: pytest.TempPathFactory, number: str):
+    """The shortcut past the check is right about every way to write a number."""
+    folder = tmp_path_factory.mktemp("jsonl")
+    pairs = read_pairs(lines(folder / "pairs.jsonl", PAIR))
+    line = json.dumps(REWRITE).replace('"objects": ["cat"]', f'"objects": [{number}]')
+    value = json.loads(number)
+    if value < math.inf and value > -math.inf:
+        assert read_rewrites(lines(folder / "r.jsonl", line), pairs)["cat#0"].graph == {"objects": [value]}
+    else:
+        with pytest.raises(DataError, match="line 1: graph: Value error, objects.0: it holds inf or nan"):
+            read_rewrites(lines(folder / "r.jsonl", line), pairs)
 
 
 @settings(deadline=None)

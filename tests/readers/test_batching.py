@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unimo.errors import ConfigError, DataError
-from unimo.readers.batching import Batch, Stream, pad_share, plan_epoch
+from unimo.readers.batching import Batch, Stream, fingerprint, pad_share, plan_epoch
 from unimo.readers.mixing import Mixer
 
 
@@ -216,6 +217,13 @@ def test_long_run_ratios():
     assert counts["never"] == 0
     for name, share in {"text": 1 / 8, "image": 3 / 8, "pair": 4 / 8}.items():
         assert counts[name] / 4000 == pytest.approx(share, abs=0.025)
+
+
+@pytest.mark.parametrize("items", [[], ["é"], [None, 1.5, "b"]])
+def test_an_iterator_has_the_fingerprint_of_its_list(items: list):
+    printed = f"'a'\0{items!r}\0003"
+    assert fingerprint("a", iter(items), 3) == fingerprint("a", items, 3)
+    assert fingerprint("a", items, 3) == hashlib.sha256(printed.encode()).hexdigest()
 
 
 def test_mixer_fingerprint_and_mistakes():

@@ -5,7 +5,7 @@ ranks and workers nor on where a run was resumed. Arrays are numpy; `unimo.py` o
 they give.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -137,7 +137,7 @@ class PairStream:
     def __init__(
         self,
         pairs: Sequence[Pair],
-        rewrites: dict[str, Rewrite],
+        rewrites: Mapping[str, Rewrite],
         images: RegionImages,
         tokenizer: Tokenizer,
         masking: Masking,
@@ -150,7 +150,7 @@ class PairStream:
         captions = Captions.of(pairs, tokenizer, max_tokens)
         self.ids, self.image_ids = captions.ids, captions.image_ids
         self.texts, self.sequences = captions.texts, captions.sequences
-        self.rewrites = [rewrites.get(key) for key in self.ids]
+        self.rewrites = rewrites
         self._by_length = np.argsort([len(s) for s in self.sequences], kind="stable")
         self._sorted_lengths = np.array([len(self.sequences[i]) for i in self._by_length])
         lengths = np.stack([images.positions(self.image_ids), [len(s) for s in self.sequences]], axis=1)
@@ -160,7 +160,7 @@ class PairStream:
         self.lengths = lengths * passes
         self.fingerprint = fingerprint(
             list(zip(self.ids, self.image_ids, self.texts)),
-            self.rewrites,
+            map(rewrites.get, self.ids),
             images.fingerprint,
             tokenizer.fingerprint,
             masking,
@@ -199,9 +199,9 @@ class PairStream:
             for a in range(len(group)):
                 for b, member in enumerate(group):  # picture a with caption b is a candidate of both their pairs
                     joint.append(Candidate(self.sequences[member], first + a, {first + a, first + b}, a == b))
-            rewritten = self._rewritten(sample, rng, contrast)
-            joint += [Candidate(ids, first, {first}, positive) for ids, positive in rewritten]
-            if rewrite := self.rewrites[sample]:
+            if rewrite := self.rewrites.get(self.ids[sample]):
+                rewritten = self._rewritten(rewrite, rng, contrast)
+                joint += [Candidate(ids, first, {first}, positive) for ids, positive in rewritten]
                 for text in pick(rewrite.similar_texts, contrast.texts, rng):
                     texts.append(Candidate(self._encode(text), number, {first}, True))
                 for image_id in pick(rewrite.similar_images, contrast.images, rng):
@@ -223,11 +223,10 @@ class PairStream:
         text = collate_text([c.content for c in candidates], self.tokenizer.pad_id)
         return text | {"partner": np.array([c.partner for c in candidates])}
 
-    def _rewritten(self, sample: int, rng: np.random.Generator, contrast: Contrast) -> list[tuple[list[int], bool]]:
+    def _rewritten(
+        self, rewrite: Rewrite, rng: np.random.Generator, contrast: Contrast
+    ) -> list[tuple[list[int], bool]]:
         """Paraphrases (X+) and hard negatives (X-) of a caption that the files have, as many as the recipe asks."""
-        rewrite = self.rewrites[sample]
-        if rewrite is None:
-            return []
         tfidf = [n.text for n in rewrite.negatives if n.kind == "tfidf"]
         swapped = [n.text for n in rewrite.negatives if n.kind != "tfidf"]
         found = [(text, True) for text in pick([p.text for p in rewrite.positives], contrast.paraphrases, rng)]

@@ -11,12 +11,12 @@ import gc
 import json
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError, ValidationInfo
 
 from unimo.errors import DataError
 from unimo.storage.atomic import atomic_write
@@ -36,20 +36,35 @@ def _says_something(text: str) -> str:
     return text
 
 
-def _finite(value: Any) -> Any:
-    """The value, none of whose numbers is inf or nan: JSON has no such numbers, so it could not be written again."""
+def _check_finite(value: Any, place: str = "") -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("it holds inf or nan")
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for part in inner:
-        _finite(part)
+        raise ValueError(f"{place}: it holds inf or nan")
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in inner:
+        _check_finite(part, f"{place}.{key}" if place else str(key))
+
+
+def _finite(value: Any, info: ValidationInfo) -> Any:
+    """The value, none of whose numbers is inf or nan: JSON has no such numbers, so it could not be written again."""
+    if info.context is not _FINITE:
+        _check_finite([r.model_extra for r in value] if isinstance(value, list) else value)
     return value
+
+
+_FINITE = {"finite": True}  # context in which numbers need no look: the line has none that could be inf or nan
+# what could make a number infinite reads 0e0: an exponent ("1e9", "1E+9"), "NaN" and the start of "Infinity"
+_SHAPES = bytes.maketrans(b"0123456789+NIfeEan", b"00000000000000eeee")
+
+
+def _surely_finite(line: bytes) -> bool:
+    """Whether no number in JSON is inf, nan or too large for a float; may be wrong about those that are not."""
+    shapes = line.translate(_SHAPES)
+    return not (b"0e0" in shapes or b"0" * 309 in shapes)
 
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 # what a model reads: a blank text would count in its scores
 Words = Annotated[NonEmpty, AfterValidator(_says_something)]
-Finite = Annotated[Any, AfterValidator(_finite)]
 Split = Literal["train", "dev", "test"]
 SHOWN = 10  # problems that one error message spells out
 
@@ -95,7 +110,6 @@ class Positive(Record):
     """A paraphrase of a caption and what made it; further keys say how close it is (`similarity`)."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Finite]
     text: NonEmpty
     engine: str
 
@@ -104,9 +118,12 @@ class Negative(Record):
     """A sentence close to a caption that no longer fits its image; further keys say what was changed."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Finite]
     text: NonEmpty
     kind: NonEmpty  # object, attribute, relation or tfidf, and whatever a later stage makes
+
+
+Positives = Annotated[list[Positive], AfterValidator(_finite)]
+Negatives = Annotated[list[Negative], AfterValidator(_finite)]
 
 
 class Rewrite(Record):
@@ -115,11 +132,34 @@ class Rewrite(Record):
     caption_id: NonEmpty
     image_id: NonEmpty
     caption: NonEmpty
-    graph: dict[str, Finite]
-    positives: list[Positive]
-    negatives: list[Negative]
+    graph: Annotated[dict[str, Any], AfterValidator(_finite)]
+    positives: Positives
+    negatives: Negatives
     similar_images: list[NonEmpty]
     similar_texts: list[NonEmpty]
+
+
+class Rewrites(Mapping[str, Rewrite]):
+    """Caption id -> rewrites. What is kept of each is its line, a tenth of the size, which is parsed when asked for.
+
+    Args:
+        lines: caption id -> a line that was found to be in order.
+    """
+
+    def __init__(self, lines: dict[str, bytes]):
+        self._lines = lines
+
+    def __getitem__(self, caption_id: str) -> Rewrite:
+        return Rewrite.model_validate_json(self._lines[caption_id], context=_FINITE)
+
+    def __contains__(self, caption_id: object) -> bool:
+        return caption_id in self._lines
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
 
 
 R = TypeVar("R", bound=Record)
@@ -157,8 +197,8 @@ def read_texts(path: str | Path) -> list[Sentence]:
     return read_records(path, Sentence, "id")
 
 
-def read_rewrites(path: str | Path, pairs: Iterable[Pair]) -> dict[str, Rewrite]:
-    """Caption id -> rewrites, for the captions of `pairs`; lines of other captions are left out.
+def read_rewrites(path: str | Path, pairs: Iterable[Pair]) -> Rewrites:
+    """The rewrites of the captions of `pairs`, all checked; lines of other captions are left out.
 
     Raises:
         DataError: with line numbers, for malformed or repeated records and for captions that `pairs` has with another
@@ -166,10 +206,14 @@ def read_rewrites(path: str | Path, pairs: Iterable[Pair]) -> dict[str, Rewrite]
     """
     path = Path(path)
     captions = {key: text for pair in pairs for key, text in pair.captions_by_id().items()}
-    lines = _read(path, Rewrite, "caption_id")
-    stale = [n for n, r in lines.items() if captions.get(r.caption_id, r.caption) != r.caption]
-    _report(path, [f"line {n}: caption {lines[n].caption_id!r} is not the text that the pairs have" for n in stale])
-    return {r.caption_id: r for r in lines.values() if r.caption_id in captions}
+    lines, stale = {}, []
+    for number, line, record in _records(path, Rewrite, "caption_id"):
+        if (text := captions.get(record.caption_id)) == record.caption:
+            lines[record.caption_id] = line
+        elif text is not None:
+            stale.append(f"line {number}: caption {record.caption_id!r} is not the text that the pairs have")
+    _report(path, stale)
+    return Rewrites(lines)
 
 
 def read_records(path: str | Path, schema: type[R], key: str) -> list[R]:
@@ -203,33 +247,45 @@ def _uncollected() -> Iterator[None]:
 @_uncollected()
 def _read(path: Path, schema: type[R], key: str) -> dict[int, R]:
     """Line number (from 1) -> record."""
-    records: dict[int, R] = {}
+    return {number: record for number, _, record in _records(path, schema, key)}
+
+
+def _records(path: Path, schema: type[R], key: str) -> Iterator[tuple[int, bytes, R]]:
+    """Number (from 1), bytes and record of each line that is in order; then one DataError, where some are not."""
     problems: list[str] = []
     seen: dict[str, int] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = schema.model_validate_json(line, context=_FINITE if _surely_finite(line) else None)
+        except ValidationError as error:
+            problems += [f"line {number}: {problem(e)}" for e in error.errors(include_url=False)]
+            continue
+        value = getattr(record, key)
+        if value in seen:
+            problems.append(f"line {number}: {key} {value!r} was already on line {seen[value]}")
+        seen.setdefault(value, number)
+        yield number, line, record
+    _report(path, problems)
+    if not seen:
+        raise DataError(f"{path} holds no record")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a text file in UTF-8, without their ends."""
     try:
-        content = path.read_bytes()
-        if encoding_of(content[:LONGEST_MARK]) != "utf-8":
-            content = text_of(content).encode()
+        with open(path, "rb") as file:
+            if encoding_of(file.read(LONGEST_MARK)) == "utf-8":
+                file.seek(0)
+                for line in file:
+                    yield line.rstrip(b"\n")
+                return
+        yield from text_of(path.read_bytes()).encode().split(b"\n")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"{path} is not the text that its byte order mark says: {error}") from error
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            records[number] = schema.model_validate_json(line)
-        except ValidationError as error:
-            problems += [f"line {number}: {problem(e)}" for e in error.errors(include_url=False)]
-            continue
-        value = getattr(records[number], key)
-        if value in seen:
-            problems.append(f"line {number}: {key} {value!r} was already on line {seen[value]}")
-        seen.setdefault(value, number)
-    _report(path, problems)
-    if not records:
-        raise DataError(f"{path} holds no record")
-    return records
 
 
 def problem(error: Any) -> str:

@@ -37,8 +37,26 @@ class Source(Protocol):
 
 
 def fingerprint(*parts: Any) -> str:
-    """Identity of a source: changes when any of its parts does. Parts are told apart by how they print."""
-    return hashlib.sha256("\0".join(map(repr, parts)).encode()).hexdigest()
+    """Identity of a source: changes when any of its parts does. Parts are told apart by how they print.
+
+    An iterator prints as the list of its items, of which one is held at a time.
+    """
+    digest = hashlib.sha256()
+    for number, part in enumerate(parts):
+        digest.update(b"\0" if number else b"")
+        for text in _printed(part):
+            digest.update(text.encode())
+    return digest.hexdigest()
+
+
+def _printed(part: Any) -> Iterator[str]:
+    if not isinstance(part, Iterator):
+        yield repr(part)
+        return
+    yield "["
+    for number, item in enumerate(part):
+        yield f", {item!r}" if number else repr(item)
+    yield "]"
 
 
 def plan_epoch(

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, FiniteFloat, ValidationError, field_validator
 from unimo.config import Paper
 from unimo.errors import DataError
 from unimo.evaluate.results import Difference, Metric
-from unimo.readers.annotations import SHOWN, Negative, Positive, Record, problem
+from unimo.readers.annotations import SHOWN, Negatives, Positives, Record, problem
 from unimo.storage.locks import held
 
 FILES = ("config.yaml", "log.jsonl", "state.json", "metrics.json", "gallery.json")
@@ -96,8 +96,8 @@ class RewrittenCaption(Record):
     """A caption with its X+ and X-."""
 
     caption: str
-    positives: list[Positive]
-    negatives: list[Negative]
+    positives: Positives
+    negatives: Negatives
 
 
 class Gallery(Record):
