@@ -30,7 +30,7 @@ from unimo.readers.annotations import Pair, write_jsonl
 from unimo.readers.captions import Captions
 from unimo.storage.atomic import atomic_write
 from unimo.storage.cache import sha256
-from unimo.storage.mapped_shards import Layout, MappedShard, read_index
+from unimo.storage.mapped_shards import Layout, MappedShard, read_index, write_index
 from unimo.storage.safetensors_writer import write_safetensors_to
 
 T = TypeVar("T")
@@ -129,8 +129,7 @@ class Index:
                 size = file.tell()
             splits[name] = {"bytes": size, "sha256": sha256(folder / files[-1]), "arrays": layout}
         header = {"format": FORMAT, "version": VERSION, "vocabulary": len(self.vocabulary), "splits": splits}
-        with atomic_write(folder / "index.json") as file:
-            file.write(json.dumps(header).encode())
+        write_index(folder, header)
         return [*files, "index.json"]
 
     @classmethod

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import resource
@@ -5,16 +6,19 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unimo.errors import ConfigError, DataError
-from unimo.readers.feature_store import FeatureStore, RegionRecord, StoreWriter
+from unimo.readers.feature_store import IMAGES_SUM, FeatureStore, RegionRecord, StoreWriter
+from unimo.storage.mapped_shards import FAST, without_checksums, write_index
 
 DIM, NAMES, EXTRACTOR = 6, ["cat", "dog", "cow"], {"name": "hand", "version": "1"}
 
@@ -236,7 +240,10 @@ def test_a_full_disk_is_one_error_and_the_rest_goes_on_later(tmp_path: Path):
 
 
 def edit(path: Path, **changes) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    """Change what an index says, as if a program had written it so."""
+    header, images = json.loads(path.read_text()) | changes, path.with_name("images.jsonl").read_bytes()
+    del header[FAST]
+    write_index(path.parent, header | {IMAGES_SUM: xxhash.xxh3_128_hexdigest(images[: header["images_bytes"]])})
 
 
 def rewrite_shard(store: Path, **tensors: np.ndarray) -> None:
@@ -245,9 +252,9 @@ def rewrite_shard(store: Path, **tensors: np.ndarray) -> None:
 
     file = store / "shard_00001.safetensors"
     save_file(load_file(file) | tensors, file)
-    header = json.loads((store / "index.json").read_text())
-    header["shards"][1]["bytes"] = file.stat().st_size
-    (store / "index.json").write_text(json.dumps(header))
+    shards = json.loads((store / "index.json").read_text())["shards"]
+    shards[1]["bytes"] = file.stat().st_size
+    edit(store / "index.json", shards=shards)
 
 
 @pytest.mark.parametrize(
@@ -306,6 +313,96 @@ def test_index_rows_outside_a_shard(store: Path):
         edit(store / "index.json", images_bytes=len(changed))
         with pytest.raises(DataError, match="points to"):
             FeatureStore(store)
+
+
+def replace_in(file: Path, old: str, new: str) -> None:
+    content = file.read_text()
+    assert old in content
+    file.write_text(content.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("index.json", '"dog"', '"dig"'),  # a class
+        ("index.json", '"hand"', '"hanf"'),  # the extractor
+        ("index.json", '"xxh3_128": "', '"xxh3_128": "0'),
+        ("index.json", '"images_xxh3_128"', '"images_xxh3_129"'),
+        ("images.jsonl", '"width": 640', '"width": 641'),
+        ("images.jsonl", '"id": "image 3"', '"id": "image 9"'),
+    ],
+)
+def test_a_letter_or_digit_that_changed_is_found_when_the_store_is_opened(store: Path, file: str, old: str, new: str):
+    replace_in(store / file, old, new)
+    for opening in (FeatureStore, writer):
+        with pytest.raises(DataError, match=f"{file}: content changed since it was written .*; restore it from a copy"):
+            opening(store)
+
+
+def test_a_checksum_whose_key_was_damaged_is_missed(store: Path):
+    header = json.loads((store / "index.json").read_text())
+    (store / "index.json").write_text(json.dumps(header | {"xxh3_129": header.pop(FAST), "class_names": ["a"] * 3}))
+    with pytest.raises(DataError, match="index.json: content changed since it was written"):
+        FeatureStore(store)
+
+
+def test_images_that_lost_the_end_of_their_last_line(store: Path):
+    os.truncate(store / "images.jsonl", (store / "images.jsonl").stat().st_size - 1)
+    with pytest.raises(DataError, match=r"images.jsonl has \d+ bytes, index.json says \d+"):
+        FeatureStore(store)
+
+
+def as_before(store: Path) -> Path:
+    """The store as versions without fast checksums wrote it."""
+    header = without_checksums(json.loads((store / "index.json").read_text()))
+    (store / "index.json").write_text(json.dumps(header, indent=1))
+    return store
+
+
+def test_a_store_of_an_earlier_version(store: Path, tmp_path: Path):
+    """It opens, has the fingerprint of an equal store of today, its shards are verified, and more can be added."""
+    before = as_before(Path(shutil.copytree(store, tmp_path / "before")))
+    assert "xxh3" not in (before / "index.json").read_text()
+    old, new = FeatureStore(before), FeatureStore(store)
+    shown = json.dumps([json.loads((before / "index.json").read_text()), old.ids, old._table.tolist()], sort_keys=True)
+    assert old.fingerprint == new.fingerprint == hashlib.sha256(shown.encode()).hexdigest()
+    old.verify()
+    with writer(before) as more:
+        more.add(record("new", 2))
+    grown = FeatureStore(before)
+    grown.verify()
+    assert [FAST in shard for shard in grown.header["shards"]] == [False] * len(old.header["shards"]) + [True]
+    replace_in(before / "images.jsonl", '"width": 640', '"width": 641')
+    with pytest.raises(DataError, match="images.jsonl: content changed"):
+        FeatureStore(before)
+    flip_last_byte(store / "shard_00001.safetensors")
+    with pytest.raises(DataError, match="shard_00001.safetensors: content changed since it was written"):
+        FeatureStore(as_before(store)).verify()
+
+
+def test_a_commit_that_failed_and_is_tried_again(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The images' checksum counts the lines once."""
+    with monkeypatch.context() as patched:
+        patched.setattr("unimo.readers.feature_store.write_index", fail_once(write_index))
+        with pytest.raises(DataError, match="disk full"), writer(tmp_path / "again") as again:
+            for r in RECORDS:
+                again.add(r)
+    with writer(tmp_path / "again") as again:
+        for r in RECORDS:
+            if r.image_id not in again:
+                again.add(r)
+    FeatureStore(tmp_path / "again").verify()
+
+
+def fail_once(function: Callable) -> Callable:
+    errors = [DataError("disk full")]
+
+    def called(*args: object) -> None:
+        if errors:
+            raise errors.pop()
+        function(*args)
+
+    return called
 
 
 def flip_last_byte(file: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from unimo.errors import ConfigError, DataError
 from unimo.readers.token_shards import TokenShards, TokenShardWriter, Windows
 from unimo.readers.tokenizer import load_tokenizer
+from unimo.storage.mapped_shards import FAST, write_index
 
 texts_of_ids = st.lists(st.lists(st.integers(0, 70_000), min_size=1, max_size=40), min_size=1, max_size=12)
 
@@ -94,7 +95,8 @@ def test_another_tokenizer_is_one_clear_error(tmp_path, small_world):
 
 def edit(folder: Path, **changes: object) -> None:
     header = json.loads((folder / "index.json").read_text())
-    (folder / "index.json").write_text(json.dumps(header | changes))
+    del header[FAST]
+    write_index(folder, header | changes)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,10 @@ def edit(folder: Path, **changes: object) -> None:
         (lambda f: (f / "index.json").unlink(), "has no index.json"),
         (lambda f: (f / "index.json").write_text("[]"), "is damaged"),
         (lambda f: (f / "index.json").write_text('{"format": "other", "version": 1}'), "it is 'other' version 1"),
+        (
+            lambda f: (f / "index.json").write_text((f / "index.json").read_text().replace("of", "or")),
+            "index.json: content changed since it was written",
+        ),
         (lambda f: edit(f, shards=[3]), "an entry of its shards is none"),
         (lambda f: edit(f, shards=[{"file": "../x", "bytes": 1, "sha256": ""}]), "an entry of its shards is none"),
         (lambda f: edit(f, shards=[{"file": "x", "bytes": 1, "sha256": ""}]), "an entry of its shards is none"),

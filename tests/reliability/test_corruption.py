@@ -29,6 +29,7 @@ from unimo.readers.feature_store import FeatureStore
 from unimo.zoo import from_pretrained
 
 STEPS = 6
+FLIPS = 200  # of single bits in each of a store's files that say what its arrays are
 ENGINE = {"steps": STEPS, "save_every": 2, "keep_last": 3, "learning_rate": 1e-3, "log_every": 1}
 LISTS = ("index.json", checkpoint.MARKER)  # what they list may be named instead
 WORDS = ("warning: skipping torn checkpoint", "warning: taking ")
@@ -185,7 +186,7 @@ def damaged(file: Path, folder: Path, damage: str, place: Path) -> Path:
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(folder, place)
     copy = place / file.relative_to(folder)
-    content = DAMAGES[damage](file.read_bytes(), random.Random(f"{file.relative_to(folder)}:{damage}"))
+    content = DAMAGES.get(damage, flipped)(file.read_bytes(), random.Random(f"{file.relative_to(folder)}:{damage}"))
     copy.unlink() if content is None else copy.write_bytes(content)
     return copy
 
@@ -246,7 +247,8 @@ def test_a_run_folder_with_any_damaged_file(runs, run, name, tmp_path):
 def test_a_feature_store_with_any_damaged_file(small_world, tmp_path):
     store, found = small_world / "regions", []
     right = read_store(store).result
-    for file, damage in cases(store):
+    flips = [(store / name, f"flip {k}") for name in ("index.json", "images.jsonl") for k in range(FLIPS)]
+    for file, damage in [*cases(store), *flips]:
         copy = damaged(file, store, damage, tmp_path / "store")
         try:
             problem = wrong(read_store(tmp_path / "store"), copy, right, set())

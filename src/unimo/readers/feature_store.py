@@ -1,6 +1,7 @@
 """Region features of an image set: a folder of safetensors shards that is read by memory map and written resumably.
 
-    index.json        format, version, extractor, class names, shards (file, bytes, rows, sha256), committed images
+    index.json        format, version, extractor, class names, shards (file, bytes, rows, hashes), committed images,
+                      and the XXH3 checksums of images.jsonl and of the index itself
     images.jsonl      one image a line: id, width, height, shard, first row, count
     shard_00000.safetensors, ...    one row a region: features, boxes, classes, scores,
                                                     and optionally class_probs and attributes
@@ -18,16 +19,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from safetensors.numpy import save
 from tqdm import tqdm
 
 from unimo.errors import DataError
 from unimo.storage.atomic import atomic_write
 from unimo.storage.locks import alone
-from unimo.storage.mapped_shards import MappedShard, read_index
+from unimo.storage.mapped_shards import (
+    FAST,
+    MappedShard,
+    check_bytes,
+    hashes,
+    read_index,
+    without_checksums,
+    write_index,
+)
 
 FORMAT, VERSION = "unimo-features", 1
 HEADER: dict[str, type] = {"feature_dim": int, "class_names": list, "extractor": dict, "class_probs": object}
+IMAGES_SUM = f"images_{FAST}"  # of the committed part of images.jsonl; stores of earlier versions have none
 HEADER |= {"complete": bool, "images": int, "images_bytes": int, "shards": list}
 
 
@@ -52,11 +63,11 @@ class RegionRecord:
 
 
 class FeatureStore:
-    """Random access by image id. Opening reads the index only; a shard is mapped and verified when first needed.
+    """Random access by image id. Opening verifies the index alone; a shard is mapped and verified when first needed.
 
     Raises:
-        DataError: at opening for a missing, unfinished, newer or inconsistent index; at reading for an unknown image
-            id, and for a shard that is missing, cut short, changed or not what the index says.
+        DataError: at opening for a missing, unfinished, newer, changed or inconsistent index; at reading for an unknown
+            image id, and for a shard that is missing, cut short, changed or not what the index says.
     """
 
     def __init__(self, path: str | Path):
@@ -87,8 +98,8 @@ class FeatureStore:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when any image, shard or the extractor changes."""
-        shown = json.dumps([self.header, self.ids, self._table.tolist()], sort_keys=True)
+        """Changes when any image, shard or the extractor changes; checksums besides sha256 do not count."""
+        shown = json.dumps([without_checksums(self.header), self.ids, self._table.tolist()], sort_keys=True)
         return hashlib.sha256(shown.encode()).hexdigest()
 
     def counts(self, image_ids: Sequence[str]) -> np.ndarray:
@@ -113,7 +124,7 @@ class FeatureStore:
             ) from None
 
     def verify(self) -> None:
-        """Check every shard against its sha256, size and shapes. Raises one DataError that lists all that fail."""
+        """Check every shard against its hash, size and shapes. Raises one DataError that lists all that fail."""
         problems = []
         for shard in tqdm(self.header["shards"], desc="verify", unit="shard"):
             try:
@@ -153,7 +164,7 @@ class StoreWriter:
             raise DataError(f"extractor needs the keys name and version, got {sorted(extractor)}")
         fixed = {"feature_dim": feature_dim, "class_names": list(class_names), "extractor": extractor}
         self._ids: set[str] = set()
-        self._images_bytes = 0
+        self._images_sum = xxhash.xxh3_128()
         self._buffer: list[RegionRecord] = []
         self._buffered_bytes = 0
         self._held = ExitStack()
@@ -167,6 +178,8 @@ class StoreWriter:
                     f"write to a new folder (there: {self._header['extractor']}, now: {extractor})"
                 )
             self._ids = set(_read_images(self.path, self._header)[0])
+            if self._ids:
+                self._images_sum.update((self.path / "images.jsonl").read_bytes()[: self._header["images_bytes"]])
         else:
             self._header = {"format": FORMAT, "version": VERSION, **fixed, "class_probs": None}
             self._header |= {"complete": False, "images": 0, "images_bytes": 0, "shards": []}
@@ -218,6 +231,7 @@ class StoreWriter:
 
     def _commit(self, complete: bool) -> None:
         header = {**self._header, "complete": complete, "shards": list(self._header["shards"])}
+        images_sum = self._images_sum.copy()  # another try after an error starts from what was committed
         if self._buffer:
             number = len(header["shards"])
             name = f"shard_{number:05d}.safetensors"
@@ -225,26 +239,31 @@ class StoreWriter:
             with atomic_write(self.path / name) as file:
                 file.write(content)
             rows = sum(len(r.features) for r in self._buffer)
-            digest = hashlib.sha256(content).hexdigest()
-            header["shards"].append({"file": name, "bytes": len(content), "rows": rows, "sha256": digest})
-            header["images_bytes"] = self._append_images(number)
+            header["shards"].append({"file": name, "bytes": len(content), "rows": rows, **hashes(content)})
+            lines = self._image_lines(number)
+            images_sum.update(lines)
+            header["images_bytes"] = self._append_images(lines)
             header["images"] += len(self._buffer)
-        with atomic_write(self.path / "index.json") as file:
-            file.write(json.dumps(header, indent=1).encode())
-        self._header, self._buffer, self._buffered_bytes = header, [], 0
+        header[IMAGES_SUM] = images_sum.hexdigest()
+        write_index(self.path, header)
+        self._header, self._images_sum, self._buffer, self._buffered_bytes = header, images_sum, [], 0
 
-    def _append_images(self, shard: int) -> int:
-        """Write the buffered images' lines after the committed ones, over whatever a kill left there; new size."""
+    def _image_lines(self, shard: int) -> bytes:
+        """The buffered images' lines."""
         first, lines = 0, []
         for r in self._buffer:
             line = {"id": r.image_id, "width": r.width, "height": r.height}
             lines.append(json.dumps(line | {"shard": shard, "first": first, "count": len(r.features)}) + "\n")
             first += len(r.features)
+        return "".join(lines).encode()
+
+    def _append_images(self, lines: bytes) -> int:
+        """Write lines after the committed ones, over whatever a kill left there; new size."""
         path = self.path / "images.jsonl"
         try:
             with open(path, "ab") as file:
                 file.truncate(self._header["images_bytes"])
-                file.write("".join(lines).encode())
+                file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
                 return file.tell()
@@ -319,6 +338,8 @@ def _read_images(path: Path, header: dict[str, Any]) -> tuple[dict[str, int], np
     file = path / "images.jsonl"
     try:
         content = file.read_bytes()[: header["images_bytes"]] if header["images"] else b""
+        if len(content) == header["images_bytes"]:
+            check_bytes(file, content, header.get(IMAGES_SUM), "restore it from a copy, or extract the regions again")
         lines = [json.loads(line) for line in content.splitlines()]
         rows = {line["id"]: i for i, line in enumerate(lines)}
         keys = ("width", "height", "shard", "first", "count")
@@ -328,6 +349,10 @@ def _read_images(path: Path, header: dict[str, Any]) -> tuple[dict[str, int], np
     sizes = np.array([s["rows"] for s in header["shards"]], np.int64)
     if len(rows) != header["images"] or len(lines) != header["images"]:
         raise DataError(f"{file} holds {len(rows)} images, index.json says {header['images']}; restore both files")
+    if len(content) != header["images_bytes"]:
+        raise DataError(
+            f"{file} has {len(content)} bytes, index.json says {header['images_bytes']}; restore both files"
+        )
     shard, first, count = table[:, 2:].T
     if len(rows) and not ((0 <= shard) & (shard < len(sizes)) & (0 <= first) & (0 <= count)).all():
         raise DataError(f"{file} points to shards or rows that do not exist; restore it from a copy")

@@ -1,6 +1,6 @@
 """A text corpus as token ids: a folder of safetensors shards that is read by memory map and written resumably.
 
-    index.json        format, version, tokenizer, vocab_size, made_from, shards (file, bytes, texts, tokens, sha256)
+    index.json        format, version, tokenizer, vocab_size, made_from, shards (file, bytes, texts, tokens, hashes)
     tokens_00000.safetensors, ...    `tokens`, the ids of all texts back to back, and `ends`, where each text ends
 
 Ids are uint16, or uint32 where the vocabulary needs it; no special tokens are among them. `index.json` is the commit
@@ -23,7 +23,7 @@ from unimo.errors import DataError
 from unimo.readers.tokenizer import Tokenizer
 from unimo.storage.atomic import atomic_write
 from unimo.storage.locks import alone
-from unimo.storage.mapped_shards import MappedShard, read_index
+from unimo.storage.mapped_shards import MappedShard, hashes, read_index, write_index
 
 FORMAT, VERSION = "unimo-tokens", 1
 KEYS: dict[str, type] = {"tokenizer": str, "vocab_size": int, "made_from": dict, "complete": bool, "shards": list}
@@ -72,7 +72,7 @@ class TokenShards:
         """Views of a shard: token ids [tokens] and the end of each text [texts] int64.
 
         Args:
-            verify: compare the shard with its sha256, once, which reads all of it.
+            verify: compare the shard with its hash, once, which reads all of it.
         """
         if number not in self._maps:
             shard = self.header["shards"][number]
@@ -213,10 +213,8 @@ class TokenShardWriter:
             with atomic_write(self.path / name) as file:
                 file.write(content)
             counts = {"texts": len(self._ends), "tokens": len(self._tokens)}
-            digest = hashlib.sha256(content).hexdigest()
-            header["shards"].append({"file": name, "bytes": len(content), **counts, "sha256": digest})
-        with atomic_write(self.path / "index.json") as file:
-            file.write(json.dumps(header, indent=1).encode())
+            header["shards"].append({"file": name, "bytes": len(content), **counts, **hashes(content)})
+        write_index(self.path, header)
         self._header = header
         self._clear()
 

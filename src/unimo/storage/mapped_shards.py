@@ -11,12 +11,45 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from unimo.errors import DataError
+from unimo.storage.atomic import atomic_write
 
 _DTYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32, "I64": np.int64}
 _DTYPES |= {"U16": np.uint16, "U32": np.uint32}
 Layout = Mapping[str, tuple[type, tuple[int, ...]]]
+FAST = "xxh3_128"  # a checksum at the speed of memory: of an index in it, of a shard in its entry
+_CHANGED = "content changed since it was written (its checksum differs)"
+
+
+def write_index(folder: Path, header: Mapping[str, Any]) -> None:
+    """Write the index.json of a folder, atomically, with the checksum that `read_index` compares."""
+    with atomic_write(folder / "index.json") as file:
+        file.write(json.dumps({**header, FAST: _sum(header)}, indent=1).encode())
+
+
+def _sum(header: Mapping[str, Any]) -> str:
+    """The XXH3 checksum of what a header says, however it is laid out."""
+    return xxhash.xxh3_128_hexdigest(json.dumps(header, sort_keys=True).encode())
+
+
+def hashes(content: bytes) -> dict[str, str]:
+    """What an index says of a shard: a hash that others can check, and one that is compared at each first read."""
+    return {"sha256": hashlib.sha256(content).hexdigest(), FAST: xxhash.xxh3_128_hexdigest(content)}
+
+
+def without_checksums(header: Any) -> Any:
+    """A header as versions before the fast checksums wrote it, so that equal content is told by equal headers."""
+    if isinstance(header, dict):
+        return {key: without_checksums(value) for key, value in header.items() if not key.endswith(FAST)}
+    return [without_checksums(value) for value in header] if isinstance(header, list) else header
+
+
+def check_bytes(file: Path, content: bytes, said: str | None, hint: str) -> None:
+    """Raise one DataError where the content of a file has another checksum than is said of it, if one is."""
+    if said is not None and xxhash.xxh3_128_hexdigest(content) != said:
+        raise DataError(f"{file}: {_CHANGED}; {hint}")
 
 
 def read_index(
@@ -28,7 +61,7 @@ def read_index(
     hint: str,
     counts: Sequence[str] = ("rows",),
 ) -> dict[str, Any]:
-    """The index.json of a folder.
+    """The index.json of a folder, without its own checksum, which those of earlier versions lack.
 
     Args:
         kind: what the folder should be, for people: "a feature store".
@@ -38,12 +71,16 @@ def read_index(
         counts: what each entry of `shards` says besides its file, bytes and sha256, where the folder has such.
 
     Raises:
-        DataError: it is missing, foreign, damaged or newer.
+        DataError: it is missing, foreign, damaged, changed or newer.
     """
     file = folder / "index.json"
     try:
-        header = json.loads(file.read_bytes())
+        content = file.read_bytes()
+        header = json.loads(content)
+        said = header.pop(FAST, None)
         if header["format"] == form and header["version"] <= version and header.keys() >= keys.keys():
+            if said != _sum(header) if said is not None else FAST.encode() in content:  # else its key was damaged
+                raise DataError(f"{file}: {_CHANGED}; restore it from a copy. Else: {hint}")
             if wrong := [key for key, of in keys.items() if of is not object and type(header[key]) is not of]:
                 raise DataError(f"{file} is damaged at {', '.join(wrong)}; restore it from a copy. Else: {hint}")
             if not all(_is_entry(shard, counts) for shard in header.get("shards", ())):
@@ -64,7 +101,7 @@ def _is_entry(shard: Any, counts: Sequence[str]) -> bool:
     """Whether an entry of an index says what it must of a shard; its file lies in the folder."""
     if not isinstance(shard, dict) or not {"file", "sha256", "bytes", *counts} <= shard.keys():
         return False
-    texts = isinstance(shard["file"], str) and isinstance(shard["sha256"], str)
+    texts = all(isinstance(shard.get(key, ""), str) for key in ("file", "sha256", FAST))
     numbers = all(type(shard[key]) is int and 0 <= shard[key] < 1 << 62 for key in ("bytes", *counts))
     return texts and numbers and Path(shard["file"]).name == shard["file"]
 
@@ -75,7 +112,7 @@ class MappedShard:
     safetensors' own reader copies a slice; a view needs only the offsets, which the file states in its JSON head.
 
     Args:
-        said: the index's entry, of which `bytes` and `sha256` are used.
+        said: the index's entry, of which `bytes` and `xxh3_128` are used, or `sha256` where an earlier version made it.
         layout: array name -> dtype and shape that the file must hold.
         hint: what the reader of an error can do.
 
@@ -84,7 +121,9 @@ class MappedShard:
     """
 
     def __init__(self, file: Path, said: Mapping[str, Any], layout: Layout, hint: str):
-        self.file, self.size, self.sha256, self.hint = file, said["bytes"], said["sha256"], hint
+        self.file, self.size, self.hint = file, said["bytes"], hint
+        self._fast = FAST in said
+        self._said = said[FAST if self._fast else "sha256"]
         self._lock, self._verified = Lock(), False
         try:
             with open(file, "rb") as opened:
@@ -115,7 +154,7 @@ class MappedShard:
         """The arrays, for a look now: a file that was cut since it was mapped would end the process by SIGBUS.
 
         Args:
-            verify: the first time, compare the file's sha256, which reads all of it.
+            verify: the first time, compare the file's hash, which reads all of it.
 
         Raises:
             DataError: the file was cut, or its bytes are others than were written.
@@ -123,10 +162,13 @@ class MappedShard:
         self._check_size(self._mapped.size())
         if verify and not self._verified:
             with self._lock:
-                if not self._verified and hashlib.sha256(self._mapped).hexdigest() != self.sha256:
-                    raise DataError(f"{self.file}: content changed since it was written (sha256 differs); {self.hint}")
+                if not self._verified and self._hash() != self._said:
+                    raise DataError(f"{self.file}: {_CHANGED}; {self.hint}")
                 self._verified = True
         return self._arrays
+
+    def _hash(self) -> str:
+        return xxhash.xxh3_128_hexdigest(self._mapped) if self._fast else hashlib.sha256(self._mapped).hexdigest()
 
     def _check_size(self, found: int) -> None:
         if found != self.size:
