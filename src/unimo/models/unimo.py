@@ -202,9 +202,13 @@ class Unimo(nn.Layer):
         """
         x = paddle.concat([image.index_select(image_rows), text.index_select(text_rows)], axis=1)  # (P, N + S, H)
         mask = paddle.concat([image_mask.index_select(image_rows), text_mask.index_select(text_rows)], axis=1)
-        states, _ = self.encode(self._dropout(x), attention_bias(mask), keep_cache=False)
-        slots = image.shape[1]
-        return self.match_score(Encoded(states[:, :slots], None, states[:, slots:], Cache())).squeeze(1)
+        x, bias, text_start = self._dropout(x), attention_bias(mask), image.shape[1]
+        if self.training:
+            x, _ = self.encode(x, bias, keep_cache=False)
+        else:  # nobody reads the last layer's other positions
+            x, _ = run_blocks(self.layers[:-1], x, bias, keep_cache=False)
+            (x, _), text_start = self.layers[-1](x, bias, read=(0, text_start)), 1
+        return self.match_score(Encoded(x[:, :text_start], None, x[:, text_start:], Cache())).squeeze(1)
 
     def lm_logits(self, states: Tensor) -> Tensor:
         """Vocabulary logits of gathered text states; the output table is the word table. [M, H] -> [M, V]"""
