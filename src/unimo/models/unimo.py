@@ -206,8 +206,9 @@ class Unimo(nn.Layer):
         if self.training:
             x, _ = self.encode(x, bias, keep_cache=False)
         else:  # nobody reads the last layer's other positions
-            x, _ = run_blocks(self.layers[:-1], x, bias, keep_cache=False)
-            (x, _), text_start = self.layers[-1](x, bias, read=(0, text_start)), 1
+            *layers, last = self.layers
+            x, _ = run_blocks(layers, x, bias, keep_cache=False)
+            (x, _), text_start = last(x, bias, read=(0, text_start)), 1
         return self.match_score(Encoded(x[:, :text_start], None, x[:, text_start:], Cache())).squeeze(1)
 
     def lm_logits(self, states: Tensor) -> Tensor:
