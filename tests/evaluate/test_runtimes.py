@@ -56,11 +56,11 @@ def test_scores_are_those_of_dygraph_and_follow_the_weights(streams):
 
 @pytest.mark.skipif(not has_bfloat16(), reason="the processor has no avx512_bf16")
 def test_bfloat16_rounds_products_and_no_more(streams):
-    """Eight bits of mantissa, 2^-9 an operand, over some twenty products in a row: a few per cent of the range."""
+    """Rounding weights and every operator's output by hand moves these scores by a hundredth of their range."""
     model = unimo()
     exact = score_matrix(model, *streams)
     rounded = score_matrix(model, *streams, runtime="inference", precision="bfloat16")
-    assert 0 < np.abs(rounded - exact).max() < 0.05 * max(np.ptp(exact), 1)
+    assert 0 < np.abs(rounded - exact).max() < 0.05 * np.ptp(exact)
 
 
 def test_auto_traces_from_the_break_even_on():

@@ -6,7 +6,7 @@ from paddle import Tensor, nn
 from paddle.static import InputSpec
 
 from unimo.errors import ConfigError
-from unimo.evaluate.pair_scorers import PairScorer, pair_scorer
+from unimo.evaluate.pair_scorers import Encoded, PairScorer, pair_scorer
 from unimo.hardware import has_bfloat16
 from unimo.inference import traced
 from unimo.models.systems import system_of
@@ -46,15 +46,15 @@ def choose_runtime(asked: Literal["auto"] | Runtime, model: nn.Layer, positions:
     return "inference" if traceable and positions * model.config.num_hidden_layers >= WORTH_TRACING else "dygraph"
 
 
-class _Score(nn.Layer):
-    """`Unimo.score_embedded` as `inference.write_graph` takes it: one list of tensors -> a list of one."""
+class _Pooled(nn.Layer):
+    """`Unimo.pooled_embedded` as `inference.write_graph` takes it: one list of tensors -> a list of two."""
 
     def __init__(self, model: Unimo):
         super().__init__()
         self.model = model
 
     def forward(self, given: list[Tensor]) -> list[Tensor]:
-        return [self.model.score_embedded(*given)]
+        return list(self.model.pooled_embedded(*given))
 
 
 def traced_scorer(model: nn.Layer, precision: Precision) -> PairScorer:
@@ -69,5 +69,10 @@ def traced_scorer(model: nn.Layer, precision: Precision) -> PairScorer:
     for name in streams:
         inputs += [InputSpec([None, None, size], "float32", name), InputSpec([None, None], "float32", f"{name}_mask")]
     inputs += [InputSpec([None], "int64", f"{name}_rows") for name in streams]
-    run = traced(_Score(model), inputs, bfloat16=precision == "bfloat16")
-    return pair_scorer(model)._replace(score=lambda texts, images, *rows: run([*texts, *images, *rows])[0])
+    run = traced(_Pooled(model), inputs, bfloat16=precision == "bfloat16")
+
+    def score(texts: Encoded, images: Encoded, rows: Tensor, columns: Tensor) -> Tensor:
+        pooled = run([*texts, *images, rows, columns])
+        return model.match(*pooled).squeeze(1)  # never in bfloat16, whose eight bits would make close scores ties
+
+    return pair_scorer(model)._replace(score=score)
