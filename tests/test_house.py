@@ -21,7 +21,7 @@ FLOORS = (
     {"engine"},
     {"readers"},
     {"models"},
-    {"storage", "provenance", "paper", "compat", "console"},
+    {"storage", "provenance", "paper", "compat", "console", "inference"},
     {"config", "hardware"},
     {"errors"},
 )

@@ -18,6 +18,11 @@ def has_avx512() -> bool:
     return "avx512f" in _cpuinfo("flags").split()
 
 
+def has_bfloat16() -> bool:
+    """Whether Linux lists products of bfloat16 among the processor's instructions."""
+    return "avx512_bf16" in _cpuinfo("flags").split()
+
+
 def _cpuinfo(key: str) -> str:
     """A value of the first processor in /proc/cpuinfo; empty where there is none."""
     path = Path("/proc/cpuinfo")

@@ -15,6 +15,7 @@ from unimo.cli import main
 from unimo.config import ROOT
 from unimo.engine import checkpoint
 from unimo.engine.model_folder import read_model, read_recipe, write_model
+from unimo.evaluate import runtimes
 from unimo.finetune.family import FAMILIES, load_recipe
 from unimo.models.oner import Oner, OnerConfig
 from unimo.models.unimo import Unimo, UnimoConfig
@@ -247,6 +248,51 @@ def test_two_processes_share_the_evaluations(tmp_path, models, recipe):
     assert len(on_the_way[0]) == 2 and on_the_way[0][0].keys() == alone.keys() | {"mean_recall"}
     for one, two in zip(*on_the_way, strict=True):
         assert one == pytest.approx(two)
+
+
+def test_what_scored_the_pairs_is_written(tmp_path, models, recipe, monkeypatch):
+    data = ["--pairs", recipe["pairs"], "--regions", recipe["regions"]]
+    found = {}
+    for name, given in (
+        ("auto", []),
+        ("engine", ["--runtime", "inference"]),
+        ("whole", ["--shortlist", 6]),
+        ("short", ["--shortlist", 1]),
+    ):
+        code, output = invoke("evaluate", "retrieval", models["unimo"], *data, *given, "--output", tmp_path / name)
+        assert code == 0, output
+        found[name] = metrics(tmp_path / name)
+        assert ("shortlist: 100.0 % of the pairs" in output) == (name == "whole")
+    assert found["auto"]["scoring"] == {"runtime": "dygraph", "precision": "float32"}, "so few are not traced"
+    assert found["engine"]["scoring"] == {"runtime": "inference", "precision": "float32"}
+    assert found["engine"]["metrics"] == found["whole"]["metrics"] == found["auto"]["metrics"]
+    short = found["short"]["scoring"]["shortlist"]
+    assert (short["pictures_per_caption"], short["captions_per_picture"]) == (1, 2)
+    assert short["pairs_scored"] < 60 and 0 <= short["image_recall"] <= short["text_recall"] <= 100
+    assert found["short"]["metrics"]["text_recall@10"]["value"] <= found["auto"]["metrics"]["text_recall@10"]["value"]
+    monkeypatch.setattr(runtimes, "has_bfloat16", lambda: False)
+    for given, words in (
+        (["--precision", "bfloat16"], "precision bfloat16 needs runtime inference, got runtime auto"),
+        (["--precision", "bfloat16", "--runtime", "inference"], "needs a processor with avx512_bf16"),
+        (["--precision", "half"], "precision: Input should be 'float32' or 'bfloat16'"),
+        (["--runtime", "onnx"], "'dygraph'"),
+        (["--shortlist", -1], "shortlist: Input should be greater than or equal to 0"),
+    ):
+        code, output = invoke("evaluate", "retrieval", models["unimo"], *data, *given, "--output", tmp_path / "x")
+        assert code == 2 and words in output, output
+
+
+def test_evaluations_on_the_way_are_by_the_weights_of_their_step(tmp_path, models, recipe, monkeypatch):
+    recipe["engine"] |= {"eval_every": 2}
+    path, logs = written(tmp_path, recipe), []
+    for name, worth in (("dygraph", runtimes.WORTH_TRACING), ("inference", 0)):
+        monkeypatch.setattr(runtimes, "WORTH_TRACING", worth)
+        code, output = invoke("finetune", path, "--model", models["unimo"], "--output", tmp_path / name)
+        assert code == 0, output
+        assert metrics(tmp_path / name)["scoring"]["runtime"] == name
+        log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        logs.append([(r.get("losses"), r.get("metrics")) for r in log])
+    assert logs[0] == logs[1] and logs[0][2][1] != logs[0][5][1]
 
 
 def test_features_of_another_extractor_are_named(tmp_path, models, recipe):

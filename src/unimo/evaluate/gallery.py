@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from paddle import nn
@@ -10,11 +10,14 @@ from pydantic import Field
 from tqdm import tqdm
 
 from unimo.config import Config, find
+from unimo.console import say
 from unimo.engine.distributed import World
 from unimo.evaluate.pair_scorers import pair_scorer
 from unimo.evaluate.results import Measured, measure
 from unimo.evaluate.retrieval import KS, recall_chances, recall_samples
+from unimo.evaluate.runtimes import Precision, Runtime, check_precision, choose_runtime
 from unimo.evaluate.scoring import cost, plan_blocks, score_matrix
+from unimo.evaluate.shortlist import Shortlist, alone_scores
 from unimo.models.streams import Pixels, Regions, Text
 from unimo.models.systems import longest_text
 from unimo.readers.annotations import Rewrite, Split, read_pairs, read_rewrites
@@ -38,6 +41,16 @@ class RetrievalSettings(Config):
     )
     max_tokens: int = Field(512, gt=2, description="Of a caption; never more than the model has positions for.")
     max_regions: int = Field(100, gt=0, description="Of a picture.")
+    runtime: Literal["auto"] | Runtime = Field(
+        "auto",
+        description="Of the joint passes: dygraph, inference (Paddle's engine, on a CPU), or auto, the faster one.",
+    )
+    precision: Precision = Field(
+        "float32", description="Of the engine's products: float32, or bfloat16 where the CPU has it."
+    )
+    shortlist: int = Field(
+        0, ge=0, description="Pictures a caption that are scored jointly, 0 for all: not the protocol."
+    )
 
 
 class Gallery:
@@ -47,9 +60,10 @@ class Gallery:
     best = "mean_recall"
 
     def __init__(self, config: Config, tokenizer: Tokenizer, settings: RetrievalSettings, split: Split):
+        check_precision(settings.runtime, settings.precision)
         path = find(settings.pairs)
         self.folder, self.pairs, self.tokenizer = path.parent, read_pairs(path, split), tokenizer
-        self.max_tokens = min(settings.max_tokens, longest_text(config))
+        self.settings, self.max_tokens = settings, min(settings.max_tokens, longest_text(config))
         self.captions = Captions.of(self.pairs, tokenizer, self.max_tokens)
         self.images = open_images(self.pairs, path.parent, settings.regions, config, settings.max_regions)
         self.rewrites = read_rewrites(find(settings.rewrites), self.pairs) if settings.rewrites else {}
@@ -62,12 +76,18 @@ class Gallery:
 
     def measure(self, model: nn.Layer, world: World) -> Measured:
         """Recalls in percent. All processes call it and score a part of the captions each; all get the numbers."""
-        scores = self.scores(model, world)
+        shortlist = self.shortlist(model, world) if self.settings.shortlist else None
+        runtime = self._runtime(model, world, shortlist)
+        scores = self.scores(model, world, runtime, shortlist)
         samples, chances = recall_samples(scores, self.captions.rows), recall_chances(self.captions.rows)
         metrics = {name: measure(sample, chance=chances[name]) for name, sample in samples.items()}
         values = {name: metric.value for name, metric in metrics.items()}
         values[self.best] = float(np.mean(list(values.values())))
-        return Measured(metrics, samples, values, lambda: {"gallery.json": self.shown(model, scores)})
+        scoring: dict[str, Any] = {"runtime": runtime, "precision": self.settings.precision}
+        if shortlist:
+            scoring["shortlist"] = shortlist.facts(self.captions.rows)
+        files = lambda: {"gallery.json": self.shown(model, scores)}  # noqa: E731
+        return Measured(metrics, samples, values, files, {"scoring": scoring})
 
     def shown(self, model: nn.Layer, scores: np.ndarray) -> dict[str, Any]:
         """What gallery.json holds for people to look at."""
@@ -86,19 +106,46 @@ class Gallery:
         blocks = plan_blocks(lengths, slots)
         return f"{shown}, {cost(blocks)[1]} encoder positions, no padding, {len(blocks)} blocks"
 
-    def scores(self, model: nn.Layer, world: World) -> np.ndarray:
+    def shortlist(self, model: nn.Layer, world: World) -> Shortlist:
+        """The pairs to score, of which rank 0 tells people what they hold."""
+        captions = map(self._text, self.captions.sequences)
+        shortlist = Shortlist.of(alone_scores(model, captions, self._pictures(), world), self.settings.shortlist)
+        if world.rank == 0:
+            share, captioned, pictured = list(shortlist.facts(self.captions.rows).values())[2:]
+            of = f"{captioned:.1f} % of the captions and {pictured:.1f} % of the pictures"
+            say(f"shortlist: {share:.1f} % of the pairs, with a true answer for {of}")
+        return shortlist
+
+    def _runtime(self, model: nn.Layer, world: World, shortlist: Shortlist | None) -> Runtime:
+        """Of the joint passes, chosen by the positions that a process has to encode; all choose alike."""
+        lengths = np.array([len(ids) for ids in self.captions.sequences])
+        positions = lengths[:, None] + self.images.positions(self.units)
+        total = int(positions.sum(where=True if shortlist is None else shortlist.chosen))
+        return choose_runtime(self.settings.runtime, model, total // world.size)
+
+    def scores(
+        self, model: nn.Layer, world: World, runtime: Runtime = "dygraph", shortlist: Shortlist | None = None
+    ) -> np.ndarray:
         """Score of every caption with every image, with a progress bar. [captions, images] float32"""
         mine = range(world.rank, len(self.captions.ids), world.size)
         captions = [self._text(self.captions.sequences[row]) for row in mine]
-        with tqdm(
-            total=len(captions) * len(self.pairs), unit="pair", desc="scoring", mininterval=2, disable=world.rank > 0
-        ) as bar:
-            part = score_matrix(model, captions, self._pictures(), progress=bar.update)
+        wanted = shortlist.chosen[world.rank :: world.size] if shortlist else None
+        pairs = len(captions) * len(self.pairs) if wanted is None else int(wanted.sum())
+        with tqdm(total=pairs, unit="pair", desc="scoring", mininterval=2, disable=world.rank > 0) as bar:
+            part = score_matrix(
+                model,
+                captions,
+                self._pictures(),
+                progress=bar.update,
+                runtime=runtime,
+                precision=self.settings.precision,
+                wanted=wanted,
+            )
         world.meet()  # one may have more to score than another
         scores = np.empty([len(self.captions.ids), len(self.pairs)], np.float32)
         for rank, theirs in enumerate(world.gather(part)):
             scores[rank :: world.size] = theirs
-        return scores
+        return shortlist.complete(scores) if shortlist else scores
 
     def candidate_scores(self, model: nn.Layer, rewrites: Mapping[str, Rewrite]) -> dict[str, dict[str, list[float]]]:
         """Kind of rewriting -> caption id -> scores of those X+ or X- with the caption's image.

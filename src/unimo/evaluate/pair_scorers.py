@@ -11,6 +11,7 @@ import paddle
 from paddle import Tensor, nn
 
 from unimo.errors import ConfigError
+from unimo.models.layers import attention_bias
 from unimo.models.oner import Oner
 from unimo.models.streams import Pixels, Regions, Text
 from unimo.models.systems import system_of
@@ -28,6 +29,9 @@ class PairScorer(NamedTuple):
     encode_images: Callable[[Any], Encoded]  # of the model's picture stream, Regions or Pixels
     score: Callable[[Encoded, Encoded, Tensor, Tensor], Tensor]  # (texts, images, rows, columns [P]) -> [P]
     joint: bool = True  # whether scoring a pairing runs an encoder over both
+    # Vectors of captions and of pictures that a joint scorer encodes alone, [n, H] each; their products rank as its
+    # match of two single streams does. None for a model that has learnt no such match.
+    alone: tuple[Callable[[Encoded], Tensor], Callable[[Encoded], Tensor]] | None = None
 
 
 def _unimo(model: Unimo) -> PairScorer:
@@ -38,7 +42,19 @@ def _unimo(model: Unimo) -> PairScorer:
         (words, mask), (slots, image_mask) = texts, images
         return model.score_embedded(words, mask, slots, image_mask, rows, columns)
 
-    return PairScorer(lambda text: (model.embed_text(text), text.mask), encode_images, score)
+    def first(encoded: Encoded) -> Tensor:
+        return model.encode(encoded[0], attention_bias(encoded[1]), keep_cache=False)[0][:, 0]
+
+    return PairScorer(
+        lambda text: (model.embed_text(text), text.mask),
+        encode_images,
+        score,
+        # as X^T and X^I are scored in pre-training; the match head's bias would rank nothing
+        alone=(
+            lambda text: model.pool_text(first(text)) * model.match.affine.weight.squeeze(1),
+            lambda image: model.pool_image(first(image)),
+        ),
+    )
 
 
 def _unimo2(model: Unimo2) -> PairScorer:

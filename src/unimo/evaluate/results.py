@@ -87,6 +87,7 @@ class Measured(NamedTuple):
     samples: dict[str, Sample]  # of those that are ratios over units
     values: dict[str, float]  # plain, of all that is measured: for the log of a run and its best checkpoint
     shown: Callable[[], dict[str, Any]] = dict  # makes further files for people: name -> json content
+    facts: Mapping[str, Any] = {}  # of metrics.json: how it was measured
 
 
 class Evaluator(Protocol):

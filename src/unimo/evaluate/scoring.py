@@ -13,6 +13,7 @@ import paddle
 from paddle import nn
 
 from unimo.evaluate.pair_scorers import Encoded, pair_scorer
+from unimo.evaluate.runtimes import Precision, Runtime, traced_scorer
 from unimo.models.streams import Pixels, Regions, Text
 
 
@@ -52,6 +53,9 @@ def score_matrix(
     images: Iterable[Regions | Pixels],
     batch_positions: int = 8192,
     progress: Callable[[int], object] = lambda pairs: None,
+    runtime: Runtime = "dygraph",
+    precision: Precision = "float32",
+    wanted: np.ndarray | None = None,
 ) -> np.ndarray:
     """Score of every caption with every image.
 
@@ -61,19 +65,27 @@ def score_matrix(
         images: one image each without padding, tensors [1, ...].
         batch_positions: encoder positions of one pass; bounds memory.
         progress: told the number of pairs after each pass.
+        runtime: of the joint passes. Inference traces a graph of the weights of now, used by this call alone.
+        precision: of their products; `runtimes.check_precision` tells what can be had.
+        wanted: [captions, images] bool, the pairs to score; by default all.
 
     Returns:
-        [captions, images] float32.
+        [captions, images] float32; not a number where a pair was not wanted.
     """
     was_training, scorer = model.training, pair_scorer(model)
     model.eval()
     texts = [scorer.encode_texts(text) for text in captions]
     pictures = [scorer.encode_images(picture) for picture in images]
-    scores = np.empty([len(texts), len(pictures)], np.float32)
+    if runtime == "inference":
+        scorer = traced_scorer(model, precision)
+    scores = np.full([len(texts), len(pictures)], np.nan, np.float32)
+    wanted = np.ones(scores.shape, bool) if wanted is None else wanted
     for block in plan_blocks(*([_positions(item) for item in items] for items in (texts, pictures))):
+        cells = np.argwhere(wanted[np.ix_(block.captions, block.images)])
+        if not len(cells):
+            continue
         text, image = _stacked(texts, block.captions), _stacked(pictures, block.images)
-        cells = np.stack(np.meshgrid(*(np.arange(len(x[0])) for x in (text, image)), indexing="ij"), -1).reshape(-1, 2)
-        for part in np.array_split(cells, max(1, -(-len(cells) * block.length // batch_positions))):
+        for part in np.array_split(cells, -(-len(cells) * block.length // batch_positions)):
             rows, columns = part.T
             got = scorer.score(text, image, paddle.to_tensor(rows), paddle.to_tensor(columns))
             scores[block.captions[rows], block.images[columns]] = got.numpy()

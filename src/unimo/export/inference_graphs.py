@@ -25,7 +25,8 @@ from paddle.static import InputSpec
 from unimo.engine import checkpoint
 from unimo.engine.model_folder import check_replaceable, read_model
 from unimo.errors import CheckpointError, ConfigError, MissingDependencyError
-from unimo.export.runner import GRAPH, MANIFEST, WEIGHTS, run_graph
+from unimo.export.runner import MANIFEST, run_graph
+from unimo.inference import GRAPH, WEIGHTS, write_graph
 from unimo.models.layers import Cache, KeyValue, attention_bias
 from unimo.models.streams import Regions, Text
 from unimo.models.unimo import Encoded, Unimo, UnimoConfig
@@ -253,9 +254,7 @@ def write_part(model: Unimo, name: str, folder: Path, onnx: bool) -> None:
         InputSpec([None if isinstance(length, str) else length for length in shape], dtype, key)
         for key, (dtype, shape) in PARTS[name].inputs(model.config).items()
     ]
-    graph = _Graph(model, name)
-    graph.eval()
-    paddle.jit.save(graph, str(folder / GRAPH.removesuffix(".json")), input_spec=[specs])
+    write_graph(_Graph(model, name), specs, folder)
     if onnx:
         _write_onnx(folder)
 

@@ -3,7 +3,6 @@
 manifest.json of the folder says which parts there are, their inputs and outputs in order, with dtype and shape.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ import paddle
 from paddle import Tensor, inference
 
 from unimo.errors import CheckpointError, DataError
-from unimo.hardware import has_avx512
+from unimo.inference import predictor_config
 from unimo.storage.json_files import read_json
 
-MANIFEST, GRAPH, WEIGHTS = "manifest.json", "model.json", "model.pdiparams"
-# Passes left out because Paddle's plain operators are faster (tests/benchmarks/export.py). Without AVX-512, oneDNN's
-# affine maps of many rows lose to MKL's. In decoding, with few rows, only oneDNN's affine maps gain.
-_AFFINE_PASS, _OTHER_OPERATORS_PASS, _FEW_ROWS = "fc_onednn_enable_pass", "onednn_placement_pass", "decode_step"
+MANIFEST = "manifest.json"
+_FEW_ROWS = "decode_step"
 
 Run = Callable[[Mapping[str, np.ndarray | Tensor]], dict[str, Tensor]]
 
@@ -56,7 +53,7 @@ def run_graph(folder: Path, part: dict[str, Any]) -> Run:
     inputs = {given["name"]: given for given in part["inputs"]}
     outputs = [output["name"] for output in part["outputs"]]
     try:
-        predictor = inference.create_predictor(predictor_config(folder))
+        predictor = inference.create_predictor(predictor_config(folder, few_rows=folder.name == _FEW_ROWS))
     except (RuntimeError, ValueError, OSError) as error:  # what Paddle's C++ throws
         raise CheckpointError(
             f"{folder} holds no readable graph ({str(error).strip()[-200:]}); export again"
@@ -73,20 +70,6 @@ def run_graph(folder: Path, part: dict[str, Any]) -> Run:
         return dict(zip(outputs, predictor.run(tensors), strict=True))
 
     return run
-
-
-def predictor_config(folder: Path) -> inference.Config:
-    """Settings of the engine for one part: CPU, oneDNN, as many threads as OMP_NUM_THREADS says (1 without it)."""
-    config = inference.Config(str(folder / GRAPH), str(folder / WEIGHTS))
-    config.disable_gpu()
-    config.disable_glog_info()
-    config.set_cpu_math_library_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    config.enable_mkldnn()
-    if folder.name == _FEW_ROWS:
-        config.delete_pass(_OTHER_OPERATORS_PASS)
-    elif not has_avx512():
-        config.delete_pass(_AFFINE_PASS)
-    return config
 
 
 def _problem(expected: dict[str, Any], given: np.ndarray | Tensor | None) -> str | None:

@@ -177,7 +177,8 @@ def _evaluate(
     """Measure a model with all connected processes; rank 0 writes metrics.json and what belongs to it."""
     if world.rank == 0:
         print(evaluator.plan(model), flush=True)
-    found, facts = evaluator.measure(model, world), {**facts, **evaluator.facts}
+    found = evaluator.measure(model, world)
+    facts = {**facts, **evaluator.facts, **found.facts}
     if world.rank:
         return []
     return write_result(output, name, found.metrics, facts, found.samples, evaluator.units, found.shown(), against)

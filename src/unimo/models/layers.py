@@ -125,6 +125,11 @@ class Cache(list[KeyValue]):
         return Cache(layer.select(rows) for layer in self)
 
 
+def _at(x: Tensor, positions: Sequence[int], axis: int) -> Tensor:
+    """Some positions of an axis, in their order; a traced one may depend on a length."""
+    return paddle.concat([x.slice([axis], [p], [p + 1]) for p in positions], axis)
+
+
 class Attention(nn.Layer):
     """Multi-head self-attention. Query, key and value are one product [H, 3H]; the port splits and joins the three."""
 
@@ -136,16 +141,23 @@ class Attention(nn.Layer):
         self.qkv = Linear(hidden_size, 3 * hidden_size)
         self.out = Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor, bias: Tensor, cache: KeyValue | None = None) -> tuple[Tensor, KeyValue | None]:
+    def forward(
+        self, x: Tensor, bias: Tensor, cache: KeyValue | None = None, read: Sequence[int] = ()
+    ) -> tuple[Tensor, KeyValue | None]:
         """States [B, S, H], bias broadcastable to [B, heads, S, T] -> ([B, S, H], cache extended by these S positions).
 
         In training nothing attends to these positions later, so there the second result is None.
+
+        Args:
+            read: the R positions that are wanted, [B, R, H]; by default all. The bias must be of keys alone.
         """
         b, s, h = x.shape
         qkv = self.qkv(x)
-        if cache is None and _trains_on_cpu(x, self.training):
+        if cache is None and not read and _trains_on_cpu(x, self.training):
             return self.out(cpu_training.attention(qkv, bias, self.num_heads, self.dropout)), None
         q, k, v = qkv.reshape([b, s, 3, self.num_heads, self.head_dim]).transpose([2, 0, 3, 1, 4]).unbind(0)
+        if read:
+            q, s = _at(q, read, 2), len(read)
         if cache is not None:
             k = paddle.concat([cache.keys, k], axis=2)
             v = paddle.concat([cache.values, v], axis=2)
@@ -188,9 +200,12 @@ class PostNormBlock(nn.Layer):
         self.feed_forward_norm = LayerNorm(hidden_size, epsilon)
         self.dropout = dropout
 
-    def forward(self, x: Tensor, bias: Tensor, cache: KeyValue | None = None) -> tuple[Tensor, KeyValue | None]:
+    def forward(
+        self, x: Tensor, bias: Tensor, cache: KeyValue | None = None, read: Sequence[int] = ()
+    ) -> tuple[Tensor, KeyValue | None]:
         """Arguments and results as those of `Attention`; the residual sums are normalised."""
-        attended, cache = self.attention(x, bias, cache)
+        attended, cache = self.attention(x, bias, cache, read)
+        x = _at(x, read, 1) if read else x
         x = self.attention_norm(x + dropout(attended, self.dropout, self.training))
         x = self.feed_forward_norm(x + dropout(self.feed_forward(x), self.dropout, self.training))
         return x, cache

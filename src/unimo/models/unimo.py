@@ -192,19 +192,32 @@ class Unimo(nn.Layer):
         """How well image and text of one joint pass fit, a raw logit. [B, 1]"""
         return self.match(self.pooled_text(encoded), self.pooled_image(encoded))
 
-    def score_embedded(
+    def pooled_embedded(
         self, text: Tensor, text_mask: Tensor, image: Tensor, image_mask: Tensor, text_rows: Tensor, image_rows: Tensor
-    ) -> Tensor:
-        """Match scores of pairings of streams that `embed_text` and `embed_regions` have embedded. [P]
+    ) -> tuple[Tensor, Tensor]:
+        """Pooled text and pooled image of pairings of streams that `embed_text` and `embed_regions` have embedded.
 
         Args:
             text_rows, image_rows: [P] int64, the rows of `text` and `image` that make up each pair.
+
+        Returns:
+            [P, H] each.
         """
         x = paddle.concat([image.index_select(image_rows), text.index_select(text_rows)], axis=1)  # (P, N + S, H)
         mask = paddle.concat([image_mask.index_select(image_rows), text_mask.index_select(text_rows)], axis=1)
-        states, _ = self.encode(self._dropout(x), attention_bias(mask), keep_cache=False)
-        slots = image.shape[1]
-        return self.match_score(Encoded(states[:, :slots], None, states[:, slots:], Cache())).squeeze(1)
+        x, bias, text_start = self._dropout(x), attention_bias(mask), image.shape[1]
+        if self.training:
+            x, _ = self.encode(x, bias, keep_cache=False)
+        else:  # nobody reads the last layer's other positions
+            *layers, last = self.layers
+            x, _ = run_blocks(layers, x, bias, keep_cache=False)
+            (x, _), text_start = last(x, bias, read=(0, text_start)), 1
+        encoded = Encoded(x[:, :text_start], None, x[:, text_start:], Cache())
+        return self.pooled_text(encoded), self.pooled_image(encoded)
+
+    def score_embedded(self, *streams_and_rows: Tensor) -> Tensor:
+        """Match scores of pairings, given as to `pooled_embedded`. [P]"""
+        return self.match(*self.pooled_embedded(*streams_and_rows)).squeeze(1)
 
     def lm_logits(self, states: Tensor) -> Tensor:
         """Vocabulary logits of gathered text states; the output table is the word table. [M, H] -> [M, V]"""
