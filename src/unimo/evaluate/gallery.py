@@ -39,6 +39,11 @@ class RetrievalSettings(Config):
     max_tokens: int = Field(512, gt=2, description="Of a caption; never more than the model has positions for.")
     max_regions: int = Field(100, gt=0, description="Of a picture.")
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that must be there."""
+        return (self.pairs, *self.regions, *([self.rewrites] if self.rewrites else []))
+
 
 class Gallery:
     """The images of a split with their captions, opened once and scored as often as wanted."""
