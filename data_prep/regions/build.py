@@ -14,6 +14,7 @@ from data_prep.stage import WHOLE, Shard, Work
 from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import read_images, read_pairs
 from unimo.readers.feature_store import RegionRecord, StoreWriter
+from unimo.storage.locks import check_free
 
 
 def build(
@@ -37,8 +38,9 @@ def build(
         DataError: no weights, no usable picture, or a store that was written with other settings.
     """
     files = dict(shard.of(list(picture_files(pairs, images, pictures=True).items())))
-    extract = make(extractor, options)
     out = shard.place(out)
+    check_free(out)
+    extract = make(extractor, options)
     inputs = [path for path in (pairs, images) if path]
     distributions = ("opencv-contrib-python", "pillow", "paddlepaddle", "numpy")
     work = Work("regions extract", out, extract.description, inputs, shard, extract.packages, distributions)

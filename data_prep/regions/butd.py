@@ -42,12 +42,13 @@ class BottomUpAttention:
         threshold: float | None,
         class_names: Path | None,
     ):
+        if selection == "lxmert" and threshold is not None:
+            raise ConfigError("--threshold does nothing with --selection lxmert, which has none")
+        synonyms = read_synonyms(class_names)  # and that the file can be read
         folder = zoo.locate(model)
         self._network = network = zoo.from_pretrained(folder)
         if not isinstance(network, FasterRCNN):
             raise ConfigError(f"{model} is no detector; --extractor butd needs one (docs/regions.md)")
-        if selection == "lxmert" and threshold is not None:
-            raise ConfigError("--threshold does nothing with --selection lxmert, which has none")
         classes = network.config.num_classes
         self.class_names = read_class_names(class_names, classes)
         if len(self.class_names) != classes + 1:
@@ -63,7 +64,7 @@ class BottomUpAttention:
             "weights_sha256": zoo.digest(folder),
         }
         self.description |= {"selection": selection, "min_boxes": min_boxes, "max_boxes": max_boxes}
-        self.description |= read_synonyms(class_names)
+        self.description |= synonyms
         if selection == "original":
             self.description["threshold"] = self._threshold
 

@@ -48,12 +48,12 @@ def fit(
     Raises:
         DataError: malformed input, with `regions` a picture whose file is missing, or nothing left to retrieve.
     """
+    records = read_pairs(pairs, pictures=regions is not None)
     out.mkdir(parents=True, exist_ok=True)
     (out / "manifest.json").unlink(missing_ok=True)  # written last: an index without it is unfinished
     settings = {"min_words": min_words, "object_score": object_score, "object_weight": object_weight}
     inputs = [path for path in (pairs, texts, images, regions) if path]
     work = Work("retrieve fit", out, settings, inputs, distributions=DISTRIBUTIONS)
-    records = read_pairs(pairs, pictures=regions is not None)
     kept = _texts(records, texts, min_words, work)
     TextIndex.fit(kept).save(out)
     found = _images(records, pairs, images, regions, settings, work)

@@ -135,6 +135,9 @@ def build(
     out = shard.place(out)
     if out.is_dir():
         raise DataError(f"{out} is a folder; expected the name of a file to write, such as {out / 'rewrites.jsonl'}")
+    check_engines(engines)
+    if index:
+        read_manifest(index)
     wordnet, parser = WordNet(cache), Parser()
     learnt = _opened(index, pairs, records, parser) if index else None
     running = start(engines, cache) if amounts.paraphrases else []
@@ -170,11 +173,16 @@ def build(
     return work.finish({"captions": written, **counts}, "captions")
 
 
-def start(names: Sequence[str], cache: Path | None) -> list[Engine]:
-    """The translation engines of these names; of "auto", those that can be had, with a notice about the others."""
+def check_engines(names: Sequence[str]) -> None:
+    """Raise a ConfigError if one of the names is none of ENGINES, or "auto"."""
     unknown = sorted(set(names) - {*ENGINES, "auto"})
     if unknown:
         raise ConfigError(f"there is no engine {', '.join(unknown)}; expected auto or some of {', '.join(ENGINES)}")
+
+
+def start(names: Sequence[str], cache: Path | None) -> list[Engine]:
+    """The translation engines of these names; of "auto", those that can be had, with a notice about the others."""
+    check_engines(names)
     running = []
     for name, make in ENGINES.items():  # always in this order: of equal paraphrases the first engine's is kept
         try:

@@ -32,6 +32,9 @@ def pretrain(recipe: Path, overrides: tuple[str, ...], output: Path, visualdl: b
 
     Example: unimo pretrain model_configs/pretrain/unimo_quickstart.yaml engine.steps=100 --output runs/try
     """
+    from unimo.config import read
+
+    read(recipe, overrides)  # a file that lacks is said before Paddle is loaded
     from unimo.engine.events import VisualDL
     from unimo.engine.loop import around_training
     from unimo.pretrain.run import pretrain
@@ -48,12 +51,15 @@ def pretrain(recipe: Path, overrides: tuple[str, ...], output: Path, visualdl: b
 def init(recipe: Path, overrides: tuple[str, ...], output: Path) -> None:
     """Write the model that a pre-training RECIPE starts from, untrained: the baseline of fine-tuning without it."""
     from unimo.config import find
-    from unimo.engine.model_folder import write_model
+    from unimo.engine.model_folder import check_replaceable, write_model
     from unimo.pretrain.run import build_model
     from unimo.pretrain.systems import read_recipe
     from unimo.readers.tokenizer import load_tokenizer
+    from unimo.storage.locks import check_writable
 
     settings = read_recipe(recipe, overrides)
+    check_replaceable(output)
+    check_writable(output)
     tokenizer = load_tokenizer(find(settings.tokenizer))
     write_model(output, build_model(settings, tokenizer), tokenizer)
 
@@ -81,9 +87,8 @@ def export(model: Path, output: Path, parts: str | None, onnx: bool) -> None:
     inputs; the largest difference, relative to the largest activation, is printed.
     """
     from unimo.export.inference_graphs import export
-    from unimo.zoo import locate
 
-    for line in export(locate(model), output, parts.split(",") if parts else (), onnx):
+    for line in export(model, output, parts.split(",") if parts else (), onnx):
         click.echo(line)
 
 
@@ -250,8 +255,10 @@ def record(model: str, output: Path, mode: str, seed: int) -> None:
     """Write random inputs and the outputs of MODEL (a name of the zoo, a model or run folder) as `port verify` reads
     them, for example to check that a conversion to another machine or format still computes the same."""
     from unimo.port.parity.record import record
+    from unimo.storage.locks import check_writable
     from unimo.zoo import from_pretrained
 
+    check_writable(output.parent)
     click.echo(f"wrote {output}: {', '.join(record(from_pretrained(model), output, mode, seed))}")
 
 

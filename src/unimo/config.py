@@ -56,6 +56,18 @@ def find(path: str | Path) -> Path:
     raise ConfigError(f"{path} does not exist, neither in {Path.cwd()} nor in {ROOT}")
 
 
+def find_all(paths: Iterable[str | Path]) -> None:
+    """Before anything is read: raise one ConfigError that names all paths that `find` does not find."""
+    problems = []
+    for path in paths:
+        try:
+            find(path)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
 def load(schema: type[C], path: str | Path, overrides: Iterable[str] = ()) -> C:
     """Read a YAML file, apply `key.sub=value` overrides (values are YAML) and validate against `schema`.
 

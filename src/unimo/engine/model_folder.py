@@ -133,13 +133,34 @@ def parse_description(path: Path) -> tuple[str, Any, tuple[str, ...]]:
     return system, validate(SYSTEMS[system].config, values, source=str(path)), heads
 
 
+def read_sizes(folder: Path, systems: Collection[str] = ("unimo",)) -> tuple[Any, tuple[str, ...]]:
+    """Config and heads of a model folder by its config.json alone: what data is opened by, before weights are read.
+
+    Raises:
+        CheckpointError, ConfigError: as `parse_description`, or of another system than those that the caller can use.
+    """
+    system, config, heads = parse_description(folder / CONFIG)
+    _check_system(folder, system, systems)
+    return config, heads
+
+
+def _check_system(folder: Path, system: str, systems: Collection[str]) -> None:
+    if system not in systems:
+        raise CheckpointError(f"{folder} holds a model of system {system!r}, expected {' or '.join(systems)}")
+
+
 def read_tokenizer(folder: Path) -> Tokenizer | None:
     """The folder's tokenizer, or None where it was written without one."""
     return load_tokenizer(folder) if (folder / TOKENIZER).is_file() else None
 
 
 def read_model(folder: str | Path, systems: Collection[str] = ("unimo",)) -> tuple[nn.Layer, Tokenizer]:
-    """Rebuild model and tokenizer from a folder that `locate` gave.
+    """`read_network` and the folder's tokenizer; raises a DataError, too: no tokenizer, or a damaged one."""
+    return read_network(folder, systems), load_tokenizer(folder)
+
+
+def read_network(folder: str | Path, systems: Collection[str] = ("unimo",)) -> nn.Layer:
+    """Rebuild the model from a folder that `locate` gave.
 
     Args:
         systems: those that the caller can use.
@@ -147,12 +168,10 @@ def read_model(folder: str | Path, systems: Collection[str] = ("unimo",)) -> tup
     Raises:
         CheckpointError: torn or damaged folder, of another system, or weights that do not fit its config.
         ConfigError: a config.json of wrong values.
-        DataError: no tokenizer, or a damaged one.
     """
     folder = Path(folder)
     system, config, heads = read_description(folder)
-    if system not in systems:
-        raise CheckpointError(f"{folder} holds a model of system {system!r}, expected {' or '.join(systems)}")
+    _check_system(folder, system, systems)
     model = skeleton(system, config, heads)
     checkpoint.load_model(folder, model)
-    return model, load_tokenizer(folder)
+    return model

@@ -52,6 +52,11 @@ class RetrievalSettings(Config):
         0, ge=0, description="Pictures a caption that are scored jointly, 0 for all: not the protocol."
     )
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that must be there."""
+        return (self.pairs, *self.regions, *([self.rewrites] if self.rewrites else []))
+
 
 class Gallery:
     """The images of a split with their captions, opened once and scored as often as wanted."""

@@ -7,8 +7,12 @@ from unimo.errors import ConfigError
 from unimo.evaluate.results import Evaluator
 
 
-def on_the_way(dev: Evaluator, task: Task, config: EngineConfig) -> Evaluation:
-    """The event that evaluates the task's model; raises a ConfigError if it does not measure `config.best_metric`."""
+def check_measured(dev: Evaluator, config: EngineConfig) -> None:
+    """Raise a ConfigError if an evaluation does not measure `config.best_metric`."""
     if config.best_metric not in (None, *dev.measures):
         raise ConfigError(f"engine.best_metric is {config.best_metric}, expected one of {', '.join(dev.measures)}")
+
+
+def on_the_way(dev: Evaluator, task: Task) -> Evaluation:
+    """The event that evaluates the task's model."""
     return Evaluation(lambda: dev.measure(task.model, task.world).values, dev.best)

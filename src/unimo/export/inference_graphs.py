@@ -22,14 +22,16 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 from paddle.static import InputSpec
 
+from unimo import zoo
 from unimo.engine import checkpoint
-from unimo.engine.model_folder import check_replaceable, read_model
+from unimo.engine.model_folder import check_replaceable, read_model, read_sizes
 from unimo.errors import CheckpointError, ConfigError, MissingDependencyError
 from unimo.export.runner import MANIFEST, run_graph
 from unimo.inference import GRAPH, WEIGHTS, write_graph
 from unimo.models.layers import Cache, KeyValue, attention_bias
 from unimo.models.streams import Regions, Text
 from unimo.models.unimo import Encoded, Unimo, UnimoConfig
+from unimo.storage.locks import check_writable
 
 ONNX, OPSET = "model.onnx", 17
 TOLERANCE = 1e-5  # of the largest activation
@@ -185,8 +187,11 @@ def choose_parts(asked: Sequence[str], heads: Sequence[str]) -> tuple[list[str],
     return chosen, [f"skipped: {line}" for line in lines.values() if not asked]
 
 
-def export(source: Path, output: Path, parts: Sequence[str] = (), onnx: bool = False) -> Iterator[str]:
-    """Write the export folder of a model folder, atomically, and check each part; yields one line about each.
+def export(source: str | Path, output: Path, parts: Sequence[str] = (), onnx: bool = False) -> Iterator[str]:
+    """Write the export folder of a model, atomically, and check each part; yields one line about each.
+
+    Args:
+        source: a run, a model folder or a name of the zoo, which is fetched if need be.
 
     Raises:
         CheckpointError: the model cannot be read, `output` is in the way, or a part differs from the model.
@@ -197,10 +202,13 @@ def export(source: Path, output: Path, parts: Sequence[str] = (), onnx: bool = F
         require_onnx()
     output = output.resolve()
     check_replaceable(output)
+    check_writable(output)
+    source = zoo.locate(source)
+    _, heads = read_sizes(source)
+    chosen, skipped = choose_parts(parts, heads)
     model, tokenizer = read_model(source)
     assert isinstance(model, Unimo)  # no other system was asked for
     model.eval()
-    chosen, skipped = choose_parts(parts, model.heads)
     yield from skipped
     manifest: dict[str, Any] = {
         "system": "unimo",

@@ -1,6 +1,6 @@
 """`unimo finetune` and `unimo evaluate`: a subcommand for every family of tasks, made from the registry.
 
-The registry loads Paddle, so it is asked only when one of the two groups is.
+The registry loads Paddle, so it is asked only when one of its families is; names and help come from `finetune.ABOUT`.
 """
 
 from collections.abc import Callable
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from unimo.finetune import ABOUT
 
 if TYPE_CHECKING:
     from unimo.readers.annotations import Split
@@ -24,9 +26,12 @@ class Families(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the families."""
-        from unimo.finetune.family import FAMILIES
+        return sorted(ABOUT)
 
-        return sorted(FAMILIES)
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the families without making their subcommands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, ABOUT[name]) for name in self.list_commands(ctx)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The subcommand of a family; None for any other name."""
@@ -68,17 +73,21 @@ def finetune_command(name: str | None) -> click.Command:
     def run(
         recipe: Path, overrides: tuple[str, ...], model: Path, output: Path, visualdl: bool, **options: Any
     ) -> None:
+        from unimo.config import read
+
+        read(recipe, overrides)  # a file that lacks is said before Paddle is loaded
         from unimo.engine.events import VisualDL
         from unimo.engine.loop import around_training
-        from unimo.finetune.family import finetune, load_recipe
+        from unimo.finetune.family import check_finetuning, finetune, load_recipe
         from unimo.zoo import locate
 
         settings, events = load_recipe(recipe, overrides, name), [VisualDL()] if visualdl else []
         with around_training(output):
+            check_finetuning(settings, output)
             for line in finetune(settings, locate(model), output, events=events, **options):
                 click.echo(line)
 
-    about = _about(name)
+    about = ABOUT[name] if name else ""
     return click.command(name, help=f"Fine-tune by a RECIPE (YAML), then evaluate.\n\n{about}", short_help=about)(run)
 
 
@@ -91,10 +100,11 @@ def evaluate_command(name: str) -> click.Command:
     def run(
         model: Path, output: Path, split: "Split", label: str, against: tuple[Path, ...], paper: Any, **given: Any
     ) -> None:
-        from unimo.finetune.family import evaluate
+        from unimo.finetune.family import check_evaluation, evaluate
         from unimo.paper import row_of
         from unimo.zoo import locate
 
+        check_evaluation(name, output, **given)
         folder = locate(model)
         facts = {"label": label, "model": str(folder)} | ({"paper": row_of(paper)} if paper else {})
         for line in evaluate(name, folder, output, split, facts, against, **given):
@@ -113,7 +123,7 @@ def evaluate_command(name: str) -> click.Command:
     ]
     for option in reversed(options):
         run = option(run)
-    about = _about(name)
+    about = ABOUT[name]
     return click.command(
         name, help=f"Evaluate MODEL (run, model folder or name) on a split.\n\n{about}", short_help=about
     )(run)
@@ -132,9 +142,3 @@ def _option(key: str, field: Any) -> Callable[[Any], Any]:
         help=f"{field.description}{own}",
         show_default=False,
     )
-
-
-def _about(name: str | None) -> str:
-    from unimo.finetune.family import FAMILIES
-
-    return FAMILIES[name].about if name else ""

@@ -9,24 +9,32 @@ import paddle
 from paddle import nn
 
 from unimo import paper
-from unimo.config import Config, dump, load_named, validate
+from unimo.config import Config, dump, find_all, load_named, validate
 from unimo.console import say
 from unimo.engine import checkpoint
 from unimo.engine.distributed import World
 from unimo.engine.events import ConfigFile
 from unimo.engine.loop import train
-from unimo.engine.model_folder import locate, other_features, read_model, read_recipe, write_description
+from unimo.engine.model_folder import (
+    locate,
+    other_features,
+    read_network,
+    read_recipe,
+    read_sizes,
+    write_description,
+)
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
 from unimo.evaluate.gallery import Gallery, RetrievalSettings
-from unimo.evaluate.on_the_way import on_the_way
+from unimo.evaluate.on_the_way import check_measured, on_the_way
 from unimo.evaluate.results import Evaluator, earlier_results, write_result
 from unimo.finetune import retrieval
 from unimo.models.systems import check_length, system_of, with_heads
 from unimo.readers.annotations import Split
 from unimo.readers.batching import Source, Stream
 from unimo.readers.mixing import Mixer
-from unimo.readers.tokenizer import Tokenizer
+from unimo.readers.tokenizer import Tokenizer, load_tokenizer
+from unimo.storage.locks import check_free, check_writable
 
 
 class DescribedSource(Source, Protocol):
@@ -38,18 +46,16 @@ class DescribedSource(Source, Protocol):
 class Family(NamedTuple):
     """Tasks of one shape."""
 
-    about: str  # one line for people
-    recipe: type[Config]  # of a fine-tuning: keys family, max_tokens, engine, paper, property batch_positions
+    recipe: type[Config]  # of a fine-tuning: keys family, max_tokens, engine, paper, properties batch_positions, files
     heads: Mapping[str, tuple[str, ...]]  # by system: those that the task needs; other systems cannot do it
     source: Callable[[Any, Any, Tokenizer], DescribedSource]  # (recipe, model sizes, tokenizer)
     task: Callable[[nn.Layer, Any], Task]  # (model, recipe)
-    settings: type[Config]  # of an evaluation: the options of `unimo evaluate FAMILY`
+    settings: type[Config]  # of an evaluation: the options of `unimo evaluate FAMILY`, and property files
     evaluate: Callable[[Any, Tokenizer, Any, Split], Evaluator]  # (sizes of the model, tokenizer, settings, split)
 
 
-FAMILIES = {
+FAMILIES = {  # each has its line in finetune.ABOUT
     "retrieval": Family(
-        "Image-text retrieval: circle loss over random negatives; R@1/5/10 both ways, all captions with all pictures.",
         retrieval.RetrievalRecipe,
         retrieval.HEADS,
         retrieval.RetrievalStream,
@@ -79,6 +85,19 @@ def settings_of(family: Family, values: Mapping[str, Any], **given: Any) -> Any:
     return validate(family.settings, known | asked, "the evaluation")
 
 
+def check_finetuning(recipe: Any, run_dir: Path) -> None:
+    """Before a model is fetched or read: raise a ConfigError for files that lack and a run folder that is not free."""
+    find_all(recipe.files)
+    if World().rank == 0:  # who holds it for all
+        check_free(run_dir)
+
+
+def check_evaluation(name: str, output: Path, **given: Any) -> None:
+    """The same for the evaluation of a family, and for settings that are wrong."""
+    find_all(settings_of(FAMILIES[name], {}, **given).files)
+    check_writable(output)
+
+
 def finetune(
     recipe: Any,
     start: Path,
@@ -90,22 +109,29 @@ def finetune(
 ) -> list[str]:
     """Fine-tune the model of folder `start` on the training split, or resume; then evaluate the best checkpoint.
 
+    All data is opened by the sizes of the model before its weights are read.
+
     With `engine.eval_every` the dev split is evaluated on the way and the best checkpoint is named, which
     `model_folder.locate` then takes. Returns the results as lines of text, on rank 0.
     """
     family = FAMILIES[recipe.family]
-    model, tokenizer, random_heads = _start(family, recipe, start)
+    config, tokenizer = _sizes(family, recipe, start), load_tokenizer(start)
     world, engine = World(), recipe.engine
-    source = family.source(recipe, model.config, tokenizer)
+    source = family.source(recipe, config, tokenizer)
     stream = Stream(source, recipe.batch_positions, engine.seed, world.rank, world.size, multiple=1)
     data = Mixer({source.name: stream}, {source.name: 1}, engine.seed, engine.accumulate)
     engine = engine.over(data.updates_per_epoch)
     recipe = recipe.model_copy(update={"engine": engine})
-    task, settings = family.task(model, recipe), settings_of(family, recipe.model_dump())
+    settings = settings_of(family, recipe.model_dump())
     facts = {"label": label, "start": str(start), "seed": engine.seed, "compat": engine.compat.model_dump()}
     facts |= {"paper": paper.join(recipe.paper)} if recipe.paper else {}
-    final = family.evaluate(model.config, tokenizer, settings, split)  # opened before hours of work: files may lack
+    final = family.evaluate(config, tokenizer, settings, split)  # opened before hours of work: files may lack
     earlier_results(against, recipe.family, {**facts, **final.facts}, final.units)
+    if engine.eval_every:
+        dev = family.evaluate(config, tokenizer, settings, "dev")
+        check_measured(dev, engine)
+    model, random_heads = _start(family, recipe, start)
+    task = family.task(model, recipe)
     if world.rank == 0:
         if recipe.paper:
             print(paper.describe(recipe.paper))
@@ -114,7 +140,7 @@ def finetune(
             print(f"warning: {', '.join(random_heads)} not in the checkpoint, starting at random", flush=True)
     events = [ConfigFile(dump(recipe)), *events]
     if engine.eval_every:
-        events.append(on_the_way(family.evaluate(model.config, tokenizer, settings, "dev"), task, engine))
+        events.append(on_the_way(dev, task))
     features = final.facts.get("features", {})
     if world.rank == 0 and (warning := other_features(start, features)):
         say(warning)
@@ -128,16 +154,21 @@ def finetune(
     return _evaluate(recipe.family, final, model, run_dir, facts | {"model": folder}, against, task.world)
 
 
-def _start(family: Family, recipe: Any, start: Path) -> tuple[nn.Layer, Tokenizer, list[str]]:
-    """The model to fine-tune with the family's heads, its tokenizer, and the parts that start at random."""
-    pretrained, tokenizer = read_model(start, tuple(family.heads))
-    paddle.seed(recipe.engine.seed)  # for heads that the checkpoint lacks
-    model, random_heads = with_heads(pretrained, family.heads[system_of(pretrained)])
+def _sizes(family: Family, recipe: Any, start: Path) -> Config:
+    """The config of the model to fine-tune, which must have the family's heads and positions for its texts."""
+    config, _ = read_sizes(start, tuple(family.heads))
     try:
-        check_length(recipe.max_tokens, model.config)
+        check_length(recipe.max_tokens, config)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    return model, tokenizer, random_heads
+    return config
+
+
+def _start(family: Family, recipe: Any, start: Path) -> tuple[nn.Layer, list[str]]:
+    """The model to fine-tune with the family's heads, and the parts that start at random."""
+    pretrained = read_network(start, tuple(family.heads))
+    paddle.seed(recipe.engine.seed)  # for heads that the checkpoint lacks
+    return with_heads(pretrained, family.heads[system_of(pretrained)])
 
 
 def evaluate(
@@ -155,13 +186,14 @@ def evaluate(
     """
     family, world = FAMILIES[name], World()
     world.connect(sharding=0)
-    model, tokenizer = read_model(folder, tuple(family.heads))
+    (config, _), tokenizer = read_sizes(folder, tuple(family.heads)), load_tokenizer(folder)
     limits = {key: value for key, value in read_recipe(folder).items() if key.startswith("max_")}
-    evaluator = family.evaluate(model.config, tokenizer, settings_of(family, limits, **given), split)
+    evaluator = family.evaluate(config, tokenizer, settings_of(family, limits, **given), split)
     earlier_results(against, name, {**facts, **evaluator.facts}, evaluator.units)  # before hours of work
     if world.rank == 0 and (warning := other_features(folder, evaluator.facts.get("features", {}))):
         say(warning)
         facts = {**facts, "warning": warning}
+    model = read_network(folder, tuple(family.heads))
     return _evaluate(name, evaluator, model, output, facts, against, world)
 
 

@@ -48,6 +48,11 @@ class RetrievalRecipe(Config):
     paper: Paper | None = None
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """All that must be there."""
+        return (self.pairs, *self.regions)
+
+    @property
     def batch_positions(self) -> int:
         """Budget of a batch: every caption counts as one, whatever its pairings are."""
         return self.captions_per_batch

@@ -9,47 +9,54 @@ from typing import Any
 import paddle
 from paddle import nn
 
+from unimo import zoo
 from unimo.config import dump, find
 from unimo.engine.distributed import World
-from unimo.engine.events import ConfigFile, Evaluation
+from unimo.engine.events import ConfigFile
 from unimo.engine.loop import train
 from unimo.engine.model_folder import write_description
-from unimo.engine.task import Task
 from unimo.errors import ConfigError
 from unimo.evaluate.gallery import Gallery, RetrievalSettings
-from unimo.evaluate.on_the_way import on_the_way
+from unimo.evaluate.on_the_way import check_measured, on_the_way
 from unimo.models.systems import SYSTEMS, check_vocabulary
 from unimo.paper import describe
 from unimo.pretrain.systems import PRETRAINING
 from unimo.readers.batching import Stream
 from unimo.readers.mixing import Mixer
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
-from unimo.zoo import start
+from unimo.storage.locks import check_free
+from unimo.zoo.catalogue import named
 
 
 def pretrain(recipe: Any, run_dir: Path, events: Sequence[Any] = ()) -> dict[str, Any]:
     """Train, or resume, the run of a recipe in `run_dir`. Returns the last update's log record.
 
     With `engine.eval_every` the zero-shot retrieval recalls of the pairs' dev split are logged on the way.
+    Data, run folder and name of the start are looked at before the model is built and its weights are read.
     """
-    system = PRETRAINING[recipe.system]
+    system, world = PRETRAINING[recipe.system], World()
+    if world.rank == 0:  # who holds it for all
+        check_free(run_dir)
+    start_of(recipe)
     tokenizer = load_tokenizer(find(recipe.tokenizer))
-    model = build_model(recipe, tokenizer)
+    check_vocabulary(tokenizer.vocab_size, recipe.model, recipe.tokenizer)
     sources = system.sources(recipe, tokenizer)
-    world, seed = World(), recipe.engine.seed
+    seed = recipe.engine.seed
     streams = {
         name: Stream(source, recipe.batch_positions[name], seed, world.rank, world.size, multiple=recipe.batch_multiple)
         for name, source in sources.items()
     }
     mixer = Mixer(streams, {name: recipe.streams[name] for name in streams}, seed, recipe.engine.accumulate)
     engine = recipe.engine.over(mixer.updates_per_epoch)
-    recipe, task = recipe.model_copy(update={"engine": engine}), system.task(model, recipe)
+    recipe, dev = recipe.model_copy(update={"engine": engine}), dev_gallery(recipe, tokenizer)
     if world.rank == 0:
         if recipe.paper:
             print(describe(recipe.paper))
         for name, source in sources.items():
             print(f"stream {name}: {len(source.lengths)} samples, ratio {recipe.streams[name]:g}", flush=True)
-    events = [ConfigFile(dump(recipe)), *events, *evaluation(recipe, tokenizer, task)]
+    model = build_model(recipe, tokenizer)
+    task = system.task(model, recipe)
+    events = [ConfigFile(dump(recipe)), *events, *([on_the_way(dev, task)] if dev else [])]
     features = next((source.images.origin for source in sources.values() if hasattr(source, "images")), None)
     extras = partial(write_description, model=model, tokenizer=tokenizer, recipe=recipe, features=features)
     return train(task, mixer, engine, run_dir, events, extras)
@@ -60,20 +67,28 @@ def build_model(recipe: Any, tokenizer: Tokenizer) -> nn.Layer:
     check_vocabulary(tokenizer.vocab_size, recipe.model, recipe.tokenizer)
     paddle.seed(recipe.engine.seed)
     model = SYSTEMS[recipe.system].model(recipe.model, PRETRAINING[recipe.system].heads)
-    if recipe.initialise_from:
-        try:
-            source = find(recipe.initialise_from)
-        except ConfigError:  # no path: `start` takes it for a name of the zoo
-            source = recipe.initialise_from
-        for line in start(model, source):
+    if source := start_of(recipe):
+        for line in zoo.start(model, source):
             print(textwrap.shorten(line, 300), flush=True)
     return model
 
 
-def evaluation(recipe: Any, tokenizer: Tokenizer, task: Task) -> list[Evaluation]:
+def start_of(recipe: Any) -> str | Path | None:
+    """What the recipe starts from: a path, a name of the zoo, or nothing; raises a ConfigError if it is none."""
+    source = recipe.initialise_from
+    if not source:
+        return None
+    try:
+        return find(source)
+    except ConfigError:  # no path
+        named(source)
+        return source
+
+
+def dev_gallery(recipe: Any, tokenizer: Tokenizer) -> Gallery | None:
     """Zero-shot retrieval on the dev split, where the recipe asks for it."""
     if not recipe.engine.eval_every or not recipe.data.pairs:
-        return []
+        return None
     settings = RetrievalSettings(
         pairs=recipe.data.pairs,
         regions=recipe.data.regions,
@@ -81,4 +96,5 @@ def evaluation(recipe: Any, tokenizer: Tokenizer, task: Task) -> list[Evaluation
         max_regions=recipe.max_regions,
     )
     dev = Gallery(recipe.model, tokenizer, settings, "dev")
-    return [on_the_way(dev, task, recipe.engine)]
+    check_measured(dev, recipe.engine)
+    return dev

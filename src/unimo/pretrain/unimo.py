@@ -6,7 +6,7 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from unimo.config import find
+from unimo.config import find, find_all
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
 from unimo.evaluate.pair_scorers import pair_scorer, pair_scores
@@ -57,6 +57,9 @@ def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Sou
         raise ConfigError(
             f"no objective of stream {', '.join(idle)} has a weight; give one, or set streams.{idle[0]}=0"
         )
+    files = [file for file in ("texts", "images", "pairs") if any(file in needs[name] for name in streams)]
+    files += ["rewrites"] if "pair" in streams and data.rewrites else []
+    find_all([*(getattr(data, file) for file in files), *(data.regions if streams & {"image", "pair"} else ())])
     images = None
     if data.regions and streams & {"image", "pair"}:
         images = open_regions(data.regions, recipe.model, recipe.max_regions)

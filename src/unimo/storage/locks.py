@@ -65,6 +65,21 @@ def alone(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def check_free(folder: Path) -> None:
+    """Before long work: raise the ConfigError that `alone` would raise after it. Nothing is made."""
+    check_writable(folder)
+    if held(folder):
+        raise ConfigError(f"another process works in {folder}; wait for its end or name another folder")
+
+
+def check_writable(folder: Path) -> None:
+    """Before long work: raise a ConfigError if a folder cannot be made or written to. Nothing is made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        reason = "may not be written to" if there.is_dir() else "is no folder"
+        raise ConfigError(f"cannot make or write to the folder {folder}: {there} {reason}; name another folder")
+
+
 def held(folder: Path) -> bool:
     """Whether a process holds a folder by `alone`."""
     try:

@@ -71,6 +71,20 @@ def entry_of(name: str) -> Entry:
     return known[name]
 
 
+def named(name_or_path: str | Path) -> Entry | None:
+    """The entry that a name means; None where it is a path that exists, which comes first. Nothing is read or fetched.
+
+    Raises:
+        ConfigError: neither a path nor a name.
+    """
+    if Path(name_or_path).exists():
+        return None
+    try:
+        return entry_of(str(name_or_path))
+    except ConfigError as error:
+        raise ConfigError(f"{name_or_path} does not exist, and {error}") from error
+
+
 def home_of(entry: Entry, cache: Path | None = None) -> Path:
     """The entry's folder in the cache: its archive while and after it is fetched, and `model`, the ported folder."""
     return cache_folder(cache) / "zoo" / entry.name

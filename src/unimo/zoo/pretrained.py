@@ -8,7 +8,7 @@ from pathlib import Path
 from paddle import nn
 
 from unimo.engine import model_folder
-from unimo.errors import CheckpointError, ConfigError
+from unimo.errors import CheckpointError
 from unimo.models.systems import system_of
 from unimo.port.convert import fitting
 from unimo.port.formats import FORMATS, detect
@@ -16,7 +16,7 @@ from unimo.port.interchange import Checkpoint, Options, build
 from unimo.port.ours import parts_without, read_folder
 from unimo.port.weights import fill, finite, shapes_of
 from unimo.readers.tokenizer import Tokenizer
-from unimo.zoo.catalogue import PORT_RECORD, entry_of, read_record
+from unimo.zoo.catalogue import PORT_RECORD, named, read_record
 from unimo.zoo.released import fetch, part_names
 
 
@@ -124,11 +124,8 @@ def locate(name_or_path: str | Path) -> Path:
         CheckpointError, DataError: nothing usable there, or it could not be fetched.
     """
     path = Path(name_or_path)
-    if not path.exists():
-        try:
-            entry = entry_of(str(name_or_path))
-        except ConfigError as error:
-            raise ConfigError(f"{path} does not exist, and {error}") from error
+    entry = named(name_or_path)
+    if entry:
         return fetch(entry)
     form = _format_of(path)
     if form != "unimo":
