@@ -152,3 +152,12 @@ def test_a_non_finite_loss_stops_the_run_and_is_never_saved(start, tmp_path, ran
     assert state(run)["status"] == "non_finite" and state(run)["exit_code"] == 76
     assert checkpoint.find_latest(run) == checkpoint.folder_of(run, 3)
     assert [f.name for f in (run / "checkpoints").glob("step_*")] == ["step_00000003"]
+
+
+@pytest.mark.parametrize("sharding", [0, 1])
+def test_an_update_meets_the_other_ranks_twice(start, tmp_path, sharding):
+    """Before it for the numbers of items, and once for losses, norm and who is to stop; gradients are fleet's."""
+    engine = {"sharding": sharding, "accumulate": 2, "save_every": 100}
+    job = start(tmp_path / "run", {"engine": engine, "count_sums": True}, ranks=2)
+    assert job.wait() == [0, 0]
+    assert json.loads(job.log().split("sums per update: ")[1].split("\n")[0]) == [2] * 6

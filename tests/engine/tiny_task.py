@@ -13,6 +13,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from unimo.config import validate
+from unimo.engine.distributed import World
 from unimo.engine.loop import train
 from unimo.engine.settings import EngineConfig
 from unimo.engine.task import Task
@@ -131,17 +132,42 @@ class TinyData:
         self.step = state["step"]
 
 
+class SumsPerUpdate:
+    """An event that prints how often `World.sum` met the other ranks in each update."""
+
+    def __init__(self):
+        self.count, self.found, plain = 0, [], World.sum
+
+        def counted(world: World, values):
+            self.count += 1
+            return plain(world, values)
+
+        World.sum = counted  # in a process of its own
+
+    def on_start(self, run) -> None:
+        self.count = 0
+
+    def on_step(self, run) -> None:
+        self.found.append(self.count)
+        self.count = 0
+
+    def on_end(self, run) -> None:
+        print("sums per update:", self.found, flush=True)
+
+
 def run(output: str | Path, options: dict[str, Any]) -> int:
     """Train and return the exit code.
 
-    Options: `engine` settings, perhaps `dropout`, `unimo` and `data` (arguments of their classes), `save_seconds`.
+    Options: `engine` settings, perhaps `dropout`, `unimo` and `data` (arguments of their classes), `save_seconds`,
+    `count_sums`.
     """
     try:
         config = validate(EngineConfig, {"steps": 6, "learning_rate": 0.01, **options["engine"]}, "tiny")
         paddle.seed(0)
         task = (UnimoTask if "unimo" in options else TinyTask)(options.get("dropout", 0.0), **options.get("unimo", {}))
         data, pause = TinyData(config.accumulate, **options.get("data", {})), options.get("save_seconds", 0)
-        train(task, data, config, output, write_extras=lambda folder: time.sleep(pause))
+        events = [SumsPerUpdate()] if options.get("count_sums") else []
+        train(task, data, config, output, events, write_extras=lambda folder: time.sleep(pause))
     except UnimoError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

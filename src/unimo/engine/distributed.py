@@ -95,12 +95,13 @@ class World:
         """Gradients of this backward pass stay local; under sharding they do so until the optimiser's step anyway."""
         return model.no_sync() if isinstance(model, paddle.DataParallel) else nullcontext()
 
-    def sum(self, values: Sequence[float]) -> list[float]:
-        """Element-wise sum over ranks, in float64."""
-        if self.size == 1:
+    def sum(self, values: Sequence[float] | Tensor) -> list[float]:
+        """Element-wise sum over ranks, in float64: one collective, and one read of the device. values: [n]"""
+        if self.size == 1 and not isinstance(values, Tensor):
             return list(values)
-        tensor = paddle.to_tensor(list(values), dtype="float64")
-        dist.all_reduce(tensor)
+        tensor = values if isinstance(values, Tensor) else paddle.to_tensor(list(values), dtype="float64")
+        if self.size > 1:
+            dist.all_reduce(tensor)
         return tensor.numpy().tolist()
 
     def gather(self, value: Any) -> list[Any]:

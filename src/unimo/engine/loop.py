@@ -84,7 +84,7 @@ def train(
         short = shortfall(config)
         if short and world.rank == 0:
             say(f"warning: {short}")
-        trainer = Trainer(task, data, config, world, watchdog, identity, write_extras)
+        trainer = Trainer(task, data, config, world, watchdog, identity, write_extras, lambda: stop.made)
         # the checkpoint comes last, so that resuming from it repeats no event of its step
         run = Run(config, run_dir, world, [LogFile(), Progress(), *events, Checkpoints()], trainer.save)
         watchdog.at("resuming")
@@ -97,8 +97,8 @@ def train(
             while run.step < config.steps and not run.ended:
                 record = trainer.update(run.step)
                 run.step += 1
-                stopping = world.sum([float(stop.made)])[0] > 0
                 watchdog.pause()
+                stopping = stop.made if world.size == 1 else trainer.stopping  # which all ranks know
                 stopping = stopping and run.step < config.steps
                 if stopping:  # before anything that takes time or may fail: who asks to stop may soon kill
                     trainer.save(run)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import paddle
@@ -64,20 +64,23 @@ class ClipByGlobalNorm(ClipGradBase):
     """Scale all gradients by max_norm / max(norm, max_norm) and remember the norm before it.
 
     Paddle's own class is not used because the norm is logged, and must stop the run before the update if it is not
-    finite. Under sharding a rank holds the gradients of its part only, so the squares are summed over the ranks.
+    finite.
+
+    Attributes:
+        settle: sum of the squares that this rank holds -> that of all gradients; under sharding a rank has a part.
     """
 
-    def __init__(self, max_norm: float, world: World, sharded: bool):
+    def __init__(self, max_norm: float):
         super().__init__()
-        self.max_norm, self.world, self.sharded = max_norm, world, sharded
-        self.norm = 0.0
+        self.max_norm, self.norm = max_norm, 0.0
+        self.settle: Callable[[Tensor], float] = float
 
     @paddle.no_grad()
     def _dygraph_clip(self, params_grads: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
         # Paddle's helper, because its public norm and dot are off by a tenth on 4e7 float32 elements (CPU, 3.3.1)
         squares = [_squared_l2_norm(g.astype("float32")) for _, g in params_grads]  # none: a rank without a parameter
-        square = float(paddle.stack(squares).astype("float64").sum()) if squares else 0.0
-        self.norm = math.sqrt(self.world.sum([square])[0] if self.sharded else square)
+        square = paddle.stack(squares).astype("float64").sum() if squares else paddle.zeros([], "float64")
+        self.norm = math.sqrt(self.settle(square))
         if not math.isfinite(self.norm):
             raise NonFiniteError(f"the gradient norm is {self.norm}")
         if self.norm > self.max_norm:
@@ -99,7 +102,7 @@ class Optimizer:
         self.parameters = {name: p for name, p in model.named_parameters() if not p.stop_gradient}
         decayed = {p.name for name, p in self.parameters.items() if name in with_decay}
         self.world, self.sharded = world, bool(config.sharding) and world.size > 1
-        self.clip = ClipByGlobalNorm(config.clip_norm, world, self.sharded)
+        self.clip = ClipByGlobalNorm(config.clip_norm)
         self.adamw = AdamW(
             learning_rate=config.learning_rate,
             beta1=config.beta1,
@@ -116,8 +119,12 @@ class Optimizer:
         parts = world.gather([name for name, p in self.parameters.items() if p.name in held])
         self.owner = {name: rank for rank, names in reversed(list(enumerate(parts))) for name in names}
 
-    def step(self, rate: float, scaler: paddle.amp.GradScaler) -> bool:
+    def step(self, rate: float, scaler: paddle.amp.GradScaler, settle: Callable[[Tensor], float] | None = None) -> bool:
         """One update with the accumulated gradients, which are dropped after it.
+
+        Args:
+            settle: see ClipByGlobalNorm; called once, when the gradients are final and no weight is changed yet, unless
+                a loss scaler found an overflow. By default a rank goes by what it holds.
 
         Returns:
             Whether weights were updated: a loss scaler that finds an overflow skips the update.
@@ -129,6 +136,7 @@ class Optimizer:
             if parameter.grad is None:
                 parameter.grad = paddle.zeros_like(parameter)
         self.adamw.set_lr(rate)
+        self.clip.settle = settle or float
         taken = self.adamw.taken
         with unique_name.guard():  # the first step names the moments: always as in `_automatic`
             scaler.step(self.outer)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import paddle
+from paddle import Tensor
 
 from unimo.config import find
 from unimo.console import say
@@ -49,6 +50,10 @@ class Trainer:
     Args:
         identity: what a checkpoint must share with this run to be resumed.
         write_extras: see `loop.train`.
+        stop: whether this process was asked to stop.
+
+    Attributes:
+        stopping: whether any process was, when the last update was settled.
     """
 
     def __init__(
@@ -60,9 +65,11 @@ class Trainer:
         watchdog: Watchdog,
         identity: dict[str, Any],
         write_extras: Callable[[Path], None] | None,
+        stop: Callable[[], bool],
     ):
         self.task, self.data, self.config, self.world, self.watchdog = task, data, config, world, watchdog
-        self.identity, self.write_extras = identity, write_extras
+        self.identity, self.write_extras, self.stop, self.stopping = identity, write_extras, stop, False
+        self._names = sorted(task.weights)
         check_parameters(task)
         self.optimizer = Optimizer(task.model, config, world)
         self.scaler = paddle.amp.GradScaler(enable=config.amp == "float16")
@@ -83,36 +90,36 @@ class Trainer:
         batches = self.data.next()
         if len(batches) != self.config.accumulate:
             raise DataError(f"the data gave {len(batches)} micro-batches, accumulate is {self.config.accumulate}")
-        names = sorted(self.task.weights)
+        # numbers of the host; a rank that is gone is found here, where it is an error: in a backward pass, gloo aborts
         self.watchdog.at(f"counts of step {step + 1}", joint=True)
         items = [self.task.items(batch) for batch in batches]
-        mine = [sum(of.get(name, 0) for of in items) for name in names]
+        mine = [sum(of.get(name, 0) for of in items) for name in self._names]
         *totals, samples, pads = self.world.sum([*mine, sum(len(b.ids) for b in batches), pad_share(batches)])
-        counts = dict(zip(names, totals, strict=True))
+        counts = dict(zip(self._names, totals, strict=True))
 
         self.watchdog.at(f"what comes before step {step + 1}", joint=True)
         paddle.seed(micro_seed(self.config.seed, step, -1, self.world.rank))
         self.task.before_update(batches)
         local = self._accumulate(step, batches, items, counts)
-        self.watchdog.at(f"losses of step {step + 1}", joint=True)
-        sums = dict(zip(names, self.world.sum([local.get(name, 0.0) for name in names]), strict=True))
-        losses = {name: sums[name] / counts[name] for name in names if counts[name]}
-        rate = learning_rate(self.config, step)
-        try:
-            bad = [f"{name} is {loss}" for name, loss in losses.items() if not math.isfinite(loss)]
-            if bad:
+        losses: dict[str, float] = {}
+
+        def settle(square: Tensor) -> float:
+            self.watchdog.at(f"losses of step {step + 1}", joint=True)
+            sums, total = self._settle(local, square)
+            losses.update((name, sums[name] / counts[name]) for name in self._names if counts[name])
+            if bad := [f"{name} is {loss}" for name, loss in losses.items() if not math.isfinite(loss)]:
                 raise NonFiniteError("loss " + ", ".join(bad))
             self.watchdog.at(f"optimiser of step {step + 1}", joint=True)
-            updated = self.optimizer.step(rate, self.scaler)
+            return total
+
+        rate = learning_rate(self.config, step)
+        try:
+            self.watchdog.at(f"gradients of step {step + 1}", joint=True)
+            updated = self.optimizer.step(rate, self.scaler, settle)
+            if not updated:  # a loss scaler found an overflow, and asked for no norm
+                settle(paddle.zeros([], "float64"))
         except NonFiniteError as error:
-            everyone = self.world.gather([i for b in batches for i in b.ids])
-            ids = "; ".join(f"rank {rank}: {', '.join(ids)}" for rank, ids in enumerate(everyone))
-            saved = (
-                f"the last checkpoint is of step {self.saved_step}" if self.saved_step else "there is no checkpoint yet"
-            )
-            raise NonFiniteError(
-                f"step {step + 1}, stream {batches[0].stream}: {error}; {saved}. Batch ids: {ids}"
-            ) from None
+            raise self._with_ids(step, batches, error) from None
         self._follow(step + 1, updated)
         seconds = time.monotonic() - started
         return {
@@ -126,6 +133,32 @@ class Trainer:
             "pad_share": pads / self.world.size,
             "seconds": seconds,
         }
+
+    def _settle(self, local: Mapping[str, Tensor], square: Tensor) -> tuple[dict[str, float], float]:
+        """Losses, norm and who was asked to stop: all that an update reads of what was computed, at once.
+
+        Args:
+            local: sum of each objective over this rank's micro-batches, float64.
+            square: sum of the squares of the gradients that this rank holds; without sharding all hold the same.
+
+        Returns:
+            Sums of the objectives and of the squares over all ranks.
+        """
+        if self.world.rank and not self.optimizer.sharded:
+            square = paddle.zeros_like(square)
+        nothing = paddle.zeros([], "float64")
+        asked = paddle.full([], float(self.stop()), "float64")
+        measured = [local.get(name, nothing) for name in self._names]
+        *sums, total, stopping = self.world.sum(paddle.stack([*measured, square, asked]))
+        self.stopping = stopping > 0
+        return dict(zip(self._names, sums, strict=True)), total
+
+    def _with_ids(self, step: int, batches: list[Batch], error: NonFiniteError) -> NonFiniteError:
+        """The error with what a person needs to find its cause. Joint: all ranks call it."""
+        everyone = self.world.gather([i for b in batches for i in b.ids])
+        ids = "; ".join(f"rank {rank}: {', '.join(ids)}" for rank, ids in enumerate(everyone))
+        saved = f"the last checkpoint is of step {self.saved_step}" if self.saved_step else "there is no checkpoint yet"
+        return NonFiniteError(f"step {step + 1}, stream {batches[0].stream}: {error}; {saved}. Batch ids: {ids}")
 
     def _train_mode(self) -> None:
         """An evaluation may have left the task otherwise. What it keeps stays in the mode that it chose for it."""
@@ -146,14 +179,14 @@ class Trainer:
 
     def _accumulate(
         self, step: int, batches: list[Batch], items: list[Mapping[str, int]], counts: dict[str, float]
-    ) -> dict[str, float]:
+    ) -> dict[str, Tensor]:
         """Forward and backward of every micro-batch; gradients are averaged over ranks with the last one.
 
         Returns:
-            Sum of each objective over this rank's micro-batches.
+            Sum of each objective over this rank's micro-batches, float64; nothing waits for the device here.
         """
         amp = self.config.amp
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         for micro, (batch, counted) in enumerate(zip(batches, items, strict=True)):
             self.watchdog.at(f"micro-batch {micro} of step {step + 1}", joint=True)
             paddle.seed(micro_seed(self.config.seed, step, micro, self.world.rank))
@@ -174,7 +207,8 @@ class Trainer:
                 ]
                 self.scaler.scale(sum(parts)).backward()
             for name, loss in losses.items():
-                sums[name] = sums.get(name, 0.0) + loss.item()
+                value = loss.detach().astype("float64").reshape([])
+                sums[name] = sums[name] + value if name in sums else value
         return sums
 
     def save(self, run: Run) -> None:

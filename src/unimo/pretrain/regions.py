@@ -21,11 +21,6 @@ def without_hidden(regions: Regions, hidden: Tensor) -> Regions:
     return Regions(paddle.concat([mean, kept[:, 1:]], axis=1), regions.boxes, regions.mask)
 
 
-def hidden_rows(values: Tensor, hidden: Tensor) -> Tensor:
-    """Rows of the hidden slots, in order. [B, N, X], [B, N] -> [R, X]"""
-    return values.flatten(0, 1).index_select(hidden.flatten().nonzero().flatten())
-
-
 def feature_regression_loss(model: Unimo, states: Tensor, features: Tensor) -> Tensor:
     """Sum over hidden regions of || r(h) - v ||^2, r one affine map. states [R, H], features [R, D]."""
     error = model.region_feature(states) - features
