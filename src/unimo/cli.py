@@ -8,7 +8,7 @@ import click
 from unimo import __version__
 from unimo.console import Console
 from unimo.finetune.commands import Families, Finetune, evaluate_command, finetune_command
-from unimo.hardware import keep_freed_memory, use_fast_gemm
+from unimo.hardware import keep_freed_memory, load_paddle, use_fast_gemm
 
 
 @click.group(cls=Console, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -35,6 +35,7 @@ def pretrain(recipe: Path, overrides: tuple[str, ...], output: Path, visualdl: b
     from unimo.config import read
 
     read(recipe, overrides)  # a file that lacks is said before Paddle is loaded
+    load_paddle()
     from unimo.engine.events import VisualDL
     from unimo.engine.loop import around_training
     from unimo.pretrain.run import pretrain
@@ -50,6 +51,7 @@ def pretrain(recipe: Path, overrides: tuple[str, ...], output: Path, visualdl: b
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Model folder to write.")
 def init(recipe: Path, overrides: tuple[str, ...], output: Path) -> None:
     """Write the model that a pre-training RECIPE starts from, untrained: the baseline of fine-tuning without it."""
+    load_paddle()
     from unimo.config import find
     from unimo.engine.model_folder import check_replaceable, write_model
     from unimo.pretrain.run import build_model
@@ -86,6 +88,7 @@ def export(model: Path, output: Path, parts: str | None, onnx: bool) -> None:
     Parts: text_encoder, image_encoder, match_score, prefix and decode_step. Each is compared with the model on random
     inputs; the largest difference, relative to the largest activation, is printed.
     """
+    load_paddle()
     from unimo.export.inference_graphs import export
 
     for line in export(model, output, parts.split(",") if parts else (), onnx):
@@ -208,6 +211,7 @@ def convert(source: Path, target: Path, source_format: str | None, target_format
     Formats: unimo (this toolkit's model folder), release, release-combined, paddlenlp, roberta, bert, vit-hf, vit-timm,
     vit-npz, frcnn-lxmert, safetensors, pdparams. docs/porting.md says what each carries.
     """
+    load_paddle()
     from unimo.port.convert import convert
     from unimo.port.interchange import Options
 
@@ -222,6 +226,7 @@ def convert(source: Path, target: Path, source_format: str | None, target_format
 @foreign
 def inspect(path: Path, source_format: str | None, **options: Any) -> None:
     """Say what a checkpoint is: format, system and size that fit, tensors with shapes, types and statistics."""
+    load_paddle()
     from unimo.port.inspection import inspect
     from unimo.port.interchange import Options
 
@@ -235,6 +240,7 @@ def inspect(path: Path, source_format: str | None, **options: Any) -> None:
 @foreign
 def diff(one: Path, other: Path, **options: Any) -> None:
     """Compare two checkpoints, of the same or of different formats, tensor by tensor. Exit code 1 if they differ."""
+    load_paddle()
     from unimo.port.inspection import diff
     from unimo.port.interchange import Options
 
@@ -254,6 +260,7 @@ def diff(one: Path, other: Path, **options: Any) -> None:
 def record(model: str, output: Path, mode: str, seed: int) -> None:
     """Write random inputs and the outputs of MODEL (a name of the zoo, a model or run folder) as `port verify` reads
     them, for example to check that a conversion to another machine or format still computes the same."""
+    load_paddle()
     from unimo.port.parity.record import record
     from unimo.storage.locks import check_writable
     from unimo.zoo import from_pretrained
@@ -274,6 +281,7 @@ def verify(checkpoint_dir: Path, config_file: Path, golden: Path, system: str, t
     CHECKPOINT_DIR is a release's folder of one file per variable. Prints each output's largest absolute difference on
     valid (unpadded) positions; the exit code is 0 if all are within the tolerance, 1 if not, 2 for unusable input.
     """
+    load_paddle()
     from unimo.port.parity.verifiers import VERIFIERS
 
     lines, comparisons = VERIFIERS[system](checkpoint_dir, config_file, golden)

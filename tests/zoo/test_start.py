@@ -20,7 +20,7 @@ from unimo.models.unimo2 import Unimo2, Unimo2Config
 from unimo.port.convert import convert
 from unimo.port.files.variables import write_folder
 from unimo.port.formats import FORMATS, detect
-from unimo.zoo import pretrained
+from unimo.zoo import catalogue
 
 SIZES = dict(hidden_size=32, num_attention_heads=4, num_hidden_layers=2, vocab_size=30, max_position_embeddings=20)
 CONFIG = UnimoConfig(**SIZES, image_embedding_size=8, image_class_size=5)
@@ -118,7 +118,7 @@ def test_a_run_is_taken_at_its_best_checkpoint(tmp_path):
 def test_a_name_of_the_zoo_is_fetched_and_what_it_never_held_is_said(tiny, cache, packed, tmp_path, monkeypatch):
     monkeypatch.setenv("UNIMO_CACHE", str(cache))
     with serving(File(packed)) as url:
-        monkeypatch.setattr(pretrained, "entry_of", lambda name: tiny(url))
+        monkeypatch.setattr(catalogue, "entry_of", lambda name: tiny(url))
         model = make(3, reference().config, ("pool", "lm", "match", "classify"))
         assert zoo.start(model, "tiny-en")[0].endswith("parameters from tiny-en")
     assert same(model, reference())

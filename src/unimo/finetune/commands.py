@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unimo.finetune import ABOUT
+from unimo.hardware import load_paddle
 
 if TYPE_CHECKING:
     from unimo.readers.annotations import Split
@@ -76,6 +77,7 @@ def finetune_command(name: str | None) -> click.Command:
         from unimo.config import read
 
         read(recipe, overrides)  # a file that lacks is said before Paddle is loaded
+        load_paddle()
         from unimo.engine.events import VisualDL
         from unimo.engine.loop import around_training
         from unimo.finetune.family import check_finetuning, finetune, load_recipe
@@ -93,6 +95,7 @@ def finetune_command(name: str | None) -> click.Command:
 
 def evaluate_command(name: str) -> click.Command:
     """Evaluation of a family, with an option for each field of its settings."""
+    load_paddle()
     from unimo.finetune.family import FAMILIES
 
     fields = FAMILIES[name].settings.model_fields

@@ -275,14 +275,15 @@ def _release_bpe(encoder_file: Path, merges_file: Path, vocab_file: Path) -> tok
     decimal, on the line whose number is the final id. Here the two are joined into one table."""
     encoder: dict[str, int] = json.loads(text_of(encoder_file.read_bytes()))
     lines = _read_vocab(vocab_file)
-    unlisted = [token for token, i in encoder.items() if str(i) not in lines]
+    written = {token: str(i) for token, i in encoder.items()}
+    unlisted = [token for token, number in written.items() if number not in lines]
     if unlisted:
         raise DataError(
             f"{len(unlisted)} ids of {encoder_file.name} are not in {vocab_file.name}, such as {unlisted[0]!r}"
         )
-    numbers = {str(i) for i in encoder.values()}
+    numbers = set(written.values())
     vocab = {token: i for token, i in lines.items() if token not in numbers}  # [CLS], ..., made-up words
-    vocab |= {token: lines[str(i)] for token, i in encoder.items()}
+    vocab |= {token: lines[number] for token, number in written.items()}
     return _byte_level_bpe(vocab, _read_merges(merges_file), encoder, {})
 
 
