@@ -7,7 +7,7 @@ import pytest
 from unimo.config import validate
 from unimo.models.unimo import Regions
 from unimo.pretrain.recipe import PretrainRecipe
-from unimo.pretrain.regions import soft_class_loss, without_hidden
+from unimo.pretrain.regions import hidden_rows, soft_class_loss, without_hidden
 from unimo.pretrain.run import build_model
 from unimo.pretrain.unimo import UnimoPretraining, build_sources, fragment_mask
 from unimo.readers import pairings
@@ -85,6 +85,12 @@ def test_hidden_regions_leave_no_trace_in_the_input():
     np.testing.assert_allclose(first[0, 0], features[0, 2], rtol=1e-6)  # the mean of what is real and visible
     np.testing.assert_array_equal(first[0, 1], 0)
     np.testing.assert_array_equal(first[1, 1], features[1, 1])
+
+
+def test_hidden_rows_come_in_row_order():
+    values = paddle.arange(12, dtype="float32").reshape([2, 3, 2])
+    rows = hidden_rows(values, np.array([[0.0, 1, 0], [1, 0, 1]]))
+    np.testing.assert_array_equal(rows.numpy(), [[2, 3], [6, 7], [10, 11]])
 
 
 def test_soft_class_loss_is_cross_entropy_with_the_detector(world):

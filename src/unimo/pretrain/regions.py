@@ -1,5 +1,6 @@
 """Visual objectives on masked regions: feature regression and soft-label classification, UNIMO section 3.1."""
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
@@ -19,6 +20,14 @@ def without_hidden(regions: Regions, hidden: Tensor) -> Regions:
     kept = regions.features * visible
     mean = kept.sum(axis=1, keepdim=True) / visible.sum(axis=1, keepdim=True).clip(min=1)
     return Regions(paddle.concat([mean, kept[:, 1:]], axis=1), regions.boxes, regions.mask)
+
+
+def hidden_rows(values: Tensor, hidden: np.ndarray) -> Tensor:
+    """Rows of the hidden slots, in order. [B, N, X], [B, N] -> [R, X]
+
+    They are found on the host: asking the device where they are would wait for all its work.
+    """
+    return values.flatten(0, 1).index_select(paddle.to_tensor(np.flatnonzero(hidden)))
 
 
 def feature_regression_loss(model: Unimo, states: Tensor, features: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.pretrain.contrast import cmcl_loss
 from unimo.pretrain.language import word_prediction_loss
 from unimo.pretrain.recipe import Objective, PretrainRecipe
-from unimo.pretrain.regions import feature_regression_loss, soft_class_loss, without_hidden
+from unimo.pretrain.regions import feature_regression_loss, hidden_rows, soft_class_loss, without_hidden
 from unimo.pretrain.unimo_streams import ImageStream, PairStream, TextStream, TokenStream
 from unimo.readers.annotations import read_images, read_pairs, read_rewrites, read_texts
 from unimo.readers.batching import Batch, Source
@@ -146,8 +146,8 @@ class UnimoPretraining(Task):
         text = as_text(inputs["text"]) if "text" in inputs else None
         regions, attention_mask = None, None
         if whole is not None:
-            hidden = paddle.to_tensor(inputs["regions"]["hidden"])
-            regions = without_hidden(whole, hidden)
+            hidden = inputs["regions"]["hidden"]
+            regions = without_hidden(whole, paddle.to_tensor(hidden))
         if "source_lengths" in inputs.get("text", {}):
             attention_mask = fragment_mask(inputs["text"], regions)
         encoded = model(text, regions, attention_mask=attention_mask)
@@ -155,12 +155,9 @@ class UnimoPretraining(Task):
             words, labels = (paddle.to_tensor(inputs["text"][k]) for k in ("words", "labels"))
             losses[name] = word_prediction_loss(model, encoded.text, words, labels)
         if whole is not None and objectives & {"region_feature", "region_class"}:
-            # found before they are sent: asking the device where they are would wait for all its work
-            slots = paddle.to_tensor(np.flatnonzero(inputs["regions"]["hidden"]))
-            states = encoded.regions.flatten(0, 1).index_select(slots)
+            states = hidden_rows(encoded.regions, hidden)
             if "region_feature" in objectives:
-                features = whole.features.flatten(0, 1).index_select(slots)
-                losses["region_feature"] = feature_regression_loss(model, states, features)
+                losses["region_feature"] = feature_regression_loss(model, states, hidden_rows(whole.features, hidden))
             if "region_class" in objectives:
                 target = paddle.to_tensor(inputs["regions"]["class_probs"])
                 losses["region_class"] = soft_class_loss(model, states, target)
