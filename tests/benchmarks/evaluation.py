@@ -10,7 +10,6 @@ Then a shortlist: 500 captions with 100 pictures at 384 x 2, in full and with 7 
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -92,7 +91,7 @@ def shortlist_worker(pictures: int) -> None:
 
 
 def main(layers: int) -> int:
-    from side_by_side import Target, alternate, print_machine, ratio, verdict
+    from side_by_side import Target, alternate, earlier_tree, print_machine, ratio, verdict
 
     from unimo.config import ROOT
     from unimo.hardware import has_bfloat16, use_fast_gemm
@@ -101,12 +100,11 @@ def main(layers: int) -> int:
     print_machine(threads=1, versions={"paddle": version("paddlepaddle"), "layers": str(layers)})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        archive = subprocess.run(["git", "archive", BEFORE, "src"], cwd=ROOT, stdout=subprocess.PIPE, check=True)
-        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        before = earlier_tree(BEFORE, folder / "before")
         del os.environ["MKL_DEBUG_CPU_TYPE"]  # each tree makes its own
         sides = ["dygraph", "inference"] + ["bfloat16"] * has_bfloat16()
         ways = {side: ["env", f"PYTHONPATH={ROOT / 'src'}", sys.executable, __file__, side] for side in sides}
-        ways[BEFORE] = ["env", f"PYTHONPATH={folder / 'src'}", sys.executable, __file__, BEFORE]
+        ways[BEFORE] = ["env", f"PYTHONPATH={before / 'src'}", sys.executable, __file__, BEFORE]
         figures = alternate({side: [*way, str(layers), name] for side, way in ways.items()}, rounds=ROUNDS)
         scores = {side: np.load(folder / f"{side}.npy") for side in ways}
     for side in sides:

@@ -8,7 +8,6 @@ was read so far and kept every record; ours keeps the lines and parses each when
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from side_by_side import Target, alternate, print_machine, ratio, verdict
+from side_by_side import Target, alternate, earlier_tree, print_machine, ratio, verdict
 
 ROOT = Path(__file__).parents[2]
 BEFORE, CAPTIONS, CANDIDATES = "8caa402", 20_000, 25
@@ -72,10 +71,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(folder)
-        archive = subprocess.run(["git", "archive", BEFORE, "src"], cwd=ROOT, check=True, stdout=subprocess.PIPE)
-        subprocess.run(["tar", "x", "-C", name], input=archive.stdout, check=True)
         call = [sys.executable, __file__, "--worker", name]
-        ways = {way: ["env", f"PYTHONPATH={at / 'src'}", *call] for way, at in (("before", folder), ("now", ROOT))}
+        trees = {"before": earlier_tree(BEFORE, folder / "before"), "now": ROOT}
+        ways = {way: ["env", f"PYTHONPATH={tree / 'src'}", *call] for way, tree in trees.items()}
         figures = alternate(ways)
     before, now = figures["before"], figures["now"]
     assert before["candidates"] == now["candidates"], "both read the same"

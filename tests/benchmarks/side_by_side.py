@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from unimo.config import ROOT
 from unimo.hardware import describe
 
 ROUNDS = 5
@@ -57,6 +58,14 @@ def alternate(workers: dict[str, Command], threads: int = 1, rounds: int = ROUND
             print(f"round {number}/{rounds}  {name:12s} " + "  ".join(f"{k} {v:.4g}" for k, v in result.items()))
             sys.stdout.flush()
     return figures
+
+
+def earlier_tree(commit: str, folder: Path) -> Path:
+    """What the repository held at a commit, written into a folder, from which a worker may run it."""
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    return folder
 
 
 def ratio(figures: dict[str, Figures], key: str, ours: str, peer: str) -> float:

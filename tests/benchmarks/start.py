@@ -22,7 +22,7 @@ from statistics import median
 import numpy as np
 import yaml
 from PIL import Image
-from side_by_side import ROUNDS, Target, alternate, print_machine, verdict
+from side_by_side import ROUNDS, Target, alternate, earlier_tree, print_machine, verdict
 
 ROOT, BEFORE = Path(__file__).parents[2], "8caa402"
 PADDLE, PRETRAIN, MOST = "import paddle", "pretrain, 1 step", 2.0
@@ -125,10 +125,7 @@ def main() -> int:
         return 0
     print_machine(1, {"paddlepaddle": version("paddlepaddle")})
     with tempfile.TemporaryDirectory() as folder:
-        before, world = Path(folder) / "before", Path(folder) / "world"
-        before.mkdir()
-        archive = subprocess.run(["git", "-C", str(ROOT), "archive", BEFORE], stdout=subprocess.PIPE, check=True)
-        subprocess.run(["tar", "x", "-C", str(before)], input=archive.stdout, check=True)
+        before, world = earlier_tree(BEFORE, Path(folder) / "before"), Path(folder) / "world"
         write_world(world)
         sides = {"now": ROOT, BEFORE: before}
         for name, tree in sides.items():  # compiles modules and fills the page cache

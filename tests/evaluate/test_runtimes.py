@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 import pytest
+from unpadded import FEATURES, WORDS, caption, picture
 
 from unimo.errors import ConfigError
 from unimo.evaluate import runtimes
@@ -18,20 +19,9 @@ SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 def unimo() -> Unimo:
     paddle.seed(0)
-    model = Unimo(UnimoConfig(**SIZE, vocab_size=50, image_embedding_size=12), ["pool", "match"])
+    model = Unimo(UnimoConfig(**SIZE, vocab_size=WORDS, image_embedding_size=FEATURES), ["pool", "match"])
     model.eval()
     return model
-
-
-def caption(length: int) -> Text:
-    ids = paddle.randint(4, 30, [1, length])
-    return Text(ids, paddle.arange(2, length + 2).unsqueeze(0), paddle.ones([1, length]))
-
-
-def picture(slots: int) -> Regions:
-    """One slot alone is the masked slot of an image without regions."""
-    mask = paddle.full([1, slots], float(slots > 1))
-    return Regions(paddle.randn([1, slots, 12]), paddle.rand([1, slots, 5]), mask)
 
 
 @pytest.fixture

@@ -2,26 +2,16 @@
 
 import numpy as np
 import paddle
+from unpadded import FEATURES, WORDS, caption, picture
 
 from unimo.evaluate.pair_scorers import pair_scorer, pair_scores
 from unimo.evaluate.scoring import cost, plan_blocks, score_matrix
 from unimo.models.unimo import Regions, Text, Unimo, UnimoConfig
 
 CONFIG = UnimoConfig(
-    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=50, image_embedding_size=12,
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=WORDS, image_embedding_size=FEATURES,
     max_position_embeddings=20,
 )  # fmt: skip
-
-
-def caption(length: int) -> Text:
-    ids = paddle.randint(0, 50, [1, length])
-    return Text(ids, paddle.arange(2, length + 2).unsqueeze(0), paddle.ones([1, length]))
-
-
-def image(regions: int) -> Regions:
-    """`regions` slots; one alone is the masked slot of an image without regions."""
-    mask = paddle.full([1, regions], float(regions > 1))
-    return Regions(paddle.randn([1, regions, 12]), paddle.rand([1, regions, 5]), mask)
 
 
 def padded(text: Text, regions: Regions, size: int, slots: int) -> tuple[Text, Regions]:
@@ -47,7 +37,7 @@ def test_matrix_equals_padded_pairs():
     paddle.seed(0)
     model = Unimo(CONFIG, ["pool", "match"])
     captions = [caption(n) for n in (4, 7, 4, 9, 5)]
-    images = [image(n) for n in (3, 6, 3, 1)]
+    images = [picture(n) for n in (3, 6, 3, 1)]
     model.train()
     done = []
     scores = score_matrix(model, captions, images, batch_positions=40, progress=done.append)
@@ -63,7 +53,7 @@ def test_pair_scores_equal_one_joint_pass_per_pair():
     paddle.seed(0)
     model = Unimo(CONFIG, ["pool", "match"])
     model.eval()
-    pairs = [padded(caption(n), image(m), 8, 6) for n, m in ((4, 3), (8, 5), (5, 6))]
+    pairs = [padded(caption(n), picture(m), 8, 6) for n, m in ((4, 3), (8, 5), (5, 6))]
     text = Text(*(paddle.concat([getattr(t, f) for t, _ in pairs]) for f in ("ids", "positions", "mask")))
     regions = Regions(*(paddle.concat([getattr(r, f) for _, r in pairs]) for f in ("features", "boxes", "mask")))
     rows, columns = [0, 0, 1, 2, 2], [0, 2, 1, 0, 2]

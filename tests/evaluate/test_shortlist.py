@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 import pytest
+from unpadded import FEATURES, WORDS, caption, picture
 
 from unimo.engine.distributed import World
 from unimo.errors import ConfigError
@@ -11,19 +12,11 @@ from unimo.evaluate.retrieval import recall_samples
 from unimo.evaluate.scoring import score_matrix
 from unimo.evaluate.shortlist import Shortlist, alone_scores
 from unimo.models.oner import Oner, OnerConfig
-from unimo.models.streams import Regions, Text
 from unimo.models.unimo import Unimo, UnimoConfig
 
-CONFIG = UnimoConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, vocab_size=30, image_embedding_size=6)
-
-
-def caption(length: int) -> Text:
-    ids = paddle.randint(4, 30, [1, length])
-    return Text(ids, paddle.arange(2, length + 2).unsqueeze(0), paddle.ones([1, length]))
-
-
-def picture(slots: int) -> Regions:
-    return Regions(paddle.randn([1, slots, 6]), paddle.rand([1, slots, 5]), paddle.ones([1, slots]))
+CONFIG = UnimoConfig(
+    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, vocab_size=WORDS, image_embedding_size=FEATURES
+)
 
 
 def test_single_streams_are_matched_as_in_pre_training():

@@ -96,7 +96,11 @@ class World:
         return model.no_sync() if isinstance(model, paddle.DataParallel) else nullcontext()
 
     def sum(self, values: Sequence[float] | Tensor) -> list[float]:
-        """Element-wise sum over ranks, in float64: one collective, and one read of the device. values: [n]"""
+        """Element-wise sum over ranks, in float64: one collective, and one read of the device.
+
+        Args:
+            values: [n]; a tensor is float64 and holds the sums afterwards.
+        """
         if self.size == 1 and not isinstance(values, Tensor):
             return list(values)
         tensor = values if isinstance(values, Tensor) else paddle.to_tensor(list(values), dtype="float64")

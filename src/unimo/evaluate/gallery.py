@@ -116,9 +116,9 @@ class Gallery:
         captions = map(self._text, self.captions.sequences)
         shortlist = Shortlist.of(alone_scores(model, captions, self._pictures(), world), self.settings.shortlist)
         if world.rank == 0:
-            share, captioned, pictured = list(shortlist.facts(self.captions.rows).values())[2:]
-            of = f"{captioned:.1f} % of the captions and {pictured:.1f} % of the pictures"
-            say(f"shortlist: {share:.1f} % of the pairs, with a true answer for {of}")
+            found = shortlist.facts(self.captions.rows)
+            of = f"{found['image_recall']:.1f} % of the captions and {found['text_recall']:.1f} % of the pictures"
+            say(f"shortlist: {found['pairs_scored']:.1f} % of the pairs, with a true answer for {of}")
         return shortlist
 
     def _runtime(self, model: nn.Layer, world: World, shortlist: Shortlist | None) -> Runtime:
