@@ -39,7 +39,8 @@ def test_a_command_that_is_stopped_while_it_starts_says_75(tmp_path):
     """The tokenizer's files are a pipe that nobody fills, so that it starts for ever."""
     os.mkfifo(tmp_path / "vocab.txt")
     recipe = ROOT / "model_configs" / "pretrain" / "unimo_quickstart.yaml"
-    words = [recipe, f"tokenizer={tmp_path}", "--output", tmp_path / "run"]
+    # a start that is not there would be an error before the tokenizer is opened
+    words = [recipe, "initialise_from=null", f"tokenizer={tmp_path}", "--output", tmp_path / "run"]
     command = [sys.executable, "-m", "unimo.cli", "pretrain", *map(str, words)]
     job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     time.sleep(8)
