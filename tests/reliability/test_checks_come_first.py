@@ -32,7 +32,8 @@ def damaged(small_world, small_recipe, tmp_path) -> Path:
     sizes = UnimoConfig(**small_recipe["model"])
     write_model(tmp_path / "model", Unimo(sizes, ["pool", "match"]), load_tokenizer(small_world / "vocabulary"))
     file = tmp_path / "model" / checkpoint.MODEL
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     return tmp_path / "model"
 
 
