@@ -20,8 +20,9 @@ SHAPES = {"embed.weight.moment1": [8, 16]}
 
 def save(run: Path, step: int, model: paddle.nn.Layer | None = None, write_extras=None) -> Path:
     folder = checkpoint.folder_of(run, step)
-    moments = iter([np.full((8, 16), step, np.float32)])
-    checkpoint.save(folder, model or TinyModel(0.0), SHAPES, moments, {"step": step}, write_extras)
+    model = checkpoint.copied((model or TinyModel(0.0)).state_dict())
+    moments = {name: np.full(shape, step, np.float32) for name, shape in SHAPES.items()}
+    checkpoint.save(folder, checkpoint.Snapshot(model, {}, moments, json.dumps({"step": step})), write_extras)
     return folder
 
 

@@ -18,6 +18,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,44 +50,54 @@ def folder_of(run_dir: Path, step: int) -> Path:
     return run_dir / "checkpoints" / f"step_{step:08d}"
 
 
-def save(
-    folder: Path,
-    model: nn.Layer,
-    moment_shapes: dict[str, list[int]],
-    moments: Iterator[np.ndarray],
-    trainer_state: dict[str, Any],
-    write_extras: Callable[[Path], None] | None,
-    kept: Mapping[str, nn.Layer] = {},
-) -> None:
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint holds, in memory of its own: training may go on while it is written."""
+
+    model: dict[str, np.ndarray]
+    kept: dict[str, np.ndarray]
+    moments: dict[str, np.ndarray]
+    trainer_state: str  # JSON
+
+
+def copied(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Copies of tensors on the host."""
+    return {name: tensor.numpy() for name, tensor in state.items()}
+
+
+def save(folder: Path, snapshot: Snapshot, write_extras: Callable[[Path], None] | None) -> None:
     """Write one checkpoint folder and point `latest` to it.
 
     Raises:
+        NonFiniteError: weights or moments are inf or nan; nothing of the folder is kept.
         CheckpointError: the operating system refused (disk full, read-only); earlier checkpoints are untouched and
             the unfinished folder is removed.
     """
     with whole_folder(folder) as temporary:
-        write_model(temporary, model)
-        if kept:
-            _write_state(temporary / KEPT, joined(kept))
-        write_safetensors(temporary / OPTIMIZER, {n: ("float32", s) for n, s in moment_shapes.items()}, moments)
-        (temporary / TRAINER).write_text(json.dumps(trainer_state, indent=1), encoding="utf-8")
+        _write_arrays(temporary / MODEL, snapshot.model)
+        if snapshot.kept:
+            _write_arrays(temporary / KEPT, snapshot.kept)
+        _write_arrays(temporary / OPTIMIZER, snapshot.moments)
+        (temporary / TRAINER).write_text(snapshot.trainer_state, encoding="utf-8")
         if write_extras is not None:
             write_extras(temporary)
     point(folder.parent, LATEST, folder.name)
 
 
 def write_model(folder: Path, model: nn.Layer) -> None:
-    """Write model.safetensors into an existing folder."""
-    _write_state(folder / MODEL, model.state_dict())
-
-
-def _write_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write model.safetensors into an existing folder, a tensor at a time."""
+    state = model.state_dict()
     shapes = {name: (dtype_of(t), list(t.shape)) for name, t in state.items()}
-    write_safetensors(path, shapes, (_finite(name, t.numpy()) for name, t in state.items()))
+    write_safetensors(folder / MODEL, shapes, (_finite(name, t.numpy()) for name, t in state.items()))
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    shapes = {name: (array.dtype.name, list(array.shape)) for name, array in arrays.items()}
+    write_safetensors(path, shapes, (_finite(name, array) for name, array in arrays.items()))
 
 
 def _finite(name: str, array: np.ndarray) -> np.ndarray:
-    """The array of a model, once all of it is a number.
+    """The array, once all of it is a number.
 
     Raises:
         NonFiniteError: it holds inf or nan, so that nothing of the folder is kept.

@@ -24,7 +24,8 @@ from unimo.engine.settings import EngineConfig
 from unimo.errors import ConfigError, DataError, MissingDependencyError
 from unimo.storage.atomic import atomic_write
 
-Hook = Literal["on_start", "on_step", "on_log", "on_save", "on_end"]  # on_step: after every update
+# on_step: after every update; on_save: when a checkpoint is written, which may be updates after its own
+Hook = Literal["on_start", "on_step", "on_log", "on_save", "on_end"]
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Run:
     run_dir: Path
     world: World
     events: list[Any]
-    save: Callable[["Run"], None]  # joint: all ranks call it
+    save: Callable[["Run"], None]  # joint: all ranks call it; on_save tells when the checkpoint is there
     step: int = 0  # updates done
     best: dict[str, Any] | None = None  # step and metrics of the best evaluation
     stale: int = 0  # evaluations since the best one
@@ -195,10 +196,14 @@ class Evaluation:
         if self._better(run, metrics):
             run.best, run.stale = {"step": run.step, "metrics": metrics}, 0
             run.save(run)
-            self._point(run)
         else:
             run.stale += 1
             self._end(run)
+
+    def on_save(self, run: Run) -> None:
+        """Point to the best checkpoint, once it is written."""
+        if run.best:
+            self._point(run)
 
     def _better(self, run: Run, metrics: dict[str, float]) -> bool:
         name = run.config.best_metric or self.metric

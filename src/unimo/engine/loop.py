@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -68,6 +69,7 @@ def train(
         ahead as data,
         StopRequest() as stop,
         _status(run_dir, world),
+        ThreadPoolExecutor(1, "checkpoint") as writer,  # what it has begun is written, however the run ends
         Watchdog(world, config.hang_timeout, partial(_write_status, run_dir, "failed", 1)) as watchdog,
     ):
         _check_device(config)
@@ -84,7 +86,7 @@ def train(
         short = shortfall(config)
         if short and world.rank == 0:
             say(f"warning: {short}")
-        trainer = Trainer(task, data, config, world, watchdog, identity, write_extras, lambda: stop.made)
+        trainer = Trainer(task, data, config, world, watchdog, identity, write_extras, lambda: stop.made, writer)
         # the checkpoint comes last, so that resuming from it repeats no event of its step
         run = Run(config, run_dir, world, [LogFile(), Progress(), *events, Checkpoints()], trainer.save)
         watchdog.at("resuming")
@@ -102,13 +104,17 @@ def train(
                 stopping = stopping and run.step < config.steps
                 if stopping:  # before anything that takes time or may fail: who asks to stop may soon kill
                     trainer.save(run)
+                if stopping or trainer.written:
+                    trainer.land(run)
                 if run.step % config.log_every == 0 or run.step == config.steps:
                     run.log(record)
                 run.emit("on_step")
                 if stopping and not run.ended:
                     trainer.save(run)
+                    trainer.land(run)
                     raise Preempted(f"stopped after step {run.step}; run the same command again to go on")
             trainer.save(run)
+            trainer.land(run)
         finally:
             run.emit("on_end")
     return record

@@ -69,7 +69,7 @@ class EngineConfig(Config):
     best: Literal["highest", "lowest"] = "highest"
     patience: int = Field(0, ge=0)  # evaluations in a row without a better one that end the run; 0: never
 
-    reader_threads: int = Field(0, ge=0)  # threads that make batches ahead; 0: the loop makes each when it is due
+    reader_threads: int = Field(1, ge=0)  # threads that make batches ahead; 0: the loop makes each when it is due
     read_ahead: int = Field(2, gt=0)  # updates that they are ahead at most
 
     amp: Literal["none", "bfloat16", "float16"] = "none"  # autocast level O1, GPU only; float16 scales the loss

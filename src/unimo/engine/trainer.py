@@ -1,9 +1,11 @@
-"""One update, one save, one resume: the three joint operations of the loop."""
+"""One update, one save, one resume: the joint operations of the loop."""
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -51,9 +53,12 @@ class Trainer:
         identity: what a checkpoint must share with this run to be resumed.
         write_extras: see `loop.train`.
         stop: whether this process was asked to stop.
+        writer: a thread that writes checkpoints, one after the other.
 
     Attributes:
         stopping: whether any process was, when the last update was settled.
+        written: whether the files of the checkpoint in the making were there then, or had failed.
+        saved_step: of the newest checkpoint that is whole, 0 without one.
     """
 
     def __init__(
@@ -66,9 +71,11 @@ class Trainer:
         identity: dict[str, Any],
         write_extras: Callable[[Path], None] | None,
         stop: Callable[[], bool],
+        writer: Executor,
     ):
         self.task, self.data, self.config, self.world, self.watchdog = task, data, config, world, watchdog
-        self.identity, self.write_extras, self.stop, self.stopping = identity, write_extras, stop, False
+        self.identity, self.write_extras, self.stop, self.writer = identity, write_extras, stop, writer
+        self.stopping = self.written = False
         self._names = sorted(task.weights)
         check_parameters(task)
         self.optimizer = Optimizer(task.model, config, world)
@@ -76,7 +83,9 @@ class Trainer:
         if config.amp == "float16":
             self.scaler = world.distributed_scaler(self.scaler)
         self.saved_step = 0
-        self._saved_evaluations: tuple[dict[str, Any] | None, int] = (None, 0)
+        self._snapshot: tuple[int, dict[str, Any] | None, int] = (0, None, 0)  # of which step, best and stale
+        self._in_the_making = False  # whether it is; on rank 0, by what
+        self._writing: Future[None] | None = None
 
     def update(self, step: int) -> dict[str, Any]:
         """Run the micro-batches of the update with 0-based index `step` and update the weights; its log record.
@@ -135,7 +144,7 @@ class Trainer:
         }
 
     def _settle(self, local: Mapping[str, Tensor], square: Tensor) -> tuple[dict[str, float], float]:
-        """Losses, norm and who was asked to stop: all that an update reads of what was computed, at once.
+        """Losses, norm and how things stand: all that an update reads of what was computed, at once.
 
         Args:
             local: sum of each objective over this rank's micro-batches, float64.
@@ -147,18 +156,21 @@ class Trainer:
         if self.world.rank and not self.optimizer.sharded:
             square = paddle.zeros_like(square)
         nothing = paddle.zeros([], "float64")
-        asked = paddle.full([], float(self.stop()), "float64")
         measured = [local.get(name, nothing) for name in self._names]
-        *sums, total, stopping = self.world.sum(paddle.stack([*measured, square, asked]))
-        self.stopping = stopping > 0
+        written = self._writing is not None and self._writing.done()
+        host = [paddle.full([], float(fact), "float64") for fact in (self.stop(), written)]
+        *sums, total, stopping, landed = self.world.sum(paddle.stack([*measured, square, *host]))
+        self.stopping, self.written = stopping > 0, landed > 0
         return dict(zip(self._names, sums, strict=True)), total
 
     def _with_ids(self, step: int, batches: list[Batch], error: NonFiniteError) -> NonFiniteError:
         """The error with what a person needs to find its cause. Joint: all ranks call it."""
+        failure = self._wait()
         everyone = self.world.gather([i for b in batches for i in b.ids])
         ids = "; ".join(f"rank {rank}: {', '.join(ids)}" for rank, ids in enumerate(everyone))
         saved = f"the last checkpoint is of step {self.saved_step}" if self.saved_step else "there is no checkpoint yet"
-        return NonFiniteError(f"step {step + 1}, stream {batches[0].stream}: {error}; {saved}. Batch ids: {ids}")
+        found = f"step {step + 1}, stream {batches[0].stream}: {error}; {failure or saved}"
+        return NonFiniteError(f"{found}. Batch ids: {ids}")
 
     def _train_mode(self) -> None:
         """An evaluation may have left the task otherwise. What it keeps stays in the mode that it chose for it."""
@@ -212,13 +224,15 @@ class Trainer:
         return sums
 
     def save(self, run: Run) -> None:
-        """Write the checkpoint of `run.step`, once; again only where an evaluation came after it.
+        """Begin the checkpoint of `run.step`, once; again only where an evaluation came after it.
 
-        All ranks call it; rank 0 writes, a failure is raised on all.
+        All ranks call it. Rank 0 copies what the checkpoint holds, then a thread writes it while training goes on.
         """
-        if run.step == self.saved_step and (run.best, run.stale) == self._saved_evaluations:
+        what = (run.step, run.best, run.stale)
+        if what == self._snapshot:
             return
-        self.watchdog.at(f"saving the checkpoint of step {run.step}")
+        self.land(run)
+        self.watchdog.at(f"copying the checkpoint of step {run.step}")
         state = {
             "step": run.step,
             "data": self.data.state(),
@@ -229,31 +243,52 @@ class Trainer:
             "identity": self.identity,
             "hardware": describe(),
         }
-        moments = self.optimizer.state()
-        failure: UnimoError | None = None
+        moments = zip(self.optimizer.shapes(), self.optimizer.state(), strict=True)
         if self.world.rank == 0:
+            snapshot = checkpoint.Snapshot(
+                checkpoint.copied(self.task.model.state_dict()),
+                checkpoint.copied(checkpoint.joined(self.task.kept())),
+                dict(moments),
+                json.dumps(state, indent=1),
+            )
             folder = checkpoint.folder_of(run.run_dir, run.step)
-            try:
-                checkpoint.save(
-                    folder,
-                    self.task.model,
-                    self.optimizer.shapes(),
-                    moments,
-                    state,
-                    self.write_extras,
-                    self.task.kept(),
-                )
-            except UnimoError as error:
-                failure = error
-        for _ in moments:  # the other ranks' part in gathering them, and the rest after a failure
+            self._writing = self.writer.submit(checkpoint.save, folder, snapshot, self.write_extras)
+        for _ in moments:  # the other ranks' part in gathering them
             pass
-        self.world.meet()  # rank 0 may have written for minutes
-        failure = self.world.broadcast(failure)
+        self._snapshot, self._in_the_making = what, True
+        self.world.meet()
+        self.watchdog.pause()
+
+    def land(self, run: Run) -> None:
+        """Wait until the checkpoint that was begun last is written, and tell the events. All ranks call it.
+
+        Raises:
+            UnimoError: it could not be written; on all ranks.
+        """
+        if not self._in_the_making:
+            return
+        self.watchdog.at(f"writing the checkpoint of step {self._snapshot[0]}")
+        failure = self._wait()
         self.watchdog.pause()
         if failure is not None:
             raise failure
-        self.saved_step, self._saved_evaluations = run.step, (run.best, run.stale)
         run.emit("on_save")
+
+    def _wait(self) -> UnimoError | None:
+        """Wait for the checkpoint in the making, if there is one; why it could not be written. All ranks call it."""
+        failure: UnimoError | None = None
+        if self._in_the_making:
+            if self._writing is not None:
+                try:
+                    self._writing.result()
+                except UnimoError as error:
+                    failure = error
+            self.world.meet()  # rank 0 may have written for minutes
+            failure = self.world.broadcast(failure)
+            self._in_the_making, self._writing = False, None
+            if failure is None:
+                self.saved_step = self._snapshot[0]
+        return failure
 
     def resume(self, run: Run) -> None:
         """Load the newest whole checkpoint, if any, then send weights to all ranks. Rank 0 alone reads the files.
@@ -286,7 +321,7 @@ class Trainer:
             run.best, run.stale = state["best"], state.get("stale", 0)
             if run.best and "stale" not in state:  # written when recalls, then the only metrics, were fractions of 1
                 run.best["metrics"] = {name: 100 * value for name, value in run.best["metrics"].items()}
-            self._saved_evaluations = (run.best, run.stale)
+            self._snapshot = (run.step, run.best, run.stale)
         elif self.config.continue_from:
             folder = find(self.config.continue_from)
             moments = folder / checkpoint.OPTIMIZER
