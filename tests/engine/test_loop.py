@@ -16,7 +16,7 @@ from tiny_task import TinyData, TinyTask
 
 from unimo.config import validate
 from unimo.engine import checkpoint
-from unimo.engine.events import Evaluation, VisualDL
+from unimo.engine.events import PeriodicEvaluation, VisualDL
 from unimo.engine.loop import train
 from unimo.engine.settings import EngineConfig
 from unimo.errors import CheckpointError, ConfigError, DataError, MissingDependencyError, NonFiniteError
@@ -88,7 +88,7 @@ def test_resuming_keeps_what_is_whole_in_a_damaged_log(tmp_path, capsys):
 
 def test_evaluation_is_logged_and_the_best_checkpoint_kept(tmp_path):
     scores = iter([0.1, 0.9, 0.3, 0.2, 0.5, 0.4])
-    evaluation = Evaluation(lambda: {"recall": next(scores)}, metric="recall")
+    evaluation = PeriodicEvaluation(lambda: {"recall": next(scores)}, metric="recall")
     run(tmp_path, [evaluation], eval_every=1, keep_last=1, log_every=6)
     assert [r["metrics"]["recall"] for r in log(tmp_path) if "metrics" in r] == [0.1, 0.9, 0.3, 0.2, 0.5, 0.4]
     folders = sorted(folder.name for folder in (tmp_path / "checkpoints").glob("step_*"))
@@ -98,10 +98,10 @@ def test_evaluation_is_logged_and_the_best_checkpoint_kept(tmp_path):
     assert best == {"step": 2, "metrics": {"recall": 0.9}}
 
 
-def scored(*values: float, name: str = "loss") -> Evaluation:
+def scored(*values: float, name: str = "loss") -> PeriodicEvaluation:
     """An evaluation that measures these values, one after the other."""
     left = iter(values)
-    return Evaluation(lambda: {name: next(left), "other": 0.0}, metric="other")
+    return PeriodicEvaluation(lambda: {name: next(left), "other": 0.0}, metric="other")
 
 
 def test_the_best_is_by_the_metric_and_direction_that_the_recipe_names(tmp_path):
@@ -146,9 +146,9 @@ def test_patience_survives_a_resume(tmp_path):
 
     values = iter([5.0, 4.0, 3.0, None])
     with pytest.raises(Killed):
-        run(tmp_path, [Evaluation(evaluate, "loss")], **settings)
+        run(tmp_path, [PeriodicEvaluation(evaluate, "loss")], **settings)
     values = iter([2.0, 9.0])
-    run(tmp_path, [Evaluation(evaluate, "loss")], **settings)
+    run(tmp_path, [PeriodicEvaluation(evaluate, "loss")], **settings)
     assert [r["step"] for r in log(tmp_path) if "metrics" in r] == [1, 2, 3, 4]
 
 
@@ -184,7 +184,7 @@ def test_a_checkpoint_of_an_earlier_version_is_resumed(tmp_path):
     (folder / checkpoint.TRAINER).write_text(json.dumps(state))
     sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name != checkpoint.MARKER}
     (folder / checkpoint.MARKER).write_text(json.dumps(sizes))  # as it was before checksums
-    run(tmp_path, [Evaluation(lambda: {"recall": 24.0}, "recall")], save_every=3, eval_every=6)
+    run(tmp_path, [PeriodicEvaluation(lambda: {"recall": 24.0}, "recall")], save_every=3, eval_every=6)
     found = checkpoint.read_trainer_state(checkpoint.folder_of(tmp_path, 6))
     assert found["best"] == {"step": 3, "metrics": {"recall": 25.0}} and found["stale"] == 1
     with pytest.raises(CheckpointError, match="groups: "):
@@ -200,7 +200,7 @@ def test_evaluating_changes_no_weight(tmp_path):
         task.eval()
         return {"recall": paddle.rand([1]).item()}
 
-    run(tmp_path / "with", [Evaluation(evaluate, "recall")], task=task, eval_every=2)
+    run(tmp_path / "with", [PeriodicEvaluation(evaluate, "recall")], task=task, eval_every=2)
     paddle.seed(0)
     run(tmp_path / "without", task=TinyTask(dropout=0.3))
     ours, theirs = (checkpoint.folder_of(tmp_path / name, 6) / checkpoint.MODEL for name in ("with", "without"))

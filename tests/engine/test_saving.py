@@ -14,7 +14,7 @@ from test_loop import run
 from tiny_task import TinyData, TinyTask
 
 from unimo.engine import checkpoint
-from unimo.engine.events import Evaluation
+from unimo.engine.events import PeriodicEvaluation
 from unimo.errors import CheckpointError, NonFiniteError
 
 STEPS = 12
@@ -79,7 +79,7 @@ def test_the_next_checkpoint_waits_for_the_one_in_the_making(tmp_path):
 def test_the_best_is_named_when_it_is_there(tmp_path):
     task = TinyTask()
     held = Held(task, until=4)
-    evaluation = Evaluation(lambda: {"recall": 1.0}, metric="recall")
+    evaluation = PeriodicEvaluation(lambda: {"recall": 1.0}, metric="recall")
     named = []
 
     class Look:

@@ -166,7 +166,7 @@ class Checkpoints:
             checkpoint.prune(run.run_dir / "checkpoints", run.config.keep_last)
 
 
-class Evaluation:
+class PeriodicEvaluation:
     """Calls `evaluate` on every rank every `eval_every` updates, which share the work, and logs rank 0's answer.
 
     The checkpoint of the best value of one metric is kept and named in `checkpoints/best`. With `patience` the run ends

@@ -1,6 +1,6 @@
 """Evaluations while a model is trained: on the dev split, shared over the processes."""
 
-from unimo.engine.events import Evaluation
+from unimo.engine.events import PeriodicEvaluation
 from unimo.engine.settings import EngineConfig
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
@@ -13,6 +13,6 @@ def check_measured(dev: Evaluator, config: EngineConfig) -> None:
         raise ConfigError(f"engine.best_metric is {config.best_metric}, expected one of {', '.join(dev.measures)}")
 
 
-def on_the_way(dev: Evaluator, task: Task) -> Evaluation:
+def on_the_way(dev: Evaluator, task: Task) -> PeriodicEvaluation:
     """The event that evaluates the task's model."""
-    return Evaluation(lambda: dev.measure(task.model, task.world).values, dev.best)
+    return PeriodicEvaluation(lambda: dev.measure(task.model, task.world).values, dev.best)
