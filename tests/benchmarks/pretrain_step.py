@@ -9,7 +9,7 @@ own code with the kernels that it asks MKL for, on the same batches; that and th
 are compared.
 
 The share of the products' limit is what the matrix products of the step, those of pads too, would take at the rate of
-one of 2048 x 2048 x 2048 in the same process, divided by what the step takes. Takes about 9 CPU minutes.
+one of 2048 x 2048 x 2048 in the same process, divided by what the step takes. Takes about 8 CPU minutes.
 """
 
 import importlib.util
