@@ -158,7 +158,7 @@ def print_table(h: int, peer: Path) -> None:
     from side_by_side import alternate
 
     pythons = {"paddle": sys.executable, "ours": sys.executable, "torch": peer}
-    figures = alternate({side: [python, __file__, side, str(h)] for side, python in pythons.items()})
+    figures = alternate({side: [python, __file__, side, str(h)] for side, python in pythons.items()}, rounds=2)
     print(f"\noperators at hidden size {h}, CPU ms forward + backward; rest = (ours - torch) x calls a step")
     print(f"{'':18s} {'calls':>6s} {'paddle':>9s} {'ours':>9s} {'torch':>9s} {'rest':>9s}")
     totals = dict.fromkeys(pythons, 0.0)

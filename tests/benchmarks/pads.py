@@ -16,46 +16,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+from made_pairs import FEATURES, write_pairs
 from side_by_side import Target, alternate, print_machine, ratio, verdict
 
 from unimo.config import ROOT, load, read
 from unimo.hardware import keep_freed_memory, use_fast_gemm
 
-FEATURES, PICTURES, BUDGET, LAYERS = 2048, 400, 8192, 4
+BUDGET, LAYERS = 8192, 4
 BATCHES = {256: 6, 768: 2}  # measured, of each width
 GRAIN = 8  # tokens
-
-
-def write_world(folder: Path) -> None:
-    """A store of random regions, and pairs with rewrites of random words."""
-    from unimo.readers.annotations import write_jsonl
-    from unimo.readers.feature_store import RegionRecord, StoreWriter
-
-    rng = np.random.default_rng(0)
-    words = (ROOT / "README.md").read_text(encoding="utf-8").lower().split()
-    words = sorted({word for word in words if word.isalpha()})
-
-    def caption() -> str:
-        return " ".join(rng.choice(words, rng.integers(6, 31)))
-
-    pairs, rewrites = [], []
-    extractor = {"name": "random", "version": "1"}
-    classes = ["background", "thing"]
-    with StoreWriter(folder / "regions", feature_dim=FEATURES, class_names=classes, extractor=extractor) as store:
-        for number in range(PICTURES):
-            n = int(np.clip(rng.normal(36, 16), 10, 100))
-            boxes = np.sort(rng.random((n, 2, 2)), axis=1).reshape(n, 4).astype(np.float32) * 100
-            arrays = (rng.standard_normal((n, FEATURES)), boxes, np.ones(n, np.int64), np.ones(n))
-            store.add(RegionRecord(str(number), 100, 100, *arrays))
-            own = {"image_id": str(number), "captions": [caption() for _ in range(5)]}
-            pairs.append(own | {"image": "none.jpg", "split": "train", "source": "random"})
-            for k, text in enumerate(own["captions"]):
-                negatives = [{"text": caption(), "kind": kind} for kind in ("object", "tfidf") for _ in range(4)]
-                made = {"caption_id": f"{number}#{k}", "image_id": str(number), "caption": text, "graph": {}}
-                made |= {"positives": [{"text": caption(), "engine": "random"}], "negatives": negatives}
-                rewrites.append(made | {"similar_images": [], "similar_texts": []})
-    write_jsonl(folder / "pairs.jsonl", pairs)
-    write_jsonl(folder / "rewrites.jsonl", rewrites)
 
 
 def by_caption_length(
@@ -135,7 +104,7 @@ def main() -> int:
     print_machine(threads=1, versions={"paddle": paddle.__version__})
     targets = []
     with tempfile.TemporaryDirectory() as name:
-        write_world(Path(name))
+        write_pairs(Path(name))
         for job, hidden, bound in (("pretrain", 256, 1.2), ("pretrain", 768, 1.25), ("finetune", 768, 1.7)):
             ways = {way: [sys.executable, __file__, job, way, str(hidden), name] for way in ("before", "calls")}
             figures = alternate(ways, rounds=3)
