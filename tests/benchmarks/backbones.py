@@ -5,7 +5,8 @@
 ResNet-50 over a picture of 224 x 224, and RoI pooling with stage 5 of the published detector over 50 proposals, which
 are 14 x 14 cells whatever their size; random weights. One thread, CPU seconds of a picture (of 300 proposals, scaled),
 medians; every side runs in fresh processes by turns with the MKL setting that its own tree makes. `opening` is what
-tracing takes once a run: the first call less another. Without PRECISION, all that the processor has.
+tracing takes once a run: the first call less another; `gflops` is the rate of MKL's float32 products of 2048 x 2048.
+Without PRECISION, all that the processor has.
 """
 
 import json
@@ -72,7 +73,9 @@ def worker(side: str, folder: Path) -> None:
         first, resnet_s, cells = seconds(lambda: read(pixels).numpy(), PICTURES)
         first5, stage5_s, features = seconds(lambda: network.pool(feature_map, boxes, *more).numpy(), 2)
     np.savez(folder / side, resnet50=cells, stage5=features)
-    figures = {"resnet50": resnet_s, "stage5": stage5_s / SHARE}
+    square = paddle.ones([2048, 2048])
+    _, product_s, _ = seconds(lambda: (square @ square).numpy(), 5)
+    figures = {"resnet50": resnet_s, "stage5": stage5_s / SHARE, "gflops": 2 * 2048**3 / product_s / 1e9}
     print(json.dumps(figures | {"opening_resnet50": first - resnet_s, "opening_stage5": first5 - stage5_s}))
 
 
