@@ -26,7 +26,7 @@ FLOORS = (
     {"errors"},
 )
 DATA_PREP = {"readers", "models", "zoo", "storage", "console", "config", "hardware", "errors"}  # that it may import
-DATA_PREP |= {"report"}  # thumbnails and word differences, for pages
+DATA_PREP |= {"report", "inference"}  # thumbnails and word differences, for pages; what runs backbones
 ONLY = {"models": {"models", "config", "errors"}}  # what a folder may import, where that is less
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 

@@ -8,11 +8,13 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
+from data_prep.regions import backbone
 from data_prep.regions.class_names import read_class_names, read_synonyms
 from data_prep.regions.extractor import Regions
 from unimo import zoo
 from unimo.errors import ConfigError
 from unimo.hardware import compute_in_one_thread
+from unimo.inference import Precision
 from unimo.models.faster_rcnn import STRIDE, Chosen, Detected, FasterRCNN, FasterRCNNConfig, choose, choose_lxmert
 
 Selection = Literal["original", "lxmert"]
@@ -27,10 +29,11 @@ class BottomUpAttention:
         selection: `models.faster_rcnn.choose` or `choose_lxmert`.
         threshold: None is THRESHOLD; choose_lxmert has none.
         class_names: a file of one class a line, without background.
+        precision: of the products of stage 5. Proposals do not depend on it; features and all that is made of them do.
 
     Raises:
         ConfigError, CheckpointError, DataError: as of `zoo.locate`; another model, names that are not as many as the
-            model's classes, or a threshold that has no use.
+            model's classes, a threshold that has no use, or a precision that cannot be had here.
     """
 
     def __init__(
@@ -41,7 +44,9 @@ class BottomUpAttention:
         max_boxes: int,
         threshold: float | None,
         class_names: Path | None,
+        precision: Precision,
     ):
+        backbone.check(precision)
         if selection == "lxmert" and threshold is not None:
             raise ConfigError("--threshold does nothing with --selection lxmert, which has none")
         synonyms = read_synonyms(class_names)  # and that the file can be read
@@ -53,7 +58,10 @@ class BottomUpAttention:
         self.class_names = read_class_names(class_names, classes)
         if len(self.class_names) != classes + 1:
             raise ConfigError(f"{class_names} names {len(self.class_names) - 1} classes, the detector has {classes}")
-        self.feature_dim = network.config.feature_size
+        config = network.config
+        maps = [None, 16 * config.width, config.pooled_size, config.pooled_size]
+        self._stage5 = backbone.Backbone(network.res5, maps, precision)
+        self.feature_dim = config.feature_size
         self.packages: list[dict[str, str]] = []
         self.threads = compute_in_one_thread()
         self._selection, self._bounds = selection, (min_boxes, max_boxes)
@@ -67,12 +75,14 @@ class BottomUpAttention:
         self.description |= synonyms
         if selection == "original":
             self.description["threshold"] = self._threshold
+        if precision != "float32":  # not named, so that stores begun before go on
+            self.description["precision"] = precision
 
     @paddle.no_grad()
     def __call__(self, picture: np.ndarray) -> Regions:
         height, width = picture.shape[:2]
         pixels, size = prepare(picture, self._network.config)
-        found = self._network(pixels, [size])
+        found = self._network(pixels, [size], self._stage5)
         probs = F.softmax(found.class_logits, axis=-1).numpy()
         chosen = self._choose(found, probs, size)
         scale = np.array([width / size[1], height / size[0]] * 2, np.float32)

@@ -39,6 +39,12 @@ def regions() -> None:
     help="Of butd: bottom-up attention's choice of boxes or that of LXMERT's extractor.  [default: original]",
 )
 @click.option("--class-names", type=PATH, help="Of butd: one a line without background.  [default: class 1, ...]")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Of butd: of its last stage, most of its work. bfloat16 needs a CPU that has it, and is noted in the store.  "
+    "[default: float32]",
+)
 @shard_option
 @cache_option
 def extract(**settings: Any) -> None:

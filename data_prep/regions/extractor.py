@@ -32,5 +32,5 @@ class Extractor(Protocol):
         ...
 
     def __call__(self, picture: np.ndarray) -> Regions:
-        """picture [h, w, 3] uint8 RGB."""
+        """picture [h, w, 3] uint8 RGB. One call at a time; what it gives is not touched by the next one."""
         ...

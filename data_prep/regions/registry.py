@@ -45,10 +45,11 @@ def _butd(
     max_boxes: int = 100,
     threshold: float | None = None,
     class_names: Path | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
 ) -> Extractor:
     from data_prep.regions.butd import BottomUpAttention
 
-    return BottomUpAttention(model_dir, selection, min_boxes, max_boxes, threshold, class_names)
+    return BottomUpAttention(model_dir, selection, min_boxes, max_boxes, threshold, class_names, precision)
 
 
 # A factory's arguments are the options of the command that it has a use for, with their defaults.

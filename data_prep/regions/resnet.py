@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 from PIL import Image
 
+from data_prep.regions.backbone import Backbone
 from data_prep.regions.geometry import pool
 from data_prep.sources.packages import fetch
 from unimo.errors import DataError
@@ -35,6 +36,7 @@ class ResNetFeatures:
                 f"{package.archive} lacks {missing[:5]} and has {unknown[:5]} besides; delete it and run again"
             )
         self.model.eval()
+        self._run = Backbone(self.model, [1, 3, _SIZE, _SIZE])
         self.threads = compute_in_one_thread()
         self.description = {"features": PACKAGE, "features_version": package.version}
         self.description |= {"features_sha256": package.sha256}
@@ -49,7 +51,7 @@ class ResNetFeatures:
         compute_in_one_thread()  # again: PaddleX's detector, run before, has its own number
         small = Image.fromarray(picture).resize((_SIZE, _SIZE), Image.Resampling.BILINEAR)
         pixels = np.asarray(small, np.float32)[:, :, ::-1] - _MEAN
-        return self.model(paddle.to_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])))
+        return self._run(paddle.to_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))).clone()
 
 
 def _read_tfjs(archive: Path, folder: str) -> dict[str, np.ndarray]:

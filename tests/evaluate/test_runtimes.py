@@ -5,8 +5,8 @@ import paddle
 import pytest
 from unpadded import FEATURES, WORDS, caption, picture
 
+from unimo import inference
 from unimo.errors import ConfigError
-from unimo.evaluate import runtimes
 from unimo.evaluate.runtimes import WORTH_TRACING, check_precision, choose_runtime
 from unimo.evaluate.scoring import score_matrix
 from unimo.hardware import has_bfloat16
@@ -73,14 +73,14 @@ def test_other_systems_are_not_traced():
 
 @pytest.mark.parametrize("runtime", ["auto", "dygraph"])
 def test_bfloat16_is_of_the_engine(runtime, monkeypatch):
-    monkeypatch.setattr(runtimes, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(inference, "has_bfloat16", lambda: True)
     check_precision("inference", "bfloat16")
     with pytest.raises(ConfigError, match=f"bfloat16 needs runtime inference, got runtime {runtime}"):
         check_precision(runtime, "bfloat16")
 
 
 def test_bfloat16_needs_a_processor_that_has_it(monkeypatch):
-    monkeypatch.setattr(runtimes, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(inference, "has_bfloat16", lambda: False)
     check_precision("inference", "float32")
     with pytest.raises(ConfigError, match="avx512_bf16, this one has none"):
         check_precision("inference", "bfloat16")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from unimo import inference
 from unimo.cli import main
 from unimo.config import ROOT
 from unimo.engine import checkpoint
@@ -270,7 +271,7 @@ def test_what_scored_the_pairs_is_written(tmp_path, models, recipe, monkeypatch)
     assert (short["pictures_per_caption"], short["captions_per_picture"]) == (1, 2)
     assert short["pairs_scored"] < 60 and 0 <= short["image_recall"] <= short["text_recall"] <= 100
     assert found["short"]["metrics"]["text_recall@10"]["value"] <= found["auto"]["metrics"]["text_recall@10"]["value"]
-    monkeypatch.setattr(runtimes, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(inference, "has_bfloat16", lambda: False)
     for given, words in (
         (["--precision", "bfloat16"], "precision bfloat16 needs runtime inference, got runtime auto"),
         (["--precision", "bfloat16", "--runtime", "inference"], "needs a processor with avx512_bf16"),

@@ -15,9 +15,10 @@ from unimo.engine.distributed import World
 from unimo.evaluate.pair_scorers import pair_scorer
 from unimo.evaluate.results import Measured, measure
 from unimo.evaluate.retrieval import KS, recall_chances, recall_samples
-from unimo.evaluate.runtimes import Precision, Runtime, check_precision, choose_runtime
+from unimo.evaluate.runtimes import Runtime, check_precision, choose_runtime
 from unimo.evaluate.scoring import cost, plan_blocks, score_matrix
 from unimo.evaluate.shortlist import Shortlist, alone_scores
+from unimo.inference import Precision
 from unimo.models.streams import Pixels, Regions, Text
 from unimo.models.systems import longest_text
 from unimo.readers.annotations import Rewrite, Split, read_pairs, read_rewrites

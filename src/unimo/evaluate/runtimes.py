@@ -7,13 +7,11 @@ from paddle.static import InputSpec
 
 from unimo.errors import ConfigError
 from unimo.evaluate.pair_scorers import Encoded, PairScorer, pair_scorer
-from unimo.hardware import has_bfloat16
-from unimo.inference import traced
+from unimo.inference import Precision, check_processor, traced
 from unimo.models.systems import system_of
 from unimo.models.unimo import Unimo
 
 Runtime = Literal["dygraph", "inference"]
-Precision = Literal["float32", "bfloat16"]
 # From how many encoder positions x layers on a graph is traced. Tracing takes 2.1 CPU seconds at 384 x 2 and 5.7 at
 # 768 x 12, the engine saves 12 and 35 microseconds a position and layer: both are even at 160,000 to 180,000.
 WORTH_TRACING = 400_000
@@ -23,8 +21,7 @@ def check_precision(runtime: Literal["auto"] | Runtime, precision: Precision) ->
     """Raise a ConfigError for a precision that this runtime or this processor does not have."""
     if precision == "bfloat16" and runtime != "inference":
         raise ConfigError(f"precision bfloat16 needs runtime inference, got runtime {runtime}; set both")
-    if precision == "bfloat16" and not has_bfloat16():
-        raise ConfigError("precision bfloat16 needs a processor with avx512_bf16, this one has none; take float32")
+    check_processor(precision)
 
 
 def choose_runtime(asked: Literal["auto"] | Runtime, model: nn.Layer, positions: int) -> Runtime:

@@ -13,7 +13,8 @@ import paddle
 from paddle import nn
 
 from unimo.evaluate.pair_scorers import Encoded, pair_scorer
-from unimo.evaluate.runtimes import Precision, Runtime, traced_scorer
+from unimo.evaluate.runtimes import Runtime, traced_scorer
+from unimo.inference import Precision
 from unimo.models.streams import Pixels, Regions, Text
 
 

@@ -6,7 +6,7 @@ attribute heads, choice of boxes. It computes what `modeling_frcnn.py` of Huggin
 docs/regions.md compares the two. Training is not part of it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -136,12 +136,18 @@ class FasterRCNN(nn.Layer):
         self.attribute_inner = nn.Linear(features + features // 8, features // 4)
         self.attribute_outer = nn.Linear(features // 4, config.num_attributes + 1)
 
-    def forward(self, pixels: Tensor, sizes: Sequence[tuple[int, int]]) -> Detected:
+    def forward(
+        self,
+        pixels: Tensor,
+        sizes: Sequence[tuple[int, int]],
+        stage5: Callable[[Tensor], Tensor] | None = None,
+    ) -> Detected:
         """Read a batch of pictures.
 
         Args:
             pixels: [B, 3, height, width], normalised, each picture at the upper left, zeros besides.
             sizes: height and width of each picture in pixels; proposals end at its border.
+            stage5: what runs in the place of `res5`, such as a graph of it.
         """
         feature_map = self.read(pixels)
         objectness, anchor_deltas = self.rpn(feature_map)
@@ -150,7 +156,8 @@ class FasterRCNN(nn.Layer):
             self.rpn.propose(score, deltas, grid, size)
             for score, deltas, size in zip(objectness, anchor_deltas, sizes, strict=True)
         ]
-        features = paddle.concat([self.pool(feature_map[i : i + 1], boxes) for i, boxes in enumerate(proposals)])
+        pooled = [self.pool(feature_map[i : i + 1], boxes, stage5) for i, boxes in enumerate(proposals)]
+        features = paddle.concat(pooled)
         return Detected(feature_map, objectness, anchor_deltas, proposals, features, *self.judge(features))
 
     def read(self, pixels: Tensor) -> Tensor:
@@ -162,17 +169,18 @@ class FasterRCNN(nn.Layer):
             x = F.max_pool2d(x, 3, 2, padding=1)
         return self.res4(self.res3(self.res2(x)))
 
-    def pool(self, feature_map: Tensor, boxes: Tensor) -> Tensor:
+    def pool(self, feature_map: Tensor, boxes: Tensor, stage5: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Features of `boxes` [n, 4] of one picture, feature_map [1, 16 * width, h, w] -> [n, 32 * width].
 
         RoI pooling as in Fast R-CNN: corners rounded to cells, the maximum of each bin; then stage 5, averaged.
+        `stage5` as of `forward`.
         """
-        pooled = []
+        stage5, pooled = stage5 or self.res5, []
         for start in range(0, len(boxes), POOLED_AT_ONCE):
             part = boxes[start : start + POOLED_AT_ONCE]
             count = paddle.to_tensor([len(part)], "int32")
             maps = roi_pool(feature_map, part, count, self.config.pooled_size, 1 / STRIDE)
-            pooled.append(self.res5(maps).mean([2, 3]))
+            pooled.append(stage5(maps).mean([2, 3]))
         return paddle.concat(pooled) if pooled else paddle.zeros([0, self.config.feature_size])
 
     def judge(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:

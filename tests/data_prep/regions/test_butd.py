@@ -105,7 +105,8 @@ def test_the_original_choice_in_pixels_of_the_picture(folders):
     assert 3 < len(chosen.rows) < 30 and (found.scores >= 0.3).all() and (np.diff(found.scores) <= 0).all()
     scale = np.array([picture.shape[1] / width, picture.shape[0] / height] * 2)
     assert np.allclose(found.boxes, chosen.boxes * scale, rtol=1e-5)
-    assert (found.features == states.features.numpy()[chosen.rows]).all()
+    plain = states.features.numpy()[chosen.rows]  # in dygraph; the extractor's stage 5 runs in the engine
+    assert np.abs(found.features - plain).max() <= 1e-6 * np.abs(plain).max()
     assert np.allclose(found.class_probs[:, 0], probs[chosen.rows, -1])  # background goes from last to first
     assert np.allclose(found.class_probs[np.arange(len(chosen.rows)), found.classes], found.scores)
     assert found.classes.min() >= 1 and found.attributes.min() >= 1 and found.attributes.max() <= 10
