@@ -18,15 +18,16 @@ class Backbone:
     The first call, too, is the engine's, however few follow: equal pictures give equal bits in every run and part.
 
     Args:
-        shape: of what it reads, n may be None.
+        shape: of what it reads. n is the most at once, and the engine gets as many always, zeros among them: for each n
+            that it meets it would keep a copy of the weights.
         precision: of the engine's products; `check` tells what can be had.
     """
 
-    def __init__(self, layer: nn.Layer, shape: Sequence[int | None], precision: Precision = "float32"):
+    def __init__(self, layer: nn.Layer, shape: Sequence[int], precision: Precision = "float32"):
         self._layer, self._shape, self._bfloat16 = layer, shape, precision == "bfloat16"
 
     def __call__(self, maps: Tensor) -> Tensor:
-        """What the layer gives; the next call overwrites it."""
+        """What the layer gives; the next call overwrites it. [m, C, h, w], m up to n -> [m, D, h', w']"""
         return self._run(maps)
 
     @cached_property
@@ -35,7 +36,14 @@ class Backbone:
             return self._layer
         inputs = [InputSpec(self._shape, "float32", "maps")]
         run = traced(_Listed(self._layer), inputs, self._bfloat16, threads=compute_in_one_thread())
-        return lambda maps: run([maps])[0]
+
+        def filled_up(maps: Tensor) -> Tensor:
+            count, (most, *shape) = len(maps), self._shape
+            if count == most:
+                return run([maps])[0]
+            return run([paddle.concat([maps, paddle.zeros([most - count, *shape])])])[0][:count]
+
+        return filled_up
 
 
 def check(precision: Precision) -> None:

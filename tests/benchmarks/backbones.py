@@ -68,7 +68,7 @@ def worker(side: str, folder: Path) -> None:
     read = resnet
     if side in DIFFERENCE:
         read = Backbone(resnet, [1, 3, 224, 224], side)
-        more = (Backbone(network.res5, [None, 1024, 14, 14], side),)
+        more = (Backbone(network.res5, [25, 1024, 14, 14], side),)
     with paddle.no_grad():
         first, resnet_s, cells = seconds(lambda: read(pixels).numpy(), PICTURES)
         first5, stage5_s, features = seconds(lambda: network.pool(feature_map, boxes, *more).numpy(), 2)

@@ -84,7 +84,7 @@ def trainer_of(world: Path, dropout: str) -> tuple[Any, list[str]]:
 
 
 def work(world: Path, dropout: str, steps: int) -> dict[str, float]:
-    """One step to warm up, whose losses are told, and `steps` measured ones."""
+    """One step to warm up and `steps` measured ones; without any, the losses of the first."""
     from products import count_products, product_rate
 
     from unimo.hardware import keep_freed_memory, use_fast_gemm
@@ -92,21 +92,21 @@ def work(world: Path, dropout: str, steps: int) -> dict[str, float]:
     use_fast_gemm()
     keep_freed_memory()
     trainer, ids = trainer_of(world, dropout)
-    found = {f"loss {name}": loss for name, loss in trainer.update(0)["losses"].items()}
+    losses = trainer.update(0)["losses"]
     warm, counted = len(ids), []
     count_products(trainer.task.model, counted)
     started = time.process_time()
     for step in range(1, 1 + steps):
         trainer.update(step)
     seconds = time.process_time() - started
-    found |= {"ids": zlib.crc32(" ".join(ids).encode()), "pairs": len(ids) - warm}
+    found = {"ids": zlib.crc32(" ".join(ids).encode()), "pairs": len(ids) - warm}
     found |= {"mkl_type": int(os.environ.get("MKL_DEBUG_CPU_TYPE", -1))}
     found |= {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-    if steps:
-        limit, rate = product_rate(), sum(counted) / seconds
-        found |= {"s_a_pair": seconds / found["pairs"], "gf_a_pair": sum(counted) / found["pairs"]}
-        found |= {"gf_s": rate, "limit_gf_s": limit, "share": rate / limit}
-    return found
+    if not steps:
+        return found | {f"loss {name}": loss for name, loss in losses.items()}
+    limit, rate = product_rate(), sum(counted) / seconds
+    found |= {"s_a_pair": seconds / found["pairs"], "gf_a_pair": sum(counted) / found["pairs"]}
+    return found | {"gf_s": rate, "limit_gf_s": limit, "share": rate / limit}
 
 
 def main() -> int:
