@@ -65,7 +65,7 @@ def trainer_of(world: Path, dropout: str) -> tuple[Any, list[str]]:
     else:
         from unimo.pretrain.unimo import UnimoPretraining, build_sources
 
-        task_of, more = UnimoPretraining, [lambda: False]
+        task_of, more = UnimoPretraining, [lambda: False, None]  # nobody asks to stop, nothing is written
     rates = [f"model.{name}={dropout}" for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")]
     recipe, processes, ids = load(PretrainRecipe, world / "recipe.yaml", rates), World(), []
     tokenizer = load_tokenizer(recipe.tokenizer)
