@@ -25,6 +25,7 @@ class ResNetGrid:
         self.threads = self._resnet.threads
         self.description = {"name": "grid+resnet50", "version": self._resnet.package.version}
         self.description |= self._resnet.description
+        self.description["cells"] = "row by row"  # stores without it may hold features in a wrong order (CHANGELOG.md)
         self.packages = [self._resnet.package.record()]
 
     def __call__(self, picture: np.ndarray) -> Regions:

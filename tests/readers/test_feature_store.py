@@ -45,6 +45,20 @@ def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, ids:
     assert {p.name.split("_")[0] for p in path.iterdir()} <= {"index.json", "images.jsonl", "shard"}
 
 
+def test_arrays_are_read_as_given_however_they_lie_in_memory(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    records = []
+    for plain in (record("a", 3, 0, True), record("b", 5, 1, True)):
+        columns = {name: np.asfortranarray(getattr(plain, name)) for name in ("class_probs", "boxes")}
+        records.append(replace(plain, features=rng.random((DIM, len(plain.boxes))).T, **columns))
+    store = FeatureStore(write(tmp_path / "s", *records))
+    for r in records:
+        read = store.read(r.image_id)
+        for name in ("features", "class_probs", "boxes"):
+            given = getattr(r, name)
+            assert np.array_equal(getattr(read, name), given.astype(getattr(read, name).dtype)), name
+
+
 def test_attributes_are_kept_where_there_are_any(tmp_path: Path):
     """Also over an interruption; a store without them has no key for them, as those of earlier versions."""
     records = [replace(r, attributes=np.arange(len(r.boxes))) for r in RECORDS]

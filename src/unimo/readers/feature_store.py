@@ -303,7 +303,7 @@ def _checked(record: RegionRecord, header: dict[str, Any]) -> RegionRecord:
         if array.shape != (n, *row):
             raise DataError(f"{where}: {name} has shape {array.shape}, expected {(n, *row)}")
         with np.errstate(over="ignore"):
-            cast[name] = array.astype(dtype)
+            cast[name] = array.astype(dtype, order="C")  # safetensors 0.8 writes the memory as it lies
         if not np.isfinite(cast[name]).all():
             raise DataError(f"{where}: {name} holds nan, inf or a value beyond {np.dtype(dtype).name}")
     if n and not 0 <= cast["classes"].min() <= cast["classes"].max() < len(header["class_names"]):

@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 import pytest
 
-from data_prep.pictures import write_picture
+from data_prep.pictures import read_picture, write_picture
 from data_prep.regions import backbone, resnet
 from data_prep.regions.backbone import Backbone
 from data_prep.regions.build import build
@@ -52,6 +52,7 @@ def grid(monkeypatch) -> ResNetGrid:
     """The extractor `grid` with weights drawn by chance."""
     paddle.seed(0)
     state = {name: value.numpy() for name, value in ResNet50().state_dict().items()}
+    state |= {name: 0.1 * value for name, value in state.items() if name.endswith("expand.norm.weight")}  # else inf
     monkeypatch.setattr(resnet, "fetch", lambda *_: Package("made", "1", "0", "none", Path()))
     monkeypatch.setattr(resnet, "_read_tfjs", lambda *_: {})
     monkeypatch.setattr(resnet, "_names", lambda _: state)
@@ -95,6 +96,14 @@ def test_resnet50_in_the_engine_is_that_of_dygraph_and_outlives_the_next_picture
     grid._resnet._run = grid._resnet.model
     plain = grid(one).features
     assert np.ptp(plain) > 0 and np.abs(kept - plain).max() <= 5e-6 * np.abs(plain).max()
+
+
+def test_a_store_of_cells_holds_the_cells(grid, pairs, tmp_path):
+    build(pairs, None, tmp_path, "grid")
+    store = FeatureStore(tmp_path)
+    for image_id in store.ids:
+        features = grid(read_picture(pairs.parent / f"{image_id}.png")).features
+        assert np.array_equal(store.read(image_id).features, features.astype(np.float16)) and np.ptp(features) > 0
 
 
 def test_the_engine_meets_one_shape_only(monkeypatch):
