@@ -207,11 +207,12 @@ def read_rewrites(path: str | Path, pairs: Iterable[Pair]) -> Rewrites:
     path = Path(path)
     captions = {key: text for pair in pairs for key, text in pair.captions_by_id().items()}
     lines, stale = {}, []
-    for number, line, record in _records(path, Rewrite, "caption_id"):
-        if (text := captions.get(record.caption_id)) == record.caption:
-            lines[record.caption_id] = line
-        elif text is not None:
-            stale.append(f"line {number}: caption {record.caption_id!r} is not the text that the pairs have")
+    with _uncollected():
+        for number, line, record in _records(path, Rewrite, "caption_id"):
+            if (text := captions.get(record.caption_id)) == record.caption:
+                lines[record.caption_id] = line
+            elif text is not None:
+                stale.append(f"line {number}: caption {record.caption_id!r} is not the text that the pairs have")
     _report(path, stale)
     return Rewrites(lines)
 
