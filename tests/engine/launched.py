@@ -30,6 +30,11 @@ def workers(run: Path) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    """Weights, moments and what else a checkpoint folder has in tensors."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
+
+
 def state(run: Path) -> dict:
     return json.loads((run / "state.json").read_text())
 

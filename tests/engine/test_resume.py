@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from launched import log, state
+from launched import files, log, state
 
 from unimo.engine import checkpoint
 
@@ -17,7 +17,9 @@ SLOW = OPTIONS | {"data": {"pause": 0.05}}
 def final(run: Path) -> dict[str, bytes]:
     folder = checkpoint.folder_of(run, STEPS)
     assert checkpoint.find_latest(run) == folder
-    return {name: (folder / name).read_bytes() for name in (checkpoint.MODEL, checkpoint.OPTIMIZER)}
+    found = files(folder)
+    assert found.keys() == {checkpoint.MODEL, checkpoint.OPTIMIZER}
+    return found
 
 
 def until_step(job, step: int) -> None:

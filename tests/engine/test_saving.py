@@ -9,15 +9,16 @@ from threading import Event
 import numpy as np
 import paddle
 import pytest
-from launched import log, state
+from launched import files, log, state
 from test_loop import run
+from test_resume import STEPS, assert_same, until_step
 from tiny_task import TinyData, TinyTask
 
 from unimo.engine import checkpoint
+from unimo.engine.distributed import GIVES_UP
 from unimo.engine.events import PeriodicEvaluation
 from unimo.errors import CheckpointError, NonFiniteError
 
-STEPS = 12
 OPTIONS = {"engine": {"steps": STEPS, "log_every": 1, "save_every": 4}, "dropout": 0.3, "data": {"pause": 0.05}}
 SLOW = OPTIONS | {"save_seconds": 0.3}  # about five updates
 
@@ -35,17 +36,12 @@ class Held:
         assert self.release.wait(60)
 
     def on_step(self, run) -> None:
-        self.weights[run.step] = {name: t.numpy() for name, t in self.task.model.state_dict().items()}
+        self.weights[run.step] = checkpoint.copied(self.task.model.state_dict())
         if run.step == self.until:
             self.release.set()
 
     def on_save(self, run) -> None:
         self.told.append(run.step)
-
-
-def files(run_dir: Path, step: int) -> dict[str, bytes]:
-    folder = checkpoint.folder_of(run_dir, step)
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix == ".safetensors"}
 
 
 def test_updates_go_on_and_do_not_reach_the_checkpoint_in_the_making(tmp_path):
@@ -57,9 +53,10 @@ def test_updates_go_on_and_do_not_reach_the_checkpoint_in_the_making(tmp_path):
     run(tmp_path / "held", [held], task=task, write_extras=held.write_extras, **settings)
     assert held.told[0] > 6 and held.told[1:] == [8]
     for step in (4, 8):
-        assert files(tmp_path / "held", step) == files(tmp_path / "straight", step)
+        folder = checkpoint.folder_of(tmp_path / "held", step)
+        assert files(folder) == files(checkpoint.folder_of(tmp_path / "straight", step))
         model = TinyTask().model
-        checkpoint.load_model(checkpoint.folder_of(tmp_path / "held", step), model)
+        checkpoint.load_model(folder, model)
         for name, tensor in model.state_dict().items():
             np.testing.assert_array_equal(tensor.numpy(), held.weights[step][name], err_msg=f"{step} {name}")
 
@@ -125,25 +122,32 @@ def test_killed_while_a_checkpoint_is_written_and_updates_go_on(start, tmp_path,
     run_dir = tmp_path / "run"
     for step, found in ((6, None), (10, 4)):
         job = start(run_dir, SLOW, ranks)
-        job.until(lambda: f"step {step}/{STEPS} " in job.log())  # noqa: B023 - called within this turn
+        until_step(job, step)
         assert list((run_dir / "checkpoints").glob(".step_*.tmp/*.safetensors")), "no checkpoint is in the making"
         job.signal(signal.SIGKILL)
         job.wait()
         assert checkpoint.find_latest(run_dir) == (found and checkpoint.folder_of(run_dir, found))
     assert start(run_dir, OPTIONS, ranks).wait() == [0] * ranks
-    assert files(run_dir, STEPS) == files(tmp_path / "straight", STEPS)
-    assert log(run_dir) == log(tmp_path / "straight")
+    assert_same(run_dir, tmp_path / "straight")
 
 
 def test_stopped_while_a_checkpoint_is_written(start, tmp_path):
     job = start(tmp_path / "run", SLOW, ranks=2)
-    job.until(lambda: f"step 5/{STEPS} " in job.log())
+    until_step(job, 5)
     job.signal(signal.SIGTERM, rank=1)
     assert job.wait() == [75, 75]
     stopped = log(tmp_path / "run")[-1]["step"]
     for step in {4, stopped}:
         assert checkpoint.torn(checkpoint.folder_of(tmp_path / "run", step)) is None
     assert state(tmp_path / "run")["status"] == "preempted"
+
+
+def test_a_slow_write_is_waited_for_before_an_error_of_training(start, tmp_path):
+    """Longer than a process may wait for the others in a step."""
+    options = OPTIONS | {"save_seconds": GIVES_UP + 3, "data": {"poison": 4}}
+    job = start(tmp_path / "run", options, ranks=2)
+    assert job.wait() == [76, 76], job.log()
+    assert all("step 5, " in job.log(rank) and "the last checkpoint is of step 4" in job.log(rank) for rank in (0, 1))
 
 
 def test_a_failure_is_raised_on_every_rank(start, tmp_path):

@@ -267,7 +267,6 @@ class Trainer:
         """
         if not self._in_the_making:
             return
-        self.watchdog.at(f"writing the checkpoint of step {self._snapshot[0]}")
         failure = self._wait()
         self.watchdog.pause()
         if failure is not None:
@@ -278,6 +277,7 @@ class Trainer:
         """Wait for the checkpoint in the making, if there is one; why it could not be written. All ranks call it."""
         failure: UnimoError | None = None
         if self._in_the_making:
+            self.watchdog.at(f"writing the checkpoint of step {self._snapshot[0]}")
             if self._writing is not None:
                 try:
                     self._writing.result()
