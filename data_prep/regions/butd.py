@@ -15,16 +15,7 @@ from unimo import zoo
 from unimo.errors import ConfigError
 from unimo.hardware import compute_in_one_thread
 from unimo.inference import Precision
-from unimo.models.faster_rcnn import (
-    POOLED_AT_ONCE,
-    STRIDE,
-    Chosen,
-    Detected,
-    FasterRCNN,
-    FasterRCNNConfig,
-    choose,
-    choose_lxmert,
-)
+from unimo.models.faster_rcnn import STRIDE, Chosen, Detected, FasterRCNN, FasterRCNNConfig, choose, choose_lxmert
 
 Selection = Literal["original", "lxmert"]
 THRESHOLD = 0.2  # conf_thresh of generate_tsv.py
@@ -67,10 +58,8 @@ class BottomUpAttention:
         self.class_names = read_class_names(class_names, classes)
         if len(self.class_names) != classes + 1:
             raise ConfigError(f"{class_names} names {len(self.class_names) - 1} classes, the detector has {classes}")
-        config = network.config
-        maps = [POOLED_AT_ONCE, 16 * config.width, config.pooled_size, config.pooled_size]
-        self._stage5 = backbone.Backbone(network.res5, maps, precision)
-        self.feature_dim = config.feature_size
+        self._stage5 = backbone.Backbone(network.res5, network.pooled_shape, precision)
+        self.feature_dim = network.config.feature_size
         self.packages: list[dict[str, str]] = []
         self.threads = compute_in_one_thread()
         self._selection, self._bounds = selection, (min_boxes, max_boxes)

@@ -160,6 +160,11 @@ class FasterRCNN(nn.Layer):
         features = paddle.concat(pooled)
         return Detected(feature_map, objectness, anchor_deltas, proposals, features, *self.judge(features))
 
+    @property
+    def pooled_shape(self) -> list[int]:
+        """Of the maps that one call of stage 5 reads: proposals at most, channels, cells."""
+        return [POOLED_AT_ONCE, 16 * self.config.width, self.config.pooled_size, self.config.pooled_size]
+
     def read(self, pixels: Tensor) -> Tensor:
         """[B, 3, height, width] -> the map of stage 4, [B, 16 * width, h, w], a cell for STRIDE pixels."""
         x = F.relu(self.stem(pixels))

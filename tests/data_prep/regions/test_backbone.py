@@ -17,22 +17,11 @@ from data_prep.sources.packages import Package
 from unimo import inference, zoo
 from unimo.errors import ConfigError, DataError
 from unimo.hardware import has_bfloat16
-from unimo.models.faster_rcnn import POOLED_AT_ONCE, FasterRCNN
+from unimo.models.faster_rcnn import FasterRCNN
 from unimo.models.vision import ResNet50
-from unimo.port.convert import convert
 from unimo.readers.feature_store import FeatureStore
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "detector"
 needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="the processor has no avx512_bf16")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> Path:
-    """Small detectors: stage 5 with a dilation of 2, and with a stride of 2."""
-    root = tmp_path_factory.mktemp("models")
-    for name in ("published", "other"):
-        convert(FIXTURES / name, root / name)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +55,12 @@ def pooled(folder: Path, precision: inference.Precision) -> tuple[np.ndarray, np
     config = network.config
     feature_map = paddle.to_tensor(rng.random((1, 16 * config.width, 20, 30), np.float32))
     corners = np.sort(rng.random((40, 2, 2), np.float32), axis=1).reshape(40, 4) * np.float32([480, 320, 480, 320])
-    maps = [POOLED_AT_ONCE, 16 * config.width, config.pooled_size, config.pooled_size]
     with paddle.no_grad():
         boxes = paddle.to_tensor(corners)
         plain = network.pool(feature_map, boxes)
-        return plain.numpy(), network.pool(feature_map, boxes, Backbone(network.res5, maps, precision)).numpy()
+        return plain.numpy(), network.pool(
+            feature_map, boxes, Backbone(network.res5, network.pooled_shape, precision)
+        ).numpy()
 
 
 @pytest.mark.parametrize("name", ["published", "other"])

@@ -20,19 +20,9 @@ from unimo.config import load
 from unimo.errors import CheckpointError, ConfigError
 from unimo.models.faster_rcnn import FasterRCNNConfig, choose
 from unimo.models.oner import Oner, OnerConfig
-from unimo.port.convert import convert
 from unimo.readers.feature_store import FeatureStore
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "detector"
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> Path:
-    """The recorded detectors, converted."""
-    root = tmp_path_factory.mktemp("models")
-    for name in ("published", "other"):
-        convert(FIXTURES / name, root / name)
-    return root
 
 
 def recording(name: str) -> dict[str, np.ndarray]:
