@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from data_prep.demo.commands import folds
 from data_prep.stage import PATH, cache_option
 from unimo.console import Console, heeded
 from unimo.errors import Stopped
@@ -30,6 +31,7 @@ def main() -> None:
 
 for stage in ("demo", "corpora", "regions", "rewrite", "retrieve", "page"):
     main.add_command(getattr(import_module(f"data_prep.{stage}.commands"), stage))
+main.add_command(folds)
 
 
 @main.command()

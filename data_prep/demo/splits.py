@@ -27,6 +27,17 @@ def groups(captions: Sequence[Sequence[str]], looks: np.ndarray) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
+def ranked(ids: Sequence[str], captioned: Sequence[bool], group: np.ndarray) -> list[list[int]]:
+    """Places of the items of each group with captions; the groups by the hash of their first captioned id."""
+    members = defaultdict(list)
+    for i, number in enumerate(group):
+        members[number].append(i)
+    return sorted(
+        (m for m in members.values() if any(captioned[i] for i in m)),
+        key=lambda m: hashlib.sha256(min(ids[i] for i in m if captioned[i]).encode()).digest(),
+    )
+
+
 def assign(ids: Sequence[str], captioned: Sequence[bool], group: np.ndarray, unpaired: float = 0.0) -> list[Use]:
     """What each item is used for; a group never crosses splits.
 
@@ -36,17 +47,11 @@ def assign(ids: Sequence[str], captioned: Sequence[bool], group: np.ndarray, unp
     Args:
         unpaired: share of the remaining groups whose pictures are used without their captions.
     """
-    members = defaultdict(list)
-    for i, number in enumerate(group):
-        members[number].append(i)
-    ranked = sorted(
-        (m for m in members.values() if any(captioned[i] for i in m)),
-        key=lambda m: hashlib.sha256(min(ids[i] for i in m if captioned[i]).encode()).digest(),
-    )
-    test, dev = min(100, len(ranked) // 5), min(50, len(ranked) // 10)
-    plain = int(unpaired * (len(ranked) - test - dev))
+    ordered = ranked(ids, captioned, group)
+    test, dev = min(100, len(ordered) // 5), min(50, len(ordered) // 10)
+    plain = int(unpaired * (len(ordered) - test - dev))
     uses: list[Use] = ["unpaired"] * len(ids)
-    for rank, items in enumerate(ranked):
+    for rank, items in enumerate(ordered):
         if rank < test + dev:
             kept = next(i for i in items if captioned[i])
             for i in items:

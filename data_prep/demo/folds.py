@@ -1,0 +1,120 @@
+"""Cross-validation folds of a small set: every group of near-duplicates is tested once, and never learnt from then."""
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_prep.demo.splits import Use, groups, ranked
+from data_prep.near_duplicates import look
+from data_prep.regions.threads import decoded
+from data_prep.stage import Work
+from unimo.errors import DataError
+from unimo.readers.annotations import Image, Pair, read_images, read_pairs, write_jsonl
+
+FOLDS = 8  # ours: test sets of about 115 pictures of the demo set's, beside its 100
+DEV = 50  # groups at most in the dev part of a fold, as in the demo set
+DISTRIBUTIONS = ("pillow", "numpy", "opencv-contrib-python", "scipy")
+
+Item = Pair | Image
+
+
+def build(pairs: Path, images: Path | None, out: Path, folds: int = FOLDS) -> str:
+    """Write OUT/0 to OUT/n-1, each with the same pairs under other splits, and with those of `images` that it may have.
+
+    Groups are those of the demo set: equal captions after `normalise`, or pictures that look alike, whatever the splits
+    were. Pictures are not copied.
+
+    Raises:
+        DataError: malformed lists, missing pictures, too few groups, or a fold's file is one of the inputs.
+    """
+    lists = [(item, pairs) for item in read_pairs(pairs, pictures=True)]
+    lists += [(item, images) for item in read_images(images, pictures=True)] if images else []
+    items, files, looks, broken = _seen(lists)
+    captions = [tuple(_captions(item)) for item in items]
+    uses = deal([item.image_id for item in items], [bool(c) for c in captions], groups(captions, looks), folds)
+    inputs = [path for path in (pairs, images) if path]
+    names = ["pairs.jsonl", "images.jsonl"][: len(inputs)]
+    written = {(out / str(fold) / name).resolve() for fold in range(folds) for name in names}
+    if clash := written.intersection(path.resolve() for path in inputs):
+        raise DataError(f"{min(clash)} is what is read and what would be written; name another output")
+    said = []
+    for fold, own in enumerate(uses):
+        folder = out / str(fold)
+        folder.mkdir(parents=True, exist_ok=True)
+        work = Work("folds", folder, {"folds": folds, "fold": fold}, inputs, files=names, distributions=DISTRIBUTIONS)
+        for image_id, error in broken:
+            work.reject(image_id, "picture cannot be decoded", error)
+        for item, use in zip(items, own):
+            if use == "duplicate":
+                work.reject(item.image_id, "near-duplicate of a picture or caption in dev or test")
+        said.append(_write(folder, items, files, own, work))
+    return "\n".join(said)
+
+
+def _captions(item: Item) -> list[str]:
+    return item.captions if isinstance(item, Pair) else []
+
+
+def _seen(lists: list[tuple[Item, Path]]) -> tuple[list[Item], list[Path], np.ndarray, list[tuple[str, str]]]:
+    """Items whose pictures can be decoded, their files, what they look like ([n, 832] float32), and the others."""
+    kept, files, looks, broken = [], [], [], []
+    where = {str(place): path.parent / item.image for place, (item, path) in enumerate(lists)}
+    with closing(decoded(where)) as pictures:
+        for place, picture in tqdm(pictures, desc="pictures", unit="picture", total=len(lists)):
+            item = lists[int(place)][0]
+            if isinstance(picture, DataError):
+                broken.append((item.image_id, str(picture)))
+                continue
+            kept.append(item)
+            files.append(where[place])
+            looks.append(look(picture))
+    return kept, files, np.array(looks, np.float32).reshape(len(kept), 832), broken
+
+
+def deal(ids: Sequence[str], captioned: Sequence[bool], group: np.ndarray, folds: int = FOLDS) -> list[list[Use]]:
+    """What each item is used for in each fold: [folds][items].
+
+    The group of rank r by the hash of its first id is held out in fold r % folds; of it the captioned item with the
+    first id is tested and the others are left out ("duplicate"). Dev is made alike from the first groups, at most DEV
+    and half, of those that the next fold tests. The rest is "train", or "unpaired" where it has no captions. Nothing of
+    this depends on the order of the items.
+
+    Raises:
+        DataError: fewer than two folds, or fewer than two groups with captions for each.
+    """
+    order = ranked(ids, captioned, group)
+    if folds < 2 or len(order) < 2 * folds:
+        raise DataError(
+            f"{len(order)} groups of pictures with captions for {folds} folds; expected at least 2 folds, and 2 groups "
+            "for each, one to test and one for dev: ask for fewer folds or give more pictures"
+        )
+    dealt = []
+    for fold in range(folds):
+        uses: list[Use] = ["train" if has else "unpaired" for has in captioned]
+        coming = order[(fold + 1) % folds :: folds]
+        for split, held_out in (("test", order[fold::folds]), ("dev", coming[: min(DEV, len(coming) // 2)])):
+            for places in held_out:
+                kept = min((i for i in places if captioned[i]), key=lambda i: ids[i])
+                for i in places:
+                    uses[i] = split if i == kept else "duplicate"
+        dealt.append(uses)
+    return dealt
+
+
+def _write(folder: Path, items: list[Item], files: list[Path], uses: list[Use], work: Work) -> str:
+    """Both lists of a fold, with paths from its folder to the pictures."""
+    pairs, images, base = [], [], folder.resolve()
+    for item, file, use in zip(items, files, uses):
+        image = os.path.relpath(file.resolve(), base)
+        if isinstance(item, Pair) and use in ("train", "dev", "test"):
+            pairs.append(item.model_copy(update={"image": image, "split": use}))
+        elif isinstance(item, Image) and use == "unpaired":
+            images.append(item.model_copy(update={"image": image}))
+    for name, records in zip(work.files, (pairs, images)):
+        write_jsonl(folder / name, records)
+    counts = {f"{split} pictures": sum(p.split == split for p in pairs) for split in ("train", "dev", "test")}
+    return work.finish({**counts, "pictures without": len(images)}, "test pictures")
