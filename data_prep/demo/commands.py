@@ -34,17 +34,22 @@ def demo(out: Path, source: str, limit: int | None, cache: Path | None) -> None:
 @click.option(
     "--images", type=PATH, help="images.jsonl: each fold gets those that are no near-duplicates of its dev and test."
 )
+@click.option(
+    "--rewrites",
+    type=PATH,
+    help="rewrites.jsonl or augmented.jsonl: each fold gets what shows nothing of its dev and test.",
+)
 @click.option("--folds", "count", type=click.IntRange(min=2), default=8, help="So many.")
 @click.option(
     "--output", "--out", "out", type=PATH, required=True, help="Folder for the folders 0, 1, ... of the folds."
 )
-def folds(pairs: Path, images: Path | None, count: int, out: Path) -> None:
+def folds(pairs: Path, images: Path | None, rewrites: Path | None, count: int, out: Path) -> None:
     """Split a small set anew for cross-validation: every group of near-duplicates is tested in one of the folds.
 
     \b
     Example: python -m data_prep folds --pairs data/demo/pairs.jsonl --images data/demo/images.jsonl \\
-                 --folds 8 --output data/demo/folds
+                 --rewrites data/demo/augmented.jsonl --output data/demo/folds
     """
     from data_prep.demo.folds import build
 
-    click.echo(build(pairs, images, out, count))
+    click.echo(build(pairs, images, rewrites, out, count))

@@ -13,7 +13,7 @@ from data_prep.demo.folds import build, deal
 from data_prep.pictures import read_picture
 from data_prep.stage import read_manifest
 from unimo.errors import DataError
-from unimo.readers.annotations import read_images, read_pairs, write_jsonl
+from unimo.readers.annotations import read_images, read_pairs, read_rewrites, write_jsonl
 
 
 @st.composite
@@ -93,11 +93,44 @@ def test_the_folds_of_real_pictures(stage, small, tmp_path):
     assert len(tested) == len(set(tested)) == 24
 
 
+def test_rewrites_show_nothing_of_a_folds_dev_and_test(small, tmp_path):
+    pairs, images, _ = small
+    every = [(p.image_id, key, text) for p in read_pairs(pairs) for key, text in p.captions_by_id().items()]
+    records = []
+    for image_id, key, text in every:
+        others = [{"kind": "tfidf", "text": t, "image_id": i, "caption_id": k} for i, k, t in every if i != image_id]
+        swapped = {"kind": "object", "text": f"{text} Not.", "node": "x"}
+        record = {"caption_id": key, "image_id": image_id, "caption": text, "graph": {}, "positives": []}
+        record |= {"negatives": [*others, swapped], "similar_texts": [t for i, _, t in every if i != image_id]}
+        record["similar_texts"].append("Quite another sentence.")
+        records.append(record | {"similar_images": [*[i for i, *_ in every if i != image_id], "other-plain"]})
+    write_jsonl(pairs.parent / "rewrites.jsonl", records)
+    build(pairs, images, pairs.parent / "rewrites.jsonl", tmp_path / "folds", 4)
+    for fold in "0123":
+        own = read_pairs(tmp_path / "folds" / fold / "pairs.jsonl")
+        found = read_rewrites(tmp_path / "folds" / fold / "rewrites.jsonl", own)
+        whole = read_rewrites(pairs.parent / "rewrites.jsonl", own)  # it may be used as it is, for what it shows
+        assert {*found} == {*whole} == {key for pair in own for key in pair.captions_by_id()}
+        same = {name: {p.image_id for p in own if p.split == name} for name in ("train", "dev", "test")}
+        trained = {text for p in own if p.split == "train" for text in p.captions}
+        for pair in own:
+            rewrite = found[f"{pair.image_id}#0"]
+            kinds = [n.kind for n in rewrite.negatives]
+            assert kinds.count("tfidf") == len(same[pair.split]) - 1 and kinds.count("object") == 1
+            named = {n.model_extra["image_id"] for n in rewrite.negatives if n.kind == "tfidf"}
+            assert named == same[pair.split] - {pair.image_id}
+            if pair.split == "train":
+                assert {*rewrite.similar_images} == same["train"] - {pair.image_id} | {"other-plain"}
+                assert {*rewrite.similar_texts} == trained - {*pair.captions} | {"Quite another sentence."}
+            else:
+                assert rewrite.similar_images == rewrite.similar_texts == []
+
+
 def test_a_second_run_and_another_order_give_the_same_splits(small, tmp_path):
     pairs, images, _ = small
-    build(pairs, images, tmp_path / "a", 4)
+    build(pairs, images, None, tmp_path / "a", 4)
     write_jsonl(pairs, read_pairs(pairs)[::-1])
-    build(pairs, images, tmp_path / "b", 4)
+    build(pairs, images, None, tmp_path / "b", 4)
     for fold in "0123":
         one, other = (read_pairs(tmp_path / run / fold / "pairs.jsonl") for run in "ab")
         assert one == other[::-1]
@@ -106,7 +139,7 @@ def test_a_second_run_and_another_order_give_the_same_splits(small, tmp_path):
 def test_pictures_that_cannot_be_decoded_are_left_out_of_every_fold(small, tmp_path):
     pairs, _, first = small
     (pairs.parent / "copy.png").write_bytes(b"no picture")
-    build(pairs, None, tmp_path / "folds", 4)
+    build(pairs, None, None, tmp_path / "folds", 4)
     for fold in "0123":
         assert read_manifest(tmp_path / "folds" / fold)["rejects"] == {"picture cannot be decoded": 1}
         assert first in {pair.image_id for pair in read_pairs(tmp_path / "folds" / fold / "pairs.jsonl")}
@@ -118,4 +151,4 @@ def test_a_fold_is_not_written_over_what_is_read(small):
     inside.parent.mkdir()
     write_jsonl(inside, [p.model_copy(update={"image": f"../{p.image}"}) for p in read_pairs(pairs)])
     with pytest.raises(DataError, match="is what is read and what would be written"):
-        build(inside, None, pairs.parent, 4)
+        build(inside, None, None, pairs.parent, 4)
