@@ -68,5 +68,34 @@ def look(picture: np.ndarray) -> np.ndarray:
 
 def alike(looks: np.ndarray, one: np.ndarray) -> np.ndarray:
     """Places of the rows of `looks` that are near-duplicates of `one`. [found] int64"""
-    close = np.flatnonzero((looks[:, :64] != one[:64]).sum(1) <= HASH_BITS)
-    return close[np.abs(looks[close, 64:] - one[64:]).mean(1) <= THUMBNAIL_DIFFERENCE]
+    return _close(looks, one, HASH_BITS, THUMBNAIL_DIFFERENCE)
+
+
+def _close(looks: np.ndarray, one: np.ndarray, bits: int, difference: float) -> np.ndarray:
+    close = np.flatnonzero((looks[:, :64] != one[:64]).sum(1) <= bits)
+    return close[np.abs(looks[close, 64:] - one[64:]).mean(1) <= difference]
+
+
+# Both must hold, and the proportions agree, for two drawings to be one. Chosen by looking: further apart begin other
+# things of one outline (a shovel and a rake); variants in another colour or with another detail are within.
+DRAWING_BITS, DRAWING_DIFFERENCE, PROPORTION = 16, 12.0, 0.1
+WHITE = 210  # ours: ground is where all three values reach it; JPEG leaves noise around a drawing on white
+
+
+def drawing(picture: np.ndarray) -> np.ndarray:
+    """What drawings are compared by, whatever white is around them: log of height to width, then `look`, [833] float32.
+
+    An empty picture is taken whole.
+    """
+    drawn = picture.min(axis=2) < WHITE
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    if len(rows):
+        picture = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    height, width = picture.shape[:2]
+    return np.concatenate([[np.log(height / width)], look(picture)]).astype(np.float32)
+
+
+def same_drawing(drawings: np.ndarray, one: np.ndarray) -> np.ndarray:
+    """Places of the rows of `drawings` that show what `one` does, perhaps re-coloured a little. [found] int64"""
+    close = np.flatnonzero(np.abs(drawings[:, 0] - one[0]) <= PROPORTION)
+    return close[_close(drawings[close, 1:], one[1:], DRAWING_BITS, DRAWING_DIFFERENCE)]

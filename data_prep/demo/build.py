@@ -8,7 +8,8 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.demo import bulk, contents
+from data_prep.demo import apart, bulk, contents
+from data_prep.demo.apart import Other
 from data_prep.demo.contents import Item
 from data_prep.demo.splits import assign, groups
 from data_prep.near_duplicates import look, normalise
@@ -19,6 +20,7 @@ from unimo.errors import DataError
 from unimo.readers.annotations import Image, Pair, Record, Sentence, Split, write_jsonl
 
 LONGEST = 512  # pixels of a picture's longer side, ours; the detector looks at 300 x 300
+LISTS = ("pairs.jsonl", "images.jsonl")
 TEXTS = 20_000  # ours: some minutes of pre-training at the demo's size
 UNPAIRED = 1 / 6  # ours: share of training pictures used without captions where there are no other pictures
 
@@ -35,16 +37,24 @@ SOURCES = {
 WITH_SHIPPED = ("debian", "openclipart")  # sources that have the drawings in this repository, too
 
 
-def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path | None = None) -> str:
+def build(
+    out: Path,
+    source: str = "auto",
+    limit: int | None = None,
+    cache: Path | None = None,
+    apart_from: Sequence[Path] = (),
+) -> str:
     """Write the data set into the folder `out`, and say what it holds.
 
     Args:
         source: a name of SOURCES, or "auto": "debian" if apt can give its packages, else "openclipart".
         limit: at most so many pictures with captions, and as many without.
+        apart_from: folders of other such sets; what has a caption or a picture of theirs is left out.
 
     Raises:
-        DataError: packages cannot be fetched, or nothing usable is left for training.
+        DataError: packages cannot be fetched, another set is malformed, or nothing usable is left for training.
     """
+    others = apart.read(apart_from) if apart_from else None
     source, packages = _packages(source, cache)
     licensed = [package.record() for package in packages.values()]
     if source in WITH_SHIPPED:
@@ -53,14 +63,14 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
         "demo",
         out,
         {"source": source, "limit": limit},
-        inputs=(),
+        inputs=[path for folder in apart_from for name in LISTS if (path := folder / name).exists()],
         packages=licensed,
         distributions=("pillow", "numpy", "opencv-contrib-python", "scipy"),
-        files=("pairs.jsonl", "images.jsonl", "texts.jsonl"),
+        files=(*LISTS, "texts.jsonl"),
     )
     items = list(_items(source, packages, work.reject))
     items = _first([i for i in items if i.captions], limit) + _first([i for i in items if not i.captions], limit)
-    items, looks = _store(items, out, work.reject)
+    items, looks = _store(items, out, others, work.reject)
     uses = assign(
         [item.image_id for item in items],
         [bool(item.captions) for item in items],
@@ -81,6 +91,7 @@ def build(out: Path, source: str = "auto", limit: int | None = None, cache: Path
         if use == "unpaired"
     ]
     held_out = {normalise(c) for pair in pairs if pair.split != "train" for c in pair.captions}
+    held_out |= others.equal() if others else set()
     texts = list(_texts(packages, held_out))
     lists: tuple[Sequence[Record], ...] = (pairs, images, texts)
     for name, records in zip(work.files, lists, strict=True):
@@ -135,18 +146,26 @@ def _file(item: Item, out: Path) -> Path:
     return out / _name(item)
 
 
-def _store(items: list[Item], out: Path, reject: Callable[..., None]) -> tuple[list[Item], np.ndarray]:
-    """Write the pictures that can be decoded. Returns their items and what they look like, [n, 832] float32."""
+def _store(
+    items: list[Item], out: Path, others: Other | None, reject: Callable[..., None]
+) -> tuple[list[Item], np.ndarray]:
+    """Write the pictures that can be decoded and are not others'. Returns their items and looks, [n, 832] float32."""
     kept, looks, seen = [], [], set()
     for item in tqdm(items, desc="pictures", unit="picture"):
         if item.image_id in seen:
             reject(item.image_id, "a second picture of the same name")
             continue
         seen.add(item.image_id)
+        if others and (caption := others.caption(item.captions)):
+            reject(item.image_id, "near-duplicate of a caption of the other set", caption)
+            continue
         try:
             picture = shrink(read_picture(item.content), LONGEST)
         except DataError as error:
             reject(item.image_id, "picture cannot be decoded", str(error))
+            continue
+        if others and (other := others.picture(picture)):
+            reject(item.image_id, "near-duplicate of a picture of the other set", other)
             continue
         write_picture(picture, _file(item, out))
         kept.append(item)

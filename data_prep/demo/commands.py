@@ -17,16 +17,23 @@ from data_prep.stage import PATH, cache_option
     "these alone; emoji, clipart: larger sets, emoji names and clip-art titles.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures with captions, and without.")
+@click.option(
+    "--apart-from",
+    type=PATH,
+    multiple=True,
+    help="Folder of another such set: leave out what has a picture or caption near one there. May be repeated.",
+)
 @cache_option
-def demo(out: Path, source: str, limit: int | None, cache: Path | None) -> None:
+def demo(out: Path, source: str, limit: int | None, apart_from: tuple[Path, ...], cache: Path | None) -> None:
     """Make a small real data set in the folder OUT from packages that anyone can install.
 
     \b
     Example: python -m data_prep demo data/demo
+             python -m data_prep demo data/bulk --source emoji+clipart --apart-from data/demo
     """
     from data_prep.demo.build import build
 
-    click.echo(build(out, source, limit, cache))
+    click.echo(build(out, source, limit, cache, apart_from))
 
 
 @click.command()

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.demo.splits import Use, groups, ranked
-from data_prep.near_duplicates import NearIndex, look, words
+from data_prep.near_duplicates import NearIndex, drawing, look, words
 from data_prep.regions.threads import decoded
 from data_prep.stage import Work
 from unimo.errors import DataError
@@ -36,8 +36,8 @@ Item = Pair | Image
 def build(pairs: Path, images: Path | None, rewrites: Path | None, out: Path, folds: int = FOLDS) -> str:
     """Write OUT/0 to OUT/n-1, each with the same pairs under other splits, and what it may have of the other files.
 
-    Groups are those of the demo set: equal captions after `normalise`, or pictures that look alike, whatever the splits
-    were. Pictures are not copied.
+    Groups have equal captions after `normalise`, pictures that look alike as in the demo set, or the same drawing,
+    whatever the splits were. Pictures are not copied.
 
     Raises:
         DataError: malformed lists, missing pictures, too few groups, or a fold's file is one of the inputs.
@@ -45,9 +45,10 @@ def build(pairs: Path, images: Path | None, rewrites: Path | None, out: Path, fo
     records = read_pairs(pairs, pictures=True)
     lists: list[tuple[Item, Path]] = [(item, pairs) for item in records]
     lists += [(item, images) for item in read_images(images, pictures=True)] if images else []
-    items, files, looks, broken = _seen(lists)
+    items, files, seen, broken = _seen(lists)
     captions = [_captions(item) for item in items]
-    uses = deal([item.image_id for item in items], [bool(c) for c in captions], groups(captions, looks), folds)
+    group = groups(captions, *seen)
+    uses = deal([item.image_id for item in items], [bool(c) for c in captions], group, folds)
     rewritten = read_rewrites(rewrites, records) if rewrites else None
     sources = {"pairs.jsonl": pairs, "images.jsonl": images, "rewrites.jsonl": rewrites}
     inputs = {name: path for name, path in sources.items() if path}
@@ -75,9 +76,9 @@ def _captions(item: Item) -> list[str]:
 
 def _seen(
     lists: list[tuple[Item, Path]],
-) -> tuple[list[Item], list[Path], np.ndarray, list[tuple[str, str]]]:
-    """Items whose pictures can be decoded, their files, what they look like ([n, 832] float32), and the others."""
-    kept, files, looks, broken = [], [], [], []
+) -> tuple[list[Item], list[Path], tuple[np.ndarray, np.ndarray], list[tuple[str, str]]]:
+    """Items whose pictures can be decoded, their files, looks [n, 832] and drawings [n, 833], and the others."""
+    kept, files, looks, drawings, broken = [], [], [], [], []
     where = {str(place): path.parent / item.image for place, (item, path) in enumerate(lists)}
     with closing(decoded(where)) as pictures:
         for place, picture in tqdm(pictures, desc="pictures", unit="picture", total=len(lists)):
@@ -88,7 +89,8 @@ def _seen(
             kept.append(item)
             files.append(where[place])
             looks.append(look(picture))
-    return kept, files, np.array(looks, np.float32).reshape(len(kept), 832), broken
+            drawings.append(drawing(picture))
+    return kept, files, (np.array(looks), np.array(drawings)), broken
 
 
 def deal(ids: Sequence[str], captioned: Sequence[bool], group: np.ndarray, folds: int = FOLDS) -> list[list[Use]]:

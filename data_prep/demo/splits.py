@@ -9,19 +9,24 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from data_prep.near_duplicates import alike, normalise
+from data_prep.near_duplicates import alike, normalise, same_drawing
 
 Use = Literal["train", "dev", "test", "unpaired", "duplicate"]
 
 
-def groups(captions: Sequence[Sequence[str]], looks: np.ndarray) -> np.ndarray:
-    """Group number of each item: items with an equal caption or a near-identical picture share one. [n] int"""
+def groups(captions: Sequence[Sequence[str]], looks: np.ndarray, drawings: np.ndarray | None = None) -> np.ndarray:
+    """Group number of each item: items with an equal caption or a near-identical picture share one. [n] int
+
+    With `drawings` those that show the same drawing elsewhere on white do, too.
+    """
     edges: list[tuple[int, int]] = []
     first: dict[str, int] = {}
     for i, texts in enumerate(captions):
         edges += [(i, first.setdefault(normalise(text), i)) for text in texts]
     for i in range(len(looks) - 1):
         edges += [(i, i + 1 + j) for j in alike(looks[i + 1 :], looks[i])]
+        if drawings is not None:
+            edges += [(i, i + 1 + j) for j in same_drawing(drawings[i + 1 :], drawings[i])]
     rows, columns = np.array(edges, np.int64).reshape(-1, 2).T
     graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(looks), len(looks)))
     return connected_components(graph, directed=False)[1]

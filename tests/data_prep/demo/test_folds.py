@@ -59,11 +59,12 @@ def test_too_few_groups_are_one_error(groups, folds):
 
 @pytest.fixture
 def small(shipped, write_pairs, tmp_path):
-    """24 drawings; the first is there once more, smaller and under other words, and without words in images.jsonl."""
+    """24 drawings; the first is there once more, on more white and under other words, and without in images.jsonl."""
     pairs = write_pairs(tmp_path / "set", shipped[:24], ("train", "dev", "test"))
     folder, first = pairs.parent, shipped[0]
-    copy = Image.open(folder / first["image"]).convert("RGBA")
-    copy.resize((copy.width * 3 // 4, copy.height * 3 // 4)).save(folder / "copy.png")
+    copy = Image.new("RGB", (200, 160), "white")
+    copy.paste(Image.fromarray(read_picture(folder / first["image"])), (60, 10))
+    copy.save(folder / "copy.png")
     shutil.copy(SHIPPED / shipped[30]["image"], folder / "other.png")
     again = {"image_id": "copy", "image": "copy.png", "captions": ["Something else."], "split": "dev", "source": "copy"}
     write_jsonl(pairs, [*(p.model_dump() for p in read_pairs(pairs)), again])
