@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 
@@ -14,7 +15,7 @@ from data_prep.demo.bulk import _title, clipart
 from data_prep.demo.splits import groups
 from data_prep.stage import read_manifest
 from unimo.errors import DataError
-from unimo.readers.annotations import read_pairs
+from unimo.readers.annotations import read_images, read_pairs
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,24 @@ def test_the_bulk_set(tmp_path):
     assert all(len(splits) == 1 for splits in bases.values())
     rejects = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
     assert sum(r["reason"] == "emoji without a CLDR name" for r in rejects) < 100
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(not shutil.which("apt-get"), reason="no apt-get on this machine")
+def test_clip_art_apart_from_the_drawings_that_were_cut_from_it(tmp_path, shipped):
+    """Of 380 drawings some 300 have their original among the clip art: on more white, and up to 512 pixels large."""
+    try:
+        build(tmp_path / "demo", "openclipart")
+        build(tmp_path / "apart", "clipart", apart_from=[tmp_path / "demo"])
+    except DataError as error:
+        pytest.skip(f"the packages are not to be had: {error}")
+    demo, apart = (
+        {r.image_id: r for r in [*read_pairs(folder / "pairs.jsonl"), *read_images(folder / "images.jsonl")]}
+        for folder in (tmp_path / "demo", tmp_path / "apart")
+    )
+    origins = {f"clipart-{re.sub(r'[^a-zA-Z0-9_-]+', '-', r['from'].removesuffix('.png'))}": r for r in shipped}
+    rejects = [json.loads(line) for line in (tmp_path / "apart" / "rejects.jsonl").read_text().splitlines()]
+    left_out = {r["id"]: r["detail"] for r in rejects if r["reason"].endswith("of the other set")}
+    assert len(origins.keys() & left_out.keys()) > 290
+    assert len([i for i, r in origins.items() if i in apart and r["image_id"] in demo]) <= 2
+    assert {detail.split("#")[0] for detail in left_out.values()} <= demo.keys()
