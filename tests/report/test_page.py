@@ -100,6 +100,9 @@ def test_it_shows_what_the_files_say(page: Page):
         assert page.count("svg", **{"aria-label": title}) >= 1
     assert page.count("svg", **{"aria-label": "learning rate"}) == 2  # the evaluation has no log
     assert page.count("svg", **{"aria-label": "metrics on the way"}) == 1
+    assert page.count("svg", **{"aria-label": "mean_recall on dev"}) == 1
+    assert page.text.count("taken: step 200") == 2, "marked in both"
+    assert "The checkpoint of step 200 was taken, the best by mean_recall: 9.5." in page.text
     assert "MKL_DEBUG_CPU_TYPE none" in page.text and "with uncommitted changes" in page.text
     assert "streams: text: 1" in page.text
     assert page.text.count("State: done, exit code 0") == 2

@@ -17,17 +17,25 @@ from unimo.storage.locks import held
 FILES = ("config.yaml", "log.jsonl", "state.json", "metrics.json", "gallery.json")
 
 
-class LogRecord(Record):
-    """A line of log.jsonl: an update (with `losses`) or an evaluation (with `metrics`)."""
+class Means(Record):
+    """Of some updates."""
 
-    step: int
-    stream: str = ""
     losses: dict[str, float] = {}  # objective -> mean over its items
     total: float | None = None
-    lr: float | None = None
     grad_norm: float | None = None
     items_per_s: float | None = None
+
+
+class LogRecord(Means):
+    """A line of log.jsonl: means of the updates since the last one (`losses`), or an evaluation (`metrics`)."""
+
+    step: int
+    stream: str = ""  # of the one update that earlier versions logged
+    streams: dict[str, Means] = {}  # the updates of each stream alone
+    lr: float | None = None
     metrics: dict[str, float] = {}
+    metric: str | None = None  # the one that checkpoints are chosen by
+    best: bool = False  # of the evaluations so far
 
 
 class State(Record):
@@ -122,13 +130,22 @@ class RunFolder:
 
     @property
     def updates(self) -> list[LogRecord]:
-        """The log's optimiser updates."""
-        return [record for record in self.log if record.losses]
+        """The log's means of updates, each of one stream."""
+        found = []
+        for record in self.log:
+            parts = [record.model_copy(update={"stream": name, **dict(part)}) for name, part in record.streams.items()]
+            found += parts or ([record] if record.losses else [])
+        return found
 
     @property
     def evaluations(self) -> list[LogRecord]:
         """The log's evaluations on the way."""
         return [record for record in self.log if record.metrics]
+
+    @property
+    def taken(self) -> LogRecord | None:
+        """The evaluation whose checkpoint is the run's best."""
+        return next((record for record in reversed(self.evaluations) if record.best), None)
 
 
 def open_runs(paths: Sequence[Path]) -> list[RunFolder]:
