@@ -143,7 +143,7 @@ def gallery(run: Path) -> dict[str, Any]:
         rewrites.append({"caption_id": key, "caption": caption, "positives": positives, "negatives": negatives})
         means = {"original": 2.0, "paraphrase": 1.8, "object": 0.2, "attribute": 0.8, "relation": 1.5, "tfidf": -1.0}
         for kind, mean in means.items():
-            scores.setdefault(kind, {})[key] = rng.normal(mean, 0.8, size=1 if kind == "original" else 2).tolist()
+            scores.setdefault(kind, {})[key] = rng.normal(mean, 0.8, size=1).tolist()
     return {"captions": captions, "candidates": scores, "rewrites": rewrites}
 
 

@@ -14,7 +14,7 @@ from example_runs import classification, evaluation, finetuning, metrics, pretra
 
 from unimo.cli import main
 from unimo.errors import DataError
-from unimo.report.page import CAPTIONS, default_output, provenance_rows, score_rows, write_page
+from unimo.report.page import CAPTIONS, default_output, provenance_rows, write_page
 from unimo.report.run_folder import Metrics, open_runs
 from unimo.storage.locks import alone
 
@@ -123,6 +123,26 @@ def test_changed_words_are_marked(folder: Path):
     assert "X- tfidf" in html
 
 
+def test_scores_stand_beside_rewrites_and_chance_beside_shares(tmp_path: Path):
+    run = evaluation(tmp_path / "run")
+    gallery = json.loads((run / "gallery.json").read_text())
+    key = gallery["rewrites"][0]["caption_id"]
+    for kind, score in {"original": 1.5, "paraphrase": 1.25, "object": 0.75, "attribute": 3.5, "relation": 1.5}.items():
+        gallery["candidates"][kind] = {key: [score]}
+    write(run / "gallery.json", gallery | {"rewrites": gallery["rewrites"][:1]})
+    text = page_of(run).text
+    order = [
+        "caption1.50a red ball on",
+        "1.25on a white",
+        "attribute3.50above the caption: a red",
+        "relation1.50",
+        "object0.75",
+    ]
+    assert [text.index(words) for words in order] == sorted(text.index(words) for words in order)
+    assert text.count("above the caption:") == 1
+    assert re.search(r"attributeX-13\.50 *0\.0 % *50\.0 % *0\.0 % of 1 *50\.0 %", text)
+
+
 def test_captions_are_text_not_markup(tmp_path: Path):
     run = evaluation(tmp_path / HOSTILE.replace("/", "|"))
     gallery = json.loads((run / "gallery.json").read_text())
@@ -155,20 +175,6 @@ def test_a_run_goes_on_only_while_a_process_holds_it(tmp_path: Path):
     with alone(run):
         assert "State: running" in page_of(run).text
     assert "State: killed: it ended without a word" in page_of(run).text
-
-
-def test_shares_of_captions_above_their_negatives():
-    candidates = {
-        "object": {"a#0": [0.5, 2.5], "b#0": [1.0]},  # a's second one beats it
-        "relation": {"a#0": [2.0], "c#0": [0.0]},  # a tie is not above
-        "attribute": {"a#0": []},
-        "original": {"a#0": [2.0], "b#0": [1.5], "c#0": [1.0]},
-    }
-    rows = {row["kind"]: row for row in score_rows(candidates)}
-    assert list(rows) == ["original", "object", "relation"]
-    assert [rows[k]["side"] for k in rows] == ["X+", "X-", "X-"]
-    assert (rows["object"]["above"], rows["object"]["captions"], rows["object"]["median"]) == (0.5, 2, 1.0)
-    assert rows["relation"]["above"] == 0.5 and rows["original"]["above"] is None
 
 
 def test_provenance_names_everything_besides_the_metrics():

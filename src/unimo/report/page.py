@@ -10,10 +10,10 @@ import numpy as np
 
 from unimo.errors import MissingDependencyError
 from unimo.paper import join
-from unimo.report.run_folder import Gallery, Metrics, RankedCaption, RewrittenCaption, RunFolder
+from unimo.report.rewritten import COIN, score_rows, scored
+from unimo.report.run_folder import Gallery, Metrics, RankedCaption, RunFolder
 from unimo.report.tables import DIFFERENCES, tables
 from unimo.report.thumbnails import LONGEST, thumbnail
-from unimo.report.word_diff import word_diff
 from unimo.storage.atomic import atomic_write
 
 try:
@@ -26,7 +26,6 @@ except ModuleNotFoundError as error:
         f"the report page needs jinja2 and matplotlib ({error}): pip install -e .[report]"
     ) from error
 
-POSITIVE_KINDS = ("original", "paraphrase")  # X+; every other kind is X-
 CAPTIONS = 10  # shown of a gallery
 REWRITES = 8
 
@@ -56,6 +55,7 @@ def write_page(runs: Sequence[RunFolder], output: Path) -> None:
         runs=[_section(run) for run in runs],
         points=figures.POINTS,
         longest=LONGEST,
+        coin=COIN,
     )
     with atomic_write(output) as file:
         file.write(html.encode())
@@ -79,7 +79,9 @@ def _section(run: RunFolder) -> dict[str, Any]:
         "taken": run.taken,
         "captions": [_ranked(caption, run.path) for caption in _spread(gallery.captions, CAPTIONS)],
         "caption_count": len(gallery.captions),
-        "rewrites": [_rewritten(r) for r in _spread([r for r in gallery.rewrites if r.negatives], REWRITES)],
+        "rewrites": [
+            scored(r, gallery.candidates) for r in _spread([r for r in gallery.rewrites if r.negatives], REWRITES)
+        ],
         "rewrite_count": len(gallery.rewrites),
         "scores": scores,
         "histogram": figures.score_figure({r["kind"]: (r["side"], r["scores"]) for r in scores}) if scores else None,
@@ -105,39 +107,8 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def score_rows(candidates: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
-    """Each kind's scores, X+ first, with their median.
-
-    `above`, for X-: the share of captions that score above every candidate of the kind that was made from them.
-    """
-    originals, rows = candidates.get("original", {}), []
-    for kind, by_caption in sorted(candidates.items(), key=lambda item: item[0] not in POSITIVE_KINDS):
-        scores = [score for group in by_caption.values() for score in group]
-        if not scores:
-            continue
-        side = "X+" if kind in POSITIVE_KINDS else "X-"
-        both = [max(originals[key]) > max(group) for key, group in by_caption.items() if group and originals.get(key)]
-        row = {
-            "kind": kind,
-            "side": side,
-            "scores": scores,
-            "median": round(float(np.median(scores)), 2) + 0.0,
-        }  # + 0.0: no "-0.00"
-        rows.append(row | {"captions": len(both), "above": float(np.mean(both)) if both and side == "X-" else None})
-    return rows
-
-
 def _ranked(caption: RankedCaption, folder: Path) -> dict[str, Any]:
     own = {"id": caption.image_id, "picture": thumbnail(folder / caption.image)}
     found = [{"id": s.image_id, "picture": thumbnail(folder / s.image), **s.model_dump()} for s in caption.top]
     rank = next((rank for rank, shown in enumerate(caption.top, start=1) if shown.hit), None)
     return {"caption": caption.caption, "own": own, "found": found, "rank": rank}
-
-
-def _rewritten(rewrite: RewrittenCaption) -> dict[str, Any]:
-    """A TF-IDF caption was written for another image, so no word of it was changed."""
-    negatives = [
-        {"kind": n.kind, "parts": [("same", n.text)] if n.kind == "tfidf" else word_diff(rewrite.caption, n.text)}
-        for n in rewrite.negatives
-    ]
-    return {"caption": rewrite.caption, "positives": rewrite.positives, "negatives": negatives}

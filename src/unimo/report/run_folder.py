@@ -103,6 +103,7 @@ class RankedCaption(Record):
 class RewrittenCaption(Record):
     """A caption with its X+ and X-."""
 
+    caption_id: str | None = None  # of its scores among the candidates
     caption: str
     positives: Positives
     negatives: Negatives
