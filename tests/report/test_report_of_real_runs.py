@@ -41,6 +41,14 @@ def test_pretrain_evaluate_report(small_world: Path, small_recipe: dict, tmp_pat
     table = unimo("report", "table", evaluated)
     assert f"{recall['value']:.1f} [" in table and "without metrics.json" not in table
 
+    seen = json.loads((evaluated / "metrics.json").read_text())["seen"]
+    step = int(best.removeprefix("step_"))
+    texts = len((small_world / "texts.jsonl").read_text().splitlines())
+    assert seen.startswith("started at random; pre-trained on ") and seen.endswith(f", {step} updates")
+    assert f"{texts} texts of {small_world}/texts.jsonl, " in seen
+    assert f"40 training captions of {small_world}/pairs.jsonl" in seen, "20 pictures with two each"
+    assert f"<li>zero-shot (zero_shot): {seen}</li>" in html and seen in table
+
     again = tmp_path / "again"
     against = ["--label", "again", "--against", evaluated]
     printed = unimo("evaluate", "retrieval", trained, *files, "--max-regions", 5, *against, "--output", again)

@@ -10,6 +10,7 @@ import numpy as np
 
 from unimo.errors import MissingDependencyError
 from unimo.paper import join
+from unimo.report.paired import paired
 from unimo.report.rewritten import COIN, score_rows, scored
 from unimo.report.run_folder import Gallery, Metrics, RankedCaption, RunFolder
 from unimo.report.tables import DIFFERENCES, tables
@@ -35,13 +36,16 @@ def default_output(runs: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([run.resolve() for run in runs])) / "report.html"
 
 
-def write_page(runs: Sequence[RunFolder], output: Path) -> None:
+def write_page(runs: Sequence[RunFolder], output: Path, baseline: str | None = None) -> None:
     """Write the page atomically.
 
     It stays small because curves are thinned, pictures are thumbnails, and few captions are shown.
 
+    Args:
+        baseline: label or name of the row that the others are compared with.
+
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file cannot be written, or rows that cannot be compared with the baseline.
     """
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
@@ -50,7 +54,9 @@ def write_page(runs: Sequence[RunFolder], output: Path) -> None:
     numbers = count()
     environment.filters["inline"] = lambda svg: Markup(figures.with_prefix(svg, f"figure{next(numbers)}-"))
     html = environment.get_template("page.html.jinja").render(
+        about=about(runs),
         tables=tables(runs),
+        paired=paired(runs, baseline) if baseline is not None else None,
         differences=DIFFERENCES,
         runs=[_section(run) for run in runs],
         points=figures.POINTS,
@@ -59,6 +65,15 @@ def write_page(runs: Sequence[RunFolder], output: Path) -> None:
     )
     with atomic_write(output) as file:
         file.write(html.encode())
+
+
+def about(runs: Sequence[RunFolder]) -> str:
+    """What the page shows, as a sentence."""
+    trained, evaluated = (sum(map(bool, of)) for of in ([r.updates for r in runs], [r.metrics for r in runs]))
+    parts = [f"the results of {evaluated} beside chance"] if evaluated else []
+    parts += [f"how {trained} learnt"] if trained else []
+    parts += ["what the models find and which rewritten captions deceive them"] if any(r.gallery for r in runs) else []
+    return f"{len(runs)} run{'s' if len(runs) > 1 else ''} of UNIMO: {', '.join(parts) or 'how they stand'}."
 
 
 def _section(run: RunFolder) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Metrics(Record):
     captions: int | None = None
     images: int | None = None
     items: str | None = None  # what was evaluated, as "872 sentences"
+    seen: str | None = None  # what the model was trained on
     metrics: dict[str, Metric]
     differences: list[Difference] = []
     paper: Paper | None = None  # where the paper's numbers are

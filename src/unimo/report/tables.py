@@ -7,8 +7,10 @@ from unimo.errors import DataError
 from unimo.evaluate.results import Metric
 from unimo.paper import numbers, row_name
 from unimo.report.columns import Layout, layout_of
+from unimo.report.paired import paired
 from unimo.report.run_folder import Metrics, RunFolder
 
+SEEN = "seen by the model"
 DIFFERENCES = "differences with 95 % paired bootstrap interval, * = excludes 0"
 
 
@@ -65,6 +67,7 @@ class Table:
     layout: Layout
     blocks: list[Block]
     differences: list[str]
+    seen: list[list[str]]  # label, run name, what its model was trained on; of the rows that know
 
 
 def tables(runs: Iterable[RunFolder]) -> list[Table]:
@@ -97,7 +100,8 @@ def _table(runs: list[tuple[str, Metrics]]) -> Table:
         has_chance = any(metric.chance is not None for metric in first.metrics.values())
         blocks.append(Block(title, list(columns.values()), rows, paper, chance if has_chance else None))
     differences = [f"{run.label} minus {found.to}: {found}" for _, run in runs for found in run.differences]
-    return Table(first.title, layout, blocks, differences)
+    seen = [[run.label, name, run.seen] for name, run in runs if run.seen]
+    return Table(first.title, layout, blocks, differences, seen)
 
 
 def _cell(metric: Metric | None) -> Cell | None:
@@ -112,11 +116,14 @@ def _number(printed: float | None) -> str:
     return "-" if printed is None else f"{printed:g}"
 
 
-def as_text(runs: Sequence[RunFolder]) -> str:
+def as_text(runs: Sequence[RunFolder], baseline: str | None = None) -> str:
     """The tables for a terminal, one block of columns below the other, each task's legend above its first table.
 
+    Args:
+        baseline: label or name of the row that the others are compared with.
+
     Raises:
-        DataError: no run was evaluated.
+        DataError: no run was evaluated, or rows that cannot be compared with the baseline.
     """
     found = tables(runs)
     if not found:
@@ -133,6 +140,13 @@ def as_text(runs: Sequence[RunFolder]) -> str:
             lines += ["", *aligned(block.grid())]
         if table.differences:
             lines += ["", DIFFERENCES, *table.differences]
+        if table.seen:
+            lines += ["", *aligned([[SEEN, "", ""], *table.seen])]
+    if baseline is not None:
+        compared = paired(runs, baseline)
+        lines += ["", compared.legend]
+        for grid in compared.grids:
+            lines += ["", *aligned(grid)]
     missing = [run.name for run in runs if run.metrics is None]
     return "\n".join(lines + ([f"\nwithout metrics.json: {', '.join(missing)}"] if missing else []))
 
