@@ -1,5 +1,6 @@
 """A record of the log: means over the updates since the last one, whatever the processes, stops and `log_every`."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -113,6 +114,19 @@ def test_a_run_killed_after_a_save_has_the_log_of_one_that_was_not(tmp_path):
     for step in range(1, STEPS):
         checkpoint.point(run / "checkpoints", checkpoint.LATEST, checkpoint.folder_of(run, step).name)
         assert log(trained(run, save_every=1, keep_last=STEPS)) == whole, f"killed after {step}"
+
+
+def test_a_checkpoint_of_an_earlier_version_begins_an_interval(tmp_path):
+    run = trained(tmp_path, save_every=3)
+    folder = checkpoint.folder_of(run, 9)
+    state = json.loads((folder / checkpoint.TRAINER).read_text())
+    assert state.pop("interval").keys() == {"text", "pair", "image"}, "of the updates 6 to 9"
+    (folder / checkpoint.TRAINER).write_text(json.dumps(state))
+    (folder / checkpoint.MARKER).write_text(
+        json.dumps({checkpoint.TRAINER: (folder / checkpoint.TRAINER).stat().st_size})
+    )
+    checkpoint.point(run / "checkpoints", checkpoint.LATEST, folder.name)
+    assert [(r["step"], r["updates"]) for r in log(trained(run, save_every=3))] == [(5, 5), (10, 1), (12, 2)]
 
 
 def test_other_intervals_after_a_stop_begin_at_the_last_record(tmp_path):

@@ -85,6 +85,18 @@ def test_it_asks_for_nothing_outside_and_runs_nothing(page: Page):
     assert "@import" not in page.text and "url(http" not in page.text
 
 
+def test_it_says_what_it_shows_and_can_be_read_without_a_mouse(page: Page):
+    about = (
+        "This page shows 3 runs: the results of 2 beside chance (test split, 12 captions of 12 images), how the losses"
+    )
+    assert about in page.text and page.text.index(about) < page.text.index("Results")
+    assert page.count("main") == 1
+    scrolling = [a for tag, a in page.elements if "scroll" in (a.get("class") or "").split()]
+    names = [a["aria-label"] for a in scrolling]
+    assert len(scrolling) == 4 and len(set(names)) == 4, "runs, results, scores of two runs"
+    assert all((a["tabindex"], a["role"]) == ("0", "region") for a in scrolling)
+
+
 def test_links_lead_to_the_runs(page: Page):
     ids = [a["id"] for _, a in page.elements if a.get("id")]
     assert len(ids) == len(set(ids))

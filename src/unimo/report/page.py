@@ -69,11 +69,15 @@ def write_page(runs: Sequence[RunFolder], output: Path, baseline: str | None = N
 
 def about(runs: Sequence[RunFolder]) -> str:
     """What the page shows, as a sentence."""
-    trained, evaluated = (sum(map(bool, of)) for of in ([r.updates for r in runs], [r.metrics for r in runs]))
-    parts = [f"the results of {evaluated} beside chance"] if evaluated else []
-    parts += [f"how {trained} learnt"] if trained else []
-    parts += ["what the models find and which rewritten captions deceive them"] if any(r.gallery for r in runs) else []
-    return f"{len(runs)} run{'s' if len(runs) > 1 else ''} of UNIMO: {', '.join(parts) or 'how they stand'}."
+    results = [run.metrics for run in runs if run.metrics]
+    titles = "; ".join(dict.fromkeys(metrics.title for metrics in results))
+    trained = sum(bool(run.updates) for run in runs)
+    parts = [f"the results of {len(results)} beside chance ({titles})"] if results else []
+    parts += [f"how the losses of {trained} went"] if trained else []
+    if any(run.gallery for run in runs):
+        parts += ["which pictures the models find, and which rewritten captions they take for the truth"]
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    return f"This page shows {count}: {', '.join(parts) or 'how far they are'}."
 
 
 def _section(run: RunFolder) -> dict[str, Any]:
