@@ -14,7 +14,7 @@ from example_runs import classification, evaluation, finetuning, metrics, pretra
 
 from unimo.cli import main
 from unimo.errors import DataError
-from unimo.report.page import CAPTIONS, default_output, provenance_rows, write_page
+from unimo.report.page import CAPTIONS, NEGATIVES, default_output, provenance_rows, write_page
 from unimo.report.run_folder import Metrics, open_runs
 from unimo.storage.locks import alone
 
@@ -143,16 +143,25 @@ def test_scores_stand_beside_rewrites_and_chance_beside_shares(tmp_path: Path):
         gallery["candidates"][kind] = {key: [score]}
     write(run / "gallery.json", gallery | {"rewrites": gallery["rewrites"][:1]})
     text = page_of(run).text
-    order = [
-        "caption1.50a red ball on",
-        "1.25on a white",
-        "attribute3.50above the caption: a red",
-        "relation1.50",
-        "object0.75",
-    ]
+    order = ["caption1.500a red ball on", "1.250on a white", "attribute3.500above the caption: a red"]
+    order += ["relation1.500", "object0.750"]
     assert [text.index(words) for words in order] == sorted(text.index(words) for words in order)
     assert text.count("above the caption:") == 1
+    assert "more; of all" not in text
     assert re.search(r"attributeX-13\.50 *0\.0 % *50\.0 % *0\.0 % of 1 *50\.0 %", text)
+
+
+def test_many_rewrites_are_folded(tmp_path: Path):
+    run = evaluation(tmp_path / "run")
+    gallery = json.loads((run / "gallery.json").read_text())
+    key, caption = gallery["captions"][0]["caption_id"], gallery["rewrites"][0]
+    caption["negatives"] = [{"text": f"caption {n}", "kind": "tfidf"} for n in range(NEGATIVES + 3)]
+    gallery["candidates"] = {"original": {key: [1.5]}, "tfidf": {key: [float(n) for n in range(NEGATIVES + 3)]}}
+    write(run / "gallery.json", gallery | {"rewrites": [caption]})
+    page = page_of(run)
+    assert f"3 more; of all {NEGATIVES + 3}, {NEGATIVES + 1} score above the caption" in page.text
+    assert page.count("details") == 1
+    assert page.text.index("caption 3") < page.text.index("3 more;") < page.text.index("caption 2")
 
 
 def test_captions_are_text_not_markup(tmp_path: Path):

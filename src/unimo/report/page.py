@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:
 
 CAPTIONS = 10  # shown of a gallery
 REWRITES = 8
+NEGATIVES = 6  # of a rewritten caption that are not folded away
 
 
 def default_output(runs: Sequence[Path]) -> Path:
@@ -62,6 +63,7 @@ def write_page(runs: Sequence[RunFolder], output: Path, baseline: str | None = N
         points=figures.POINTS,
         longest=LONGEST,
         coin=COIN,
+        most=NEGATIVES,
     )
     with atomic_write(output) as file:
         file.write(html.encode())
@@ -75,7 +77,7 @@ def about(runs: Sequence[RunFolder]) -> str:
     parts = [f"the results of {len(results)} beside chance ({titles})"] if results else []
     parts += [f"how the losses of {trained} went"] if trained else []
     if any(run.gallery for run in runs):
-        parts += ["which pictures the models find, and which rewritten captions they take for the truth"]
+        parts += ["which pictures the models find, and which rewritten captions they score above the true ones"]
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     return f"This page shows {count}: {', '.join(parts) or 'how far they are'}."
 

@@ -10,7 +10,7 @@ from unimo.report.columns import Layout, layout_of
 from unimo.report.paired import paired
 from unimo.report.run_folder import Metrics, RunFolder
 
-SEEN = "seen by the model"
+SEEN = "what the models have seen"
 DIFFERENCES = "differences with 95 % paired bootstrap interval, * = excludes 0"
 
 
@@ -141,7 +141,7 @@ def as_text(runs: Sequence[RunFolder], baseline: str | None = None) -> str:
         if table.differences:
             lines += ["", DIFFERENCES, *table.differences]
         if table.seen:
-            lines += ["", *aligned([[SEEN, "", ""], *table.seen])]
+            lines += ["", SEEN, *(f"{label} ({name}): {seen}" for label, name, seen in table.seen)]
     if baseline is not None:
         compared = paired(runs, baseline)
         lines += ["", compared.legend]
