@@ -71,6 +71,12 @@ class Metrics(Record):
         return {name: _percent(m) if isinstance(m, dict) and "unit" not in m else m for name, m in found.items()}
 
     @property
+    def hashes(self) -> dict[str, str]:
+        """Of the files that were evaluated on, by key; empty where the file does not say."""
+        data = (self.model_extra or {}).get("data")
+        return {key: str(data[key]) for key in sorted(data) if key.endswith("sha256")} if isinstance(data, dict) else {}
+
+    @property
     def title(self) -> str:
         """What was evaluated, for people."""
         pictures = f"{self.captions} captions of {self.images} images" if self.captions and self.images else None

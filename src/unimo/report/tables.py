@@ -71,20 +71,23 @@ class Table:
 
 
 def tables(runs: Iterable[RunFolder]) -> list[Table]:
-    """One table for each task, split, count of items and set of chance levels among the runs, in the order given."""
+    """One table for each task, split, data hash, count of items and set of chance levels among the runs, in the order
+    given. Titles that would be equal end with the hash."""
     groups: dict[tuple, list[tuple[str, Metrics]]] = {}
     for run in runs:
         if run.metrics:
             metrics = run.metrics.metrics
             columns = [name for block in layout_of(run.metrics.task, metrics).blocks.values() for name in block]
             chance = tuple(_chance(metrics.get(name)) for name in columns)
-            key = (run.metrics.task, run.metrics.title, tuple(columns), chance)
+            key = (run.metrics.task, run.metrics.title, tuple(columns), chance, tuple(run.metrics.hashes.items()))
             groups.setdefault(key, []).append((run.name, run.metrics))
-    return [_table(found) for found in groups.values()]
+    titles = [key[1] for key in groups]
+    return [_table(found, titles.count(key[1]) > 1) for key, found in groups.items()]
 
 
-def _table(runs: list[tuple[str, Metrics]]) -> Table:
+def _table(runs: list[tuple[str, Metrics]], ambiguous: bool) -> Table:
     first = runs[0][1]
+    shown_as = ", ".join([first.title, *(f"{key} {value[:8]}" for key, value in first.hashes.items() if ambiguous)])
     layout = layout_of(first.task, first.metrics)
     shown = {column for block in layout.blocks.values() for column in block}
     claims = {
@@ -101,7 +104,7 @@ def _table(runs: list[tuple[str, Metrics]]) -> Table:
         blocks.append(Block(title, list(columns.values()), rows, paper, chance if has_chance else None))
     differences = [f"{run.label} minus {found.to}: {found}" for _, run in runs for found in run.differences]
     seen = [[run.label, name, run.seen] for name, run in runs if run.seen]
-    return Table(first.title, layout, blocks, differences, seen)
+    return Table(shown_as, layout, blocks, differences, seen)
 
 
 def _cell(metric: Metric | None) -> Cell | None:
