@@ -54,7 +54,8 @@ def init(recipe: Path, overrides: tuple[str, ...], output: Path) -> None:
     load_paddle()
     from unimo.config import find
     from unimo.engine.model_folder import check_replaceable, write_model
-    from unimo.pretrain.run import build_model
+    from unimo.engine.seen import Seen, seen_at_start
+    from unimo.pretrain.run import build_model, start_of
     from unimo.pretrain.systems import read_recipe
     from unimo.readers.tokenizer import load_tokenizer
     from unimo.storage.locks import check_writable
@@ -63,7 +64,8 @@ def init(recipe: Path, overrides: tuple[str, ...], output: Path) -> None:
     check_replaceable(output)
     check_writable(output)
     tokenizer = load_tokenizer(find(settings.tokenizer))
-    write_model(output, build_model(settings, tokenizer), tokenizer)
+    seen = Seen(before=seen_at_start(start_of(settings)), training=None)
+    write_model(output, build_model(settings, tokenizer), tokenizer, seen)
 
 
 main.add_command(
@@ -100,27 +102,35 @@ def report() -> None:
     """Pages and tables about run folders, also of runs that are still going."""
 
 
+def baseline_option(command: Any) -> Any:
+    """The row that others are compared with."""
+    about = "Label or name of the row that all others are compared with, picture by picture."
+    return click.option("--baseline", metavar="LABEL", help=about)(command)
+
+
 @report.command("run")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), help="[default: report.html in the folder of the RUNs]")
-def report_run(runs: tuple[Path, ...], output: Path | None) -> None:
+@baseline_option
+def report_run(runs: tuple[Path, ...], output: Path | None, baseline: str | None) -> None:
     """Write one self-contained HTML page about one or more RUN folders, and print its path."""
     from unimo.report.page import default_output, write_page
     from unimo.report.run_folder import open_runs
 
     page = output or default_output(runs)
-    write_page(open_runs(runs), page)
+    write_page(open_runs(runs), page, baseline)
     click.echo(page)
 
 
 @report.command("table")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
-def report_table(runs: tuple[Path, ...]) -> None:
+@baseline_option
+def report_table(runs: tuple[Path, ...], baseline: str | None) -> None:
     """Print the metrics of RUN folders with 95 % intervals, chance, the paper's numbers and differences."""
     from unimo.report.run_folder import open_runs
     from unimo.report.tables import as_text
 
-    click.echo(as_text(open_runs(runs)))
+    click.echo(as_text(open_runs(runs), baseline))
 
 
 @report.command("study")

@@ -92,7 +92,7 @@ def work(world: Path, dropout: str, steps: int) -> dict[str, float]:
     use_fast_gemm()
     keep_freed_memory()
     trainer, ids = trainer_of(world, dropout)
-    losses = trainer.update(0)["losses"]
+    losses = trainer.update(0)
     warm, counted = len(ids), []
     count_products(trainer.task.model, counted)
     started = time.process_time()

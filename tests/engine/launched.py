@@ -42,5 +42,8 @@ def state(run: Path) -> dict:
 def log(run: Path) -> list[dict]:
     """The whole lines of the log, without times."""
     text = (run / "log.jsonl").read_text() if (run / "log.jsonl").exists() else ""
-    timing = ("seconds", "items_per_s")
-    return [{k: v for k, v in json.loads(line).items() if k not in timing} for line in text.split("\n")[:-1]]
+    return [json.loads(line, object_hook=_without_times) for line in text.split("\n")[:-1]]
+
+
+def _without_times(record: dict) -> dict:
+    return {k: v for k, v in record.items() if k not in ("seconds", "items_per_s")}

@@ -36,11 +36,12 @@ def test_the_log_has_the_promised_fields(tmp_path, capsys):
     record = run(tmp_path)
     assert [r["step"] for r in log(tmp_path)] == [2, 4, 6]
     assert log(tmp_path)[-1] == record
-    assert set(record) == {
-        "step", "stream", "losses", "total", "lr", "grad_norm", "items_per_s", "pad_share", "seconds"
-    }  # fmt: skip
-    assert record["stream"] == "pair" and set(record["losses"]) == {"words", "regions"}
-    assert record["total"] == pytest.approx(record["losses"]["words"] + 0.5 * record["losses"]["regions"])
+    means = {"updates", "losses", "total", "grad_norm", "items_per_s", "pad_share", "seconds"}
+    assert set(record) == means | {"step", "lr", "streams"} and record["updates"] == 2
+    assert set(record["streams"]) == {"image", "pair"} and set(record["losses"]) == {"words", "regions"}
+    pair = record["streams"]["pair"]
+    assert set(pair) == means and pair["updates"] == 1
+    assert pair["total"] == pytest.approx(pair["losses"]["words"] + 0.5 * pair["losses"]["regions"])
     assert record["pad_share"] == pytest.approx(0.25)
     assert capsys.readouterr().err.count("steps/s, ") == 3
 
@@ -90,7 +91,9 @@ def test_evaluation_is_logged_and_the_best_checkpoint_kept(tmp_path):
     scores = iter([0.1, 0.9, 0.3, 0.2, 0.5, 0.4])
     evaluation = PeriodicEvaluation(lambda: {"recall": next(scores)}, metric="recall")
     run(tmp_path, [evaluation], eval_every=1, keep_last=1, log_every=6)
-    assert [r["metrics"]["recall"] for r in log(tmp_path) if "metrics" in r] == [0.1, 0.9, 0.3, 0.2, 0.5, 0.4]
+    evaluations = [r for r in log(tmp_path) if "metrics" in r]
+    assert [r["metrics"]["recall"] for r in evaluations] == [0.1, 0.9, 0.3, 0.2, 0.5, 0.4]
+    assert [r["step"] for r in evaluations if r["best"]] == [1, 2] and {r["metric"] for r in evaluations} == {"recall"}
     folders = sorted(folder.name for folder in (tmp_path / "checkpoints").glob("step_*"))
     assert folders == ["step_00000002", "step_00000006"]
     assert (tmp_path / "checkpoints" / "best").read_text() == "step_00000002\n"

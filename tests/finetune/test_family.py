@@ -140,6 +140,25 @@ def test_an_evaluation_takes_the_runs_own_limits_unless_told_otherwise(tmp_path,
     assert code == 2 and "max_tokens: Input should be greater than 2" in output
 
 
+def test_a_result_says_what_its_model_has_seen(tmp_path, models, recipe):
+    """Of a model that nobody described nothing; of a fine-tuned one its start, of one tuned twice both trainings."""
+    data = ["--pairs", recipe["pairs"], "--regions", recipe["regions"]]
+    assert invoke("evaluate", "retrieval", models["unimo"], *data, "--output", tmp_path / "start")[0] == 0
+    assert "seen" not in metrics(tmp_path / "start") and metrics(tmp_path / "start")["model"] == str(models["unimo"])
+    engine = ["engine.steps=8", "engine.eval_every=2"]
+    for name, start in (("once", models["unimo"]), ("twice", tmp_path / "once")):
+        call = ["finetune", written(tmp_path, recipe), *engine, "--model", start, "--output", tmp_path / name]
+        assert invoke(*call)[0] == 0
+    best = [int((tmp_path / name / "checkpoints" / "best").read_text().strip()[5:]) for name in ("once", "twice")]
+    trained = [
+        f"fine-tuned on 40 captions, 5 pairs each, of {recipe['pairs']} (training split), {n} updates" for n in best
+    ]
+    assert metrics(tmp_path / "once")["seen"] == f"started from {models['unimo']}; {trained[0]}"
+    assert metrics(tmp_path / "twice")["seen"] == f"started from {models['unimo']}; {trained[0]}; {trained[1]}"
+    assert invoke("evaluate", "retrieval", tmp_path / "twice", *data, "--output", tmp_path / "again")[0] == 0
+    assert metrics(tmp_path / "again")["seen"] == metrics(tmp_path / "twice")["seen"]
+
+
 def test_epochs_are_counted_and_written_as_updates(tmp_path, models, recipe):
     recipe["engine"] |= {"epochs": 2, "save_every": 100}
     del recipe["engine"]["steps"]

@@ -15,6 +15,7 @@ from unimo.cli import main
 from unimo.config import ROOT, load
 from unimo.engine import checkpoint
 from unimo.engine.model_folder import locate, read_model
+from unimo.engine.seen import seen_by
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.port import text_encoders
 from unimo.port.bert import BERT
@@ -65,7 +66,9 @@ def test_a_second_run_gives_the_same_numbers_and_a_shorter_one_is_its_start(smal
     small_recipe["engine"]["schedule"] = "constant"
     for name, steps in (("a", 6), ("b", 6)):
         assert run(small_recipe, tmp_path / name, f"engine.steps={steps}")[0] == 0
-    first, second = ([(r["stream"], r["losses"], r["grad_norm"]) for r in log(tmp_path / name)] for name in ("a", "b"))
+    first, second = (
+        [([*r["streams"]], r["losses"], r["grad_norm"]) for r in log(tmp_path / name)] for name in ("a", "b")
+    )
     assert first == second
 
 
@@ -142,6 +145,7 @@ def test_init_replaces_a_model_folder_and_nothing_else(small_recipe, tmp_path):
     call = ["init", str(tmp_path / "recipe.yaml"), "--output"]
     for _ in range(2):
         assert CliRunner().invoke(main, [*call, str(tmp_path / "model")]).exit_code == 0
+    assert seen_by(tmp_path / "model") == ["started at random", "not trained"]
     refused = CliRunner().invoke(main, [*call, str(tmp_path)])
     assert refused.exit_code == 2 and "not a model folder" in refused.output
     assert (tmp_path / "recipe.yaml").exists()

@@ -43,7 +43,7 @@ def write(path: Path, value: Any) -> None:
 
 
 def update(step: int, stream: str, losses: dict[str, float], **more: float) -> dict[str, Any]:
-    """A line of log.jsonl."""
+    """A line of log.jsonl as earlier versions wrote it, of one update; both are read."""
     rest = {"total": sum(losses.values()), "lr": 1e-4, "grad_norm": 1.0, "items_per_s": 40.0, "seconds": 0.2} | more
     return {"step": step, "stream": stream, "losses": losses, **rest}
 
@@ -69,8 +69,9 @@ def pretraining(run: Path, steps: int = 300) -> Path:
         speed = {"text": 90, "image": 60, "pair": 40}[stream] * noise[5]
         lines.append(update(step, stream, losses, lr=rate, grad_norm=3 * left * noise[5], items_per_s=speed))
         if step % 100 == 0:
-            recalls = {f"{name}_recall@{k}": 0.03 * k * (1 - left) for name in ("image", "text") for k in KS}
-            lines.append({"step": step, "metrics": recalls | {"mean_recall": 0.16 * (1 - left)}})
+            recalls = {f"{name}_recall@{k}": 3.0 * k * (1 - left) for name in ("image", "text") for k in KS}
+            recalls["mean_recall"] = 16.0 * (1 - left) if step < steps else 0.5  # the last is worse
+            lines.append({"step": step, "metrics": recalls, "metric": "mean_recall", "best": step < steps})
     run.mkdir(parents=True)
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (run / "config.yaml").write_text("streams:\n  text: 1\n  image: 1\n  pair: 3\nweights:\n  mlm: 1.0\n  cmcl: 1.0\n")
@@ -142,7 +143,7 @@ def gallery(run: Path) -> dict[str, Any]:
         rewrites.append({"caption_id": key, "caption": caption, "positives": positives, "negatives": negatives})
         means = {"original": 2.0, "paraphrase": 1.8, "object": 0.2, "attribute": 0.8, "relation": 1.5, "tfidf": -1.0}
         for kind, mean in means.items():
-            scores.setdefault(kind, {})[key] = rng.normal(mean, 0.8, size=1 if kind == "original" else 2).tolist()
+            scores.setdefault(kind, {})[key] = rng.normal(mean, 0.8, size=1).tolist()
     return {"captions": captions, "candidates": scores, "rewrites": rewrites}
 
 

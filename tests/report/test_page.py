@@ -14,7 +14,7 @@ from example_runs import classification, evaluation, finetuning, metrics, pretra
 
 from unimo.cli import main
 from unimo.errors import DataError
-from unimo.report.page import CAPTIONS, default_output, provenance_rows, score_rows, write_page
+from unimo.report.page import CAPTIONS, NEGATIVES, default_output, provenance_rows, write_page
 from unimo.report.run_folder import Metrics, open_runs
 from unimo.storage.locks import alone
 
@@ -85,6 +85,18 @@ def test_it_asks_for_nothing_outside_and_runs_nothing(page: Page):
     assert "@import" not in page.text and "url(http" not in page.text
 
 
+def test_it_says_what_it_shows_and_can_be_read_without_a_mouse(page: Page):
+    about = (
+        "This page shows 3 runs: the results of 2 beside chance (test split, 12 captions of 12 images), how the losses"
+    )
+    assert about in page.text and page.text.index(about) < page.text.index("Results")
+    assert page.count("main") == 1
+    scrolling = [a for tag, a in page.elements if "scroll" in (a.get("class") or "").split()]
+    names = [a["aria-label"] for a in scrolling]
+    assert len(scrolling) == 4 and len(set(names)) == 4, "runs, results, scores of two runs"
+    assert all((a["tabindex"], a["role"]) == ("0", "region") for a in scrolling)
+
+
 def test_links_lead_to_the_runs(page: Page):
     ids = [a["id"] for _, a in page.elements if a.get("id")]
     assert len(ids) == len(set(ids))
@@ -100,6 +112,9 @@ def test_it_shows_what_the_files_say(page: Page):
         assert page.count("svg", **{"aria-label": title}) >= 1
     assert page.count("svg", **{"aria-label": "learning rate"}) == 2  # the evaluation has no log
     assert page.count("svg", **{"aria-label": "metrics on the way"}) == 1
+    assert page.count("svg", **{"aria-label": "mean_recall on dev"}) == 1
+    assert page.text.count("taken: step 200") == 2, "marked in both"
+    assert "The checkpoint of step 200 was taken, the best by mean_recall: 9.5." in page.text
     assert "MKL_DEBUG_CPU_TYPE none" in page.text and "with uncommitted changes" in page.text
     assert "streams: text: 1" in page.text
     assert page.text.count("State: done, exit code 0") == 2
@@ -118,6 +133,35 @@ def test_changed_words_are_marked(folder: Path):
     assert "a <del>red</del> <ins>blue</ins> ball on a white table" in html
     assert "a red ball <del>on</del> <ins>in front of</ins> a white table" in html
     assert "X- tfidf" in html
+
+
+def test_scores_stand_beside_rewrites_and_chance_beside_shares(tmp_path: Path):
+    run = evaluation(tmp_path / "run")
+    gallery = json.loads((run / "gallery.json").read_text())
+    key = gallery["rewrites"][0]["caption_id"]
+    for kind, score in {"original": 1.5, "paraphrase": 1.25, "object": 0.75, "attribute": 3.5, "relation": 1.5}.items():
+        gallery["candidates"][kind] = {key: [score]}
+    write(run / "gallery.json", gallery | {"rewrites": gallery["rewrites"][:1]})
+    text = page_of(run).text
+    order = ["caption1.500a red ball on", "1.250on a white", "attribute3.500above the caption: a red"]
+    order += ["relation1.500", "object0.750"]
+    assert [text.index(words) for words in order] == sorted(text.index(words) for words in order)
+    assert text.count("above the caption:") == 1
+    assert "more; of all" not in text
+    assert re.search(r"attributeX-13\.50 *0\.0 % *50\.0 % *0\.0 % of 1 *50\.0 %", text)
+
+
+def test_many_rewrites_are_folded(tmp_path: Path):
+    run = evaluation(tmp_path / "run")
+    gallery = json.loads((run / "gallery.json").read_text())
+    key, caption = gallery["captions"][0]["caption_id"], gallery["rewrites"][0]
+    caption["negatives"] = [{"text": f"caption {n}", "kind": "tfidf"} for n in range(NEGATIVES + 3)]
+    gallery["candidates"] = {"original": {key: [1.5]}, "tfidf": {key: [float(n) for n in range(NEGATIVES + 3)]}}
+    write(run / "gallery.json", gallery | {"rewrites": [caption]})
+    page = page_of(run)
+    assert f"3 more; of all {NEGATIVES + 3}, {NEGATIVES + 1} score above the caption" in page.text
+    assert page.count("details") == 1
+    assert page.text.index("caption 3") < page.text.index("3 more;") < page.text.index("caption 2")
 
 
 def test_captions_are_text_not_markup(tmp_path: Path):
@@ -152,20 +196,6 @@ def test_a_run_goes_on_only_while_a_process_holds_it(tmp_path: Path):
     with alone(run):
         assert "State: running" in page_of(run).text
     assert "State: killed: it ended without a word" in page_of(run).text
-
-
-def test_shares_of_captions_above_their_negatives():
-    candidates = {
-        "object": {"a#0": [0.5, 2.5], "b#0": [1.0]},  # a's second one beats it
-        "relation": {"a#0": [2.0], "c#0": [0.0]},  # a tie is not above
-        "attribute": {"a#0": []},
-        "original": {"a#0": [2.0], "b#0": [1.5], "c#0": [1.0]},
-    }
-    rows = {row["kind"]: row for row in score_rows(candidates)}
-    assert list(rows) == ["original", "object", "relation"]
-    assert [rows[k]["side"] for k in rows] == ["X+", "X-", "X-"]
-    assert (rows["object"]["above"], rows["object"]["captions"], rows["object"]["median"]) == (0.5, 2, 1.0)
-    assert rows["relation"]["above"] == 0.5 and rows["original"]["above"] is None
 
 
 def test_provenance_names_everything_besides_the_metrics():

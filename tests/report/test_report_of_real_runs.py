@@ -26,8 +26,11 @@ def test_pretrain_evaluate_report(small_world: Path, small_recipe: dict, tmp_pat
     page = Path(unimo("report", "run", trained, evaluated).strip())
     assert page == tmp_path / "report.html"
     html = page.read_text(encoding="utf-8")
-    for title in (*small_recipe["weights"], "learning rate", "metrics on the way", "match scores by kind of caption"):
+    course = ("learning rate", "mean_recall on dev", "metrics on the way")
+    for title in (*small_recipe["weights"], *course, "match scores by kind of caption"):
         assert f'aria-label="{title}"' in html
+    best = (trained / "checkpoints" / "best").read_text().strip()
+    assert f"The checkpoint of step {int(best.removeprefix('step_'))} was\n" in html
     captions = json.loads((evaluated / "gallery.json").read_text())["captions"]
     assert f"10 of {len(captions)} captions" in html and "cannot be read" not in html
     assert all(f"<td>{kind}</td>" in html for kind in ("original", "paraphrase", "object", "tfidf"))
@@ -37,6 +40,14 @@ def test_pretrain_evaluate_report(small_world: Path, small_recipe: dict, tmp_pat
     assert (recall["unit"], recall["n"]) == ("%", 12)
     table = unimo("report", "table", evaluated)
     assert f"{recall['value']:.1f} [" in table and "without metrics.json" not in table
+
+    seen = json.loads((evaluated / "metrics.json").read_text())["seen"]
+    step = int(best.removeprefix("step_"))
+    texts = len((small_world / "texts.jsonl").read_text().splitlines())
+    assert seen.startswith("started at random; pre-trained on ") and seen.endswith(f", {step} updates")
+    assert f"{texts} texts of {small_world}/texts.jsonl, " in seen
+    assert f"40 training captions of {small_world}/pairs.jsonl" in seen, "20 pictures with two each"
+    assert f"<li>zero-shot (zero_shot): {seen}</li>" in html and seen in table
 
     again = tmp_path / "again"
     against = ["--label", "again", "--against", evaluated]

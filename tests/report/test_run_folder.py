@@ -22,6 +22,21 @@ def test_any_file_may_be_missing(tmp_path: Path):
     assert [run.name for run in (pretrained, evaluated, tuned)] == ["pretrain", "zero_shot", "finetune"]
 
 
+def test_means_of_several_streams_are_told_apart(tmp_path: Path):
+    part = {"updates": 1, "total": 2.0, "grad_norm": 1.0, "items_per_s": 40.0, "pad_share": 0.1, "seconds": 0.2}
+    streams = {"text": part | {"losses": {"mlm": 2.0}}, "pair": part | {"losses": {"mlm": 3.0, "cmcl": 1.0}}}
+    means = part | {"step": 20, "lr": 1e-4, "losses": {"mlm": 2.5, "cmcl": 1.0}, "streams": streams}
+    lines = [update(10, "image", {"region_class": 1.0}), means, {"step": 20, "metrics": {"f1": 3.0}}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run,) = open_runs([tmp_path])
+    assert [(r.step, r.stream, r.losses) for r in run.updates] == [
+        (10, "image", {"region_class": 1.0}),
+        (20, "text", {"mlm": 2.0}),
+        (20, "pair", {"mlm": 3.0, "cmcl": 1.0}),
+    ]
+    assert {r.lr for r in run.updates} == {1e-4} and len(run.evaluations) == 1 and run.taken is None
+
+
 @pytest.mark.parametrize("quality", [0.0, 0.123, 1 / 3, 0.977])
 def test_fractions_of_older_files_are_read_as_percent(tmp_path: Path, quality: float):
     write(tmp_path / "old" / "metrics.json", metrics("x", quality, old=True))
@@ -60,7 +75,10 @@ def test_a_folder_without_a_run_names_what_was_looked_for(tmp_path: Path):
         ("{'step': 1}", "log.jsonl line 2: Invalid JSON"),
         ("", "log.jsonl line 2: Invalid JSON"),
         ("[]", "log.jsonl line 2: Input should be an object"),
-        ('{"losses": {"mlm": "high"}}', "log.jsonl line 2: key 'step' is missing; losses.mlm: Input should be a valid"),
+        (
+            '{"losses": {"mlm": "high"}}',
+            "log.jsonl line 2: losses.mlm: Input should be a valid number, got 'high'; key 'step' is missing",
+        ),
     ],
 )
 def test_a_broken_log_line_is_named(tmp_path: Path, line: str, message: str):

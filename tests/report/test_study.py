@@ -1,5 +1,6 @@
 """Arms and seeds -> means, intervals and paired differences."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,9 @@ def test_differences_are_paired_by_seed(tmp_path: Path):
     assert lines[0].startswith("3 seeds (seed_1, seed_2, seed_3)")
     means = {line.split()[0]: line for line in lines[1:4]}
     assert "35.8 ± 45.5" in means["plain"]  # chance 1/12 + 0.3 of the rest; t(2) = 4.303
-    assert lines[4].startswith("minus plain") and "9.2 ± 2.3 *" in lines[5]
-    assert len(lines) == 6
+    assert lines[4].split() == ["chance", "8.3", "83.3", "8.3", "83.3"]
+    assert lines[5].startswith("minus plain") and "9.2 ± 2.3 *" in lines[6]
+    assert len(lines) == 7
 
 
 def test_a_swap_counts_how_often_the_caption_wins(tmp_path: Path):
@@ -57,6 +59,9 @@ def test_a_swap_counts_how_often_the_caption_wins(tmp_path: Path):
     candidates = {"original": {"a": [1.0], "b": [2.0]}, "object": {"a": [0.5, 1.0], "b": [3.0, 1.0]}}
     write(run / "gallery.json", {"candidates": candidates})
     assert measures(open_runs([run])[0])["beats object"] == 62.5  # two wins, a tie and a loss
+    shutil.copytree(run, tmp_path / "study" / "plain" / "1")
+    means = as_text(read_study(tmp_path / "study"), "plain").splitlines()[2:5]
+    assert means[0].endswith("beats object") and means[1].endswith("62.5") and means[2].endswith("50.0")
 
 
 def test_one_seed_has_no_interval(tmp_path: Path):
@@ -91,7 +96,8 @@ def test_a_study_of_another_task(tmp_path: Path):
     assert text.startswith("2 seeds (1, 2), each in its unit, mean ± 95 % interval by Student's t; * = excludes 0")
     assert lines[1] == ["arm", "accuracy", "(%)", "perplexity", "(points)"]
     assert lines[2][:2] == ["full", "47.5"] and lines[3][:2] == ["plain", "32.5"]
-    assert lines[5][:4] == ["full", "15.0", "±", "0.0"]
+    assert lines[4] == ["chance", "50.0", "-"]
+    assert lines[6][:4] == ["full", "15.0", "±", "0.0"]
     classification(tmp_path / "full" / "2", "full", [1] * 20, items="20 pictures")
     with pytest.raises(DataError, match="evaluated on different data"):
         read_study(tmp_path)

@@ -45,6 +45,18 @@ def test_other_data_is_another_table_and_a_missing_metric_a_dash(tmp_path: Path)
     assert next(line for line in reversed(text.splitlines()) if line.startswith("partial")).split()[2] == "-"
 
 
+def test_rows_of_another_gallery_stand_apart(tmp_path: Path):
+    """As many captions of as many images, from other files: not the same table, nor the same chance."""
+    of = {name: {"data": {"pairs_sha256": name * 20, "regions": "any"}} for name in ("aa", "bb")}
+    one, two, other = (metrics(label, 0.3, **of[name]) for label, name in (("x", "aa"), ("y", "aa"), ("z", "bb")))
+    text = as_text(open_runs(runs(tmp_path, one=one, two=two, other=other)))
+    first, second = text.split("test split, ")[1:]
+    assert first.startswith("12 captions of 12 images, pairs_sha256 aaaaaaaa\n") and "y " in first and "z " not in first
+    assert second.startswith("12 captions of 12 images, pairs_sha256 bbbbbbbb\n") and second.count("chance ") == 2
+    alone = as_text(open_runs(runs(tmp_path / "alone", one=one, two=two)))
+    assert "sha256" not in alone and alone.count("captions of") == 1
+
+
 def test_a_lower_bound_at_chance_gets_no_mark(tmp_path: Path):
     even = metrics("even", 0.3)
     for recall in even["metrics"].values():

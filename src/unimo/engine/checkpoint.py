@@ -40,7 +40,7 @@ MODEL, KEPT = "model.safetensors", "task.safetensors"
 OPTIMIZER, TRAINER = "optimizer.safetensors", "trainer_state.json"
 
 
-_STATE = {"step": int, "identity": dict}  # types of what a trainer state holds
+_STATE = {"step": int, "identity": dict, "interval": dict}  # types of what a trainer state holds
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
 _KINDS = {code: kind for kind, code in DTYPES.items()} | {"BF16": "bfloat16"}  # that others may have written
 

@@ -50,7 +50,7 @@ class Run:
                 getattr(event, hook)(self)
 
     def log(self, record: dict[str, Any]) -> None:
-        """Hand a record (of an update, or of an evaluation) to every event that logs."""
+        """Hand a record (of updates, or of an evaluation) to every event that logs."""
         self.record = record
         self.emit("on_log")
 
@@ -69,7 +69,8 @@ class ConfigFile:
 
 
 class LogFile:
-    """`log.jsonl`: one record per logged step or evaluation. A resumed run first drops what it will write again."""
+    """`log.jsonl`: a record for every `log_every` updates (`Trainer.record`) and for each evaluation. A resumed run
+    first drops what it will write again."""
 
     def on_start(self, run: Run) -> None:
         """Open the file, on rank 0, without the records of updates after the one that the run resumes from."""
@@ -192,8 +193,10 @@ class PeriodicEvaluation:
         metrics = dict(self.evaluate())
         run.world.meet()
         metrics = run.world.broadcast(metrics)
-        run.log({"step": run.step, "metrics": metrics})
-        if self._better(run, metrics):
+        name = run.config.best_metric or self.metric
+        better = self._better(run, metrics, name)
+        run.log({"step": run.step, "metrics": metrics, "metric": name, "best": better})
+        if better:
             run.best, run.stale = {"step": run.step, "metrics": metrics}, 0
             run.save(run)
         else:
@@ -205,8 +208,7 @@ class PeriodicEvaluation:
         if run.best:
             self._point(run)
 
-    def _better(self, run: Run, metrics: dict[str, float]) -> bool:
-        name = run.config.best_metric or self.metric
+    def _better(self, run: Run, metrics: dict[str, float], name: str) -> bool:
         if name not in metrics:
             raise ConfigError(f"engine.best_metric is {name}; the evaluation measures {', '.join(metrics)}")
         if run.best is None or name not in run.best["metrics"]:

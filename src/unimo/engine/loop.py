@@ -52,7 +52,7 @@ def train(
         write_extras: puts further files (configs, tokenizer) into the checkpoint folder that it is given.
 
     Returns:
-        The record of the last update (see `Trainer.update`); empty if the run was done before.
+        The last record of the log (see `Trainer.record`); empty if the run was done before.
 
     Raises:
         ConfigError: the processes disagree, or this machine cannot do what the config asks.
@@ -97,7 +97,7 @@ def train(
         run.emit("on_start")
         try:
             while run.step < config.steps and not run.ended:
-                record = trainer.update(run.step)
+                trainer.update(run.step)
                 run.step += 1
                 watchdog.pause()
                 stopping = stop.made if world.size == 1 else trainer.stopping  # which all ranks know
@@ -107,6 +107,7 @@ def train(
                 if stopping or trainer.written:
                     trainer.land(run)
                 if run.step % config.log_every == 0 or run.step == config.steps:
+                    record = trainer.record(run.step)
                     run.log(record)
                 run.emit("on_step")
                 if stopping and not run.ended:

@@ -16,7 +16,7 @@ from unimo.readers.tokenizer import FILE as TOKENIZER
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 from unimo.storage.json_files import read_json
 
-CONFIG, RECIPE, FEATURES = "config.json", "recipe.yaml", "features.json"
+CONFIG, RECIPE, FEATURES, SEEN = "config.json", "recipe.yaml", "features.json", "seen.json"
 
 
 def write_description(
@@ -25,17 +25,21 @@ def write_description(
     tokenizer: Tokenizer | None,
     recipe: Config | None = None,
     features: Mapping[str, Any] | None = None,
+    seen: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what `read_model` needs besides the weights, and what they are trained by.
 
     Args:
         features: what made the features of the pictures that the model learns from, if they have any.
+        seen: as `seen.Seen` says it.
     """
     describe(folder, system_of(model), model.config, model.heads, tokenizer)
     if recipe is not None:
         (folder / RECIPE).write_text(dump(recipe), encoding="utf-8")
     if features:
         (folder / FEATURES).write_text(json.dumps(dict(features), indent=1), encoding="utf-8")
+    if seen is not None:
+        (folder / SEEN).write_text(json.dumps(dict(seen), indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def other_features(folder: Path, features: Mapping[str, Any]) -> str | None:
@@ -65,7 +69,9 @@ def describe(folder: Path, system: str, config: Any, heads: Iterable[str], token
         tokenizer.save(folder)
 
 
-def write_model(folder: Path, model: nn.Layer, tokenizer: Tokenizer | None) -> None:
+def write_model(
+    folder: Path, model: nn.Layer, tokenizer: Tokenizer | None, seen: Mapping[str, Any] | None = None
+) -> None:
     """Write a whole model folder, atomically; an earlier model folder of that name is replaced.
 
     Raises:
@@ -75,7 +81,7 @@ def write_model(folder: Path, model: nn.Layer, tokenizer: Tokenizer | None) -> N
     check_replaceable(folder)
     with checkpoint.whole_folder(folder) as temporary:
         checkpoint.write_model(temporary, model)
-        write_description(temporary, model, tokenizer)
+        write_description(temporary, model, tokenizer, seen=seen)
 
 
 def check_replaceable(folder: Path) -> None:

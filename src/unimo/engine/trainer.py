@@ -18,6 +18,7 @@ from unimo.console import say
 from unimo.engine import checkpoint
 from unimo.engine.distributed import Watchdog, World
 from unimo.engine.events import Run
+from unimo.engine.interval import Interval, Sums
 from unimo.engine.optimizer import Optimizer
 from unimo.engine.schedules import learning_rate
 from unimo.engine.settings import EngineConfig
@@ -59,6 +60,7 @@ class Trainer:
         stopping: whether any process was, when the last update was settled.
         written: whether the files of the checkpoint in the making were there then, or had failed.
         saved_step: of the newest checkpoint that is whole, 0 without one.
+        interval: the updates since the last record of the log.
     """
 
     def __init__(
@@ -82,13 +84,13 @@ class Trainer:
         self.scaler = paddle.amp.GradScaler(enable=config.amp == "float16")
         if config.amp == "float16":
             self.scaler = world.distributed_scaler(self.scaler)
-        self.saved_step = 0
+        self.saved_step, self.interval = 0, Interval()
         self._snapshot: tuple[int, dict[str, Any] | None, int] = (0, None, 0)  # of which step, best and stale
         self._in_the_making = False  # whether it is; on rank 0, by what
         self._writing: Future[None] | None = None
 
-    def update(self, step: int) -> dict[str, Any]:
-        """Run the micro-batches of the update with 0-based index `step` and update the weights; its log record.
+    def update(self, step: int) -> dict[str, float]:
+        """Run the micro-batches of the update with 0-based index `step` and update the weights; its mean losses.
 
         Raises:
             NonFiniteError: a loss or the gradient norm is inf or nan; no weight was changed.
@@ -111,37 +113,37 @@ class Trainer:
         self.task.before_update(batches)
         local = self._accumulate(step, batches, items, counts)
         losses: dict[str, float] = {}
+        summed: dict[str, float] = {}
 
         def settle(square: Tensor) -> float:
             self.watchdog.at(f"losses of step {step + 1}", joint=True)
             sums, total = self._settle(local, square)
-            losses.update((name, sums[name] / counts[name]) for name in self._names if counts[name])
+            summed.update((name, sums[name]) for name in self._names if counts[name])
+            losses.update((name, loss / counts[name]) for name, loss in summed.items())
             if bad := [f"{name} is {loss}" for name, loss in losses.items() if not math.isfinite(loss)]:
                 raise NonFiniteError("loss " + ", ".join(bad))
             self.watchdog.at(f"optimiser of step {step + 1}", joint=True)
             return total
 
-        rate = learning_rate(self.config, step)
         try:
             self.watchdog.at(f"gradients of step {step + 1}", joint=True)
-            updated = self.optimizer.step(rate, self.scaler, settle)
+            updated = self.optimizer.step(learning_rate(self.config, step), self.scaler, settle)
             if not updated:  # a loss scaler found an overflow, and asked for no norm
                 settle(paddle.zeros([], "float64"))
         except NonFiniteError as error:
             raise self._with_ids(step, batches, error) from None
         self._follow(step + 1, updated)
-        seconds = time.monotonic() - started
-        return {
-            "step": step + 1,
-            "stream": batches[0].stream,
-            "losses": losses,
-            "total": sum(self.task.weights[name] * loss for name, loss in losses.items()),
-            "lr": rate,
-            "grad_norm": self.optimizer.clip.norm,
-            "items_per_s": samples / seconds,
-            "pad_share": pads / self.world.size,
-            "seconds": seconds,
-        }
+        total = sum(self.task.weights[name] * loss for name, loss in losses.items())
+        seconds, norm, padded = time.monotonic() - started, self.optimizer.clip.norm, pads / self.world.size
+        ran = {name: counts[name] for name in summed}
+        self.interval.add(batches[0].stream, Sums(1, samples, seconds, total, norm, padded, summed, ran))
+        return losses
+
+    def record(self, step: int) -> dict[str, Any]:
+        """The log's record of the updates since the last one, of which `step`, counted from 1, is the newest."""
+        found = {"step": step, "lr": learning_rate(self.config, step - 1), **self.interval.record}
+        self.interval = Interval()
+        return found
 
     def _settle(self, local: Mapping[str, Tensor], square: Tensor) -> tuple[dict[str, float], float]:
         """Losses, norm and how things stand: all that an update reads of what was computed, at once.
@@ -242,6 +244,8 @@ class Trainer:
             "stale": run.stale,
             "identity": self.identity,
             "hardware": describe(),
+            # empty where a record follows at once: a stop saves before it logs
+            "interval": {} if run.step % self.config.log_every == 0 else self.interval.state(),
         }
         moments = zip(self.optimizer.shapes(), self.optimizer.state(), strict=True)
         if self.world.rank == 0:
@@ -317,6 +321,7 @@ class Trainer:
             if state["scaler"]:
                 self.scaler.load_state_dict(state["scaler"])
             self.data.restore(state["data"])
+            self.interval = Interval(state.get("interval", {}))  # earlier versions kept none
             run.step = self.saved_step = state["step"]
             run.best, run.stale = state["best"], state.get("stale", 0)
             if run.best and "stale" not in state:  # written when recalls, then the only metrics, were fractions of 1

@@ -129,9 +129,14 @@ class Difference:
     low: float
     high: float
 
+    @property
+    def edges(self) -> str:
+        """Value and interval, with a mark where the interval excludes 0."""
+        beyond = " *" if self.low > 0 or self.high < 0 else ""
+        return f"{self.value:+.1f} [{self.low:.1f}, {self.high:.1f}]{beyond}"
+
     def __str__(self) -> str:
-        beyond = " *" if self.low > 0 or self.high < 0 else ""  # the interval excludes 0
-        return f"{self.metric} {self.value:+.1f} [{self.low:.1f}, {self.high:.1f}]{beyond}"
+        return f"{self.metric} {self.edges}"
 
 
 class Item(Record):
@@ -205,11 +210,21 @@ def difference(
     Raises:
         DataError: the samples have other numbers of units.
     """
-    if len(ours.values) != len(theirs.values):
-        raise DataError(f"samples of {len(ours.values)} and {len(theirs.values)} units cannot be paired")
-    resampled = ours.resampled(bootstrap, seed) - theirs.resampled(bootstrap, seed)
-    low, high = np.quantile(resampled, QUANTILES)
-    return scale * (ours.ratio - theirs.ratio), scale * float(low), scale * float(high)
+    return mean_difference([(ours, theirs, scale)], bootstrap, seed)
+
+
+def mean_difference(
+    pairs: Sequence[tuple[Sample, Sample, float]], bootstrap: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """`difference` of the mean of several metrics, all seen by the same draws; (ours, theirs, scale) of each."""
+    value, resampled = 0.0, np.zeros(bootstrap)
+    for ours, theirs, scale in pairs:
+        if len(ours.values) != len(theirs.values):
+            raise DataError(f"samples of {len(ours.values)} and {len(theirs.values)} units cannot be paired")
+        value += scale * (ours.ratio - theirs.ratio)
+        resampled += scale * (ours.resampled(bootstrap, seed) - theirs.resampled(bootstrap, seed))
+    low, high = np.quantile(resampled / len(pairs), QUANTILES)
+    return value / len(pairs), float(low), float(high)
 
 
 def write_result(
@@ -225,7 +240,8 @@ def write_result(
     """Write a result into the folder `output`, and return it as lines of text.
 
     Args:
-        facts: what else metrics.json says: label, split, items ("872 sentences"), model, seed, data, paper.
+        facts: what else metrics.json says: label, split, items ("872 sentences"), model, seen (what the model was
+            trained on), seed, data, paper.
         samples: of the metrics that are ratios over units.
         units: ids of the units of all samples.
         shown: further files, name -> json content.
@@ -240,17 +256,17 @@ def write_result(
         raise DataError(f"samples of {', '.join(wrong)}: not one value for each of {len(units)} units")
     ours = {name: Item.of(metrics[name], sample) for name, sample in samples.items()}
     earlier = earlier_results(against, task, facts, units)
-    differences = [found for theirs in earlier for found in _differences(ours, theirs)]
+    compared = [found for theirs in earlier for found in differences(ours, theirs)]
     output.mkdir(parents=True, exist_ok=True)
     for name, content in shown.items():
         _write(output / name, content)
     _write(output / ITEMS, Items.of(task, facts, units, ours).model_dump())
     described = {name: {key: v for key, v in asdict(m).items() if v is not None} for name, m in metrics.items()}
-    written = {"task": task, **facts, "metrics": described, "differences": [asdict(d) for d in differences]}
+    written = {"task": task, **facts, "metrics": described, "differences": [asdict(d) for d in compared]}
     _write(output / "metrics.json", written | {"provenance": provenance()})
     paper = numbers(Paper(**facts["paper"]), facts.get("split")) if facts.get("paper") else {}
     lines = [line_of(name, metric, paper.get(name)) for name, metric in metrics.items()]
-    return lines + [f"{facts.get('label', 'this')} minus {d.to}: {d}" for d in differences]
+    return lines + [f"{facts.get('label', 'this')} minus {d.to}: {d}" for d in compared]
 
 
 def line_of(name: str, metric: Metric, paper: float | None = None) -> str:
@@ -272,16 +288,17 @@ def earlier_results(folders: Sequence[Path], task: str, facts: Mapping[str, Any]
     Raises:
         DataError: no or a broken items.json, or one of another task, split, data hash or of other units.
     """
-    ours, found = Items.of(task, facts, units, {}), {folder: _read_items(folder) for folder in folders}
+    ours, found = Items.of(task, facts, units, {}), {folder: read_items(folder) for folder in folders}
     labels = [ours.label, *(theirs.label for theirs in found.values())]
     for folder, theirs in found.items():
-        _check_same_units(folder, ours, theirs)
+        check_same_units(folder, ours, theirs)
         if theirs.label is None or labels.count(theirs.label) > 1:
             found[folder] = theirs.model_copy(update={"label": str(folder)})
     return list(found.values())
 
 
-def _read_items(folder: Path) -> Items:
+def read_items(folder: Path) -> Items:
+    """What a result kept of its items, or a DataError: no or a broken items.json."""
     try:
         return Items.model_validate_json((folder / ITEMS).read_bytes())
     except OSError as error:
@@ -292,7 +309,8 @@ def _read_items(folder: Path) -> Items:
     raise DataError(reason)
 
 
-def _check_same_units(folder: Path, ours: Items, theirs: Items) -> None:
+def check_same_units(folder: Path, ours: Items, theirs: Items) -> None:
+    """Raise a DataError that says why the result of `folder`, `theirs`, cannot be paired with ours, if it cannot."""
     wrong = [
         f"{key} {getattr(theirs, key)!r}, here {getattr(ours, key)!r}"
         for key in ("task", "split")
@@ -308,15 +326,21 @@ def _check_same_units(folder: Path, ours: Items, theirs: Items) -> None:
         raise DataError(f"{folder} is not a result on the same items: {'; '.join(wrong)}")
 
 
-def _differences(ours: Mapping[str, Item], theirs: Items) -> list[Difference]:
-    """Of all metrics that both have in one unit."""
-    found = []
+def differences(ours: Mapping[str, Item], theirs: Items, mean: str | None = None) -> list[Difference]:
+    """Of all metrics that both have in one unit.
+
+    Args:
+        mean: name of a further one, the mean of all, where that has a sense; left out where one of the two lacks some.
+    """
+    pairs = {}
     for name, item in ours.items():
         other = theirs.samples.get(name)
         if other and other.unit == item.unit:
             scales = [i.value / ratio for i in (item, other) if (ratio := i.sample.ratio)]
-            edges = difference(item.sample, other.sample, scales[0] if scales else 1.0)  # 0 - 0 is 0 in any unit
-            found.append(Difference(str(theirs.label), name, *edges))
+            pairs[name] = (item.sample, other.sample, scales[0] if scales else 1.0)  # 0 - 0 is 0 in any unit
+    found = [Difference(str(theirs.label), name, *difference(*pair)) for name, pair in pairs.items()]
+    if mean and pairs.keys() == ours.keys() == theirs.samples.keys():
+        found.append(Difference(str(theirs.label), mean, *mean_difference(list(pairs.values()))))
     return found
 
 

@@ -109,7 +109,7 @@ def evaluate_command(name: str) -> click.Command:
 
         check_evaluation(name, output, **given)
         folder = locate(model)
-        facts = {"label": label, "model": str(folder)} | ({"paper": row_of(paper)} if paper else {})
+        facts = {"label": label} | ({"paper": row_of(paper)} if paper else {})
         for line in evaluate(name, folder, output, split, facts, against, **given):
             click.echo(line)
 

@@ -23,6 +23,7 @@ from unimo.engine.model_folder import (
     read_sizes,
     write_description,
 )
+from unimo.engine.seen import Seen, seen_at_start, seen_by
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
 from unimo.evaluate.gallery import Gallery, RetrievalSettings
@@ -144,14 +145,23 @@ def finetune(
     features = final.facts.get("features", {})
     if world.rank == 0 and (warning := other_features(start, features)):
         say(warning)
-    describe = partial(write_description, model=model, tokenizer=tokenizer, recipe=recipe, features=features)
+    training = f"fine-tuned on {source.about}, of {', '.join(recipe.files[:1])} (training split)"
+    seen = Seen(before=seen_at_start(start), training=training)
+    described = {"model": model, "tokenizer": tokenizer, "recipe": recipe, "features": features, "seen": seen}
+    describe = partial(write_description, **described)
     train(task, data, engine, run_dir, events, describe, {"start": checkpoint.digest(start)})
 
     folder = task.world.broadcast(str(locate(run_dir)) if world.rank == 0 else None)
     if world.rank == 0:
         checkpoint.load_model(Path(folder), model)
     task.world.share(model)
-    return _evaluate(recipe.family, final, model, run_dir, facts | {"model": folder}, against, task.world)
+    return _evaluate(recipe.family, final, model, run_dir, facts | _model(folder), against, task.world)
+
+
+def _model(folder: str | Path) -> dict[str, str]:
+    """What metrics.json says of the model of a folder: where it is, and what it has seen where that is known."""
+    seen = "; ".join(seen_by(Path(folder)))
+    return {"model": str(folder)} | ({"seen": seen} if seen else {})
 
 
 def _sizes(family: Family, recipe: Any, start: Path) -> Config:
@@ -178,7 +188,7 @@ def evaluate(
 
     Args:
         name: of the family. given: settings of its evaluation.
-        facts: what else metrics.json is to say: label, model, paper.
+        facts: what else metrics.json is to say: label, paper.
         against: folders of earlier results on the split to compare with.
 
     Returns:
@@ -190,6 +200,7 @@ def evaluate(
     limits = {key: value for key, value in read_recipe(folder).items() if key.startswith("max_")}
     evaluator = family.evaluate(config, tokenizer, settings_of(family, limits, **given), split)
     earlier_results(against, name, {**facts, **evaluator.facts}, evaluator.units)  # before hours of work
+    facts = {**facts, **_model(folder)}
     if world.rank == 0 and (warning := other_features(folder, evaluator.facts.get("features", {}))):
         say(warning)
         facts = {**facts, "warning": warning}

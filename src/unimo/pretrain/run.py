@@ -1,7 +1,7 @@
 """`unimo pretrain`: a recipe of any system -> model, streams and task -> the engine."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from unimo.engine.distributed import World
 from unimo.engine.events import ConfigFile
 from unimo.engine.loop import train
 from unimo.engine.model_folder import write_description
+from unimo.engine.seen import Seen, seen_at_start
 from unimo.errors import ConfigError
 from unimo.evaluate.gallery import Gallery, RetrievalSettings
 from unimo.evaluate.on_the_way import check_measured, on_the_way
@@ -58,8 +59,20 @@ def pretrain(recipe: Any, run_dir: Path, events: Sequence[Any] = ()) -> dict[str
     task = system.task(model, recipe)
     events = [ConfigFile(dump(recipe)), *events, *([on_the_way(dev, task)] if dev else [])]
     features = next((source.images.origin for source in sources.values() if hasattr(source, "images")), None)
-    extras = partial(write_description, model=model, tokenizer=tokenizer, recipe=recipe, features=features)
+    seen = Seen(before=seen_at_start(start_of(recipe)), training=_training(recipe, sources))
+    described = {"model": model, "tokenizer": tokenizer, "recipe": recipe, "features": features, "seen": seen}
+    extras = partial(write_description, **described)
     return train(task, mixer, engine, run_dir, events, extras)
+
+
+def _training(recipe: Any, sources: Mapping[str, Any]) -> str:
+    """What a run trains on, for people."""
+    named = {"pair": ("training captions", "pairs"), "image": ("pictures", "images"), "text": ("texts", "texts")}
+    parts = []
+    for name, source in sources.items():
+        what, file = named.get(name, (f"samples of stream {name}", name))
+        parts.append(f"{len(source.lengths)} {what} of {getattr(recipe.data, file, None)}")
+    return f"pre-trained on {', '.join(parts)}"
 
 
 def build_model(recipe: Any, tokenizer: Tokenizer) -> nn.Layer:

@@ -18,6 +18,7 @@ class Layout:
     legend: str
     blocks: Mapping[str, Columns]  # title -> its columns
     compared: Columns  # of a study
+    mean: str | None = None  # heading of the mean of all columns, where that has a sense
 
 
 RETRIEVAL = Layout(
@@ -25,6 +26,7 @@ RETRIEVAL = Layout(
     legend="recall in %, 95 % bootstrap interval over images, * = lower bound above chance",
     blocks={shown: {f"{name}@{k}": f"R@{k}" for k in KS} for name, shown in DIRECTIONS.items()},
     compared={f"{name}@{k}": f"{shown} R@{k}" for name, shown in DIRECTIONS.items() for k in (1, 10)},
+    mean=f"mean of the {2 * len(KS)} recalls",
 )
 
 

@@ -44,7 +44,8 @@ def loss_figures(updates: Sequence[LogRecord]) -> list[str]:
 
 def course_figures(updates: Sequence[LogRecord]) -> list[str]:
     """Learning rate, gradient norm and throughput over the steps."""
-    rate = {"": ([r.step for r in updates], [np.nan if r.lr is None else r.lr for r in updates])}
+    rates = {r.step: np.nan if r.lr is None else r.lr for r in updates}
+    rate = {"": (list(rates), list(rates.values()))}
     return [
         line_figure("learning rate", rate, smoothed=False),
         line_figure("gradient norm", _by_stream((r, r.grad_norm) for r in updates)),
@@ -52,12 +53,19 @@ def course_figures(updates: Sequence[LogRecord]) -> list[str]:
     ]
 
 
-def evaluation_figure(evaluations: Sequence[LogRecord]) -> str:
-    """All metrics of the evaluations on the way, over the steps."""
+def evaluation_figures(evaluations: Sequence[LogRecord], taken: LogRecord | None) -> list[str]:
+    """The metrics of the evaluations on the way, over the steps: the one that checkpoints are chosen by, then all.
+
+    Args:
+        taken: the evaluation whose checkpoint was chosen; marked.
+    """
     names = dict.fromkeys(name for record in evaluations for name in record.metrics)
     measured = {name: [r for r in evaluations if name in r.metrics] for name in names}
     curves = {name: ([r.step for r in found], [r.metrics[name] for r in found]) for name, found in measured.items()}
-    return line_figure("metrics on the way", curves, smoothed=False)
+    mark = taken.step if taken else None
+    by = next((r.metric for r in evaluations if r.metric in curves), None)
+    chosen = [line_figure(f"{by} on dev", {"": curves[by]}, smoothed=False, mark=mark)] if by else []
+    return [*chosen, line_figure("metrics on the way", curves, smoothed=False, mark=mark)]
 
 
 def _by_stream(values: Iterable[tuple[LogRecord, float | None]]) -> Curves:
@@ -70,8 +78,9 @@ def _by_stream(values: Iterable[tuple[LogRecord, float | None]]) -> Curves:
     return curves
 
 
-def line_figure(title: str, curves: Curves, smoothed: bool = True) -> str:
-    """One pair of axes over the steps. `smoothed`: records pale, their running mean on top. As SVG."""
+def line_figure(title: str, curves: Curves, smoothed: bool = True, mark: float | None = None) -> str:
+    """One pair of axes over the steps. `smoothed`: records pale, their running mean on top. `mark`: the step that was
+    taken. As SVG."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.8), layout="constrained")
         axes = figure.add_subplot()
@@ -85,10 +94,12 @@ def line_figure(title: str, curves: Curves, smoothed: bool = True) -> str:
             marker = "o" if len(steps) == 1 else None  # a line of one point would not show
             line = smooth(values) if smoothed else values
             axes.plot(*thin(steps, line), color=color, linestyle=dashes, linewidth=1.6, marker=marker, label=name)
+        if mark is not None:
+            axes.axvline(mark, color="black", linewidth=1, linestyle=":", label=f"taken: step {mark:g}")
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step")
         axes.locator_params("x", integer=True)
-        if any(curves):
+        if any(curves) or mark is not None:
             figure.legend(loc="outside lower center", ncols=3, fontsize=8)
         return _svg(figure, title)
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from unimo.errors import MissingDependencyError
 from unimo.paper import join
-from unimo.report.run_folder import Gallery, Metrics, RankedCaption, RewrittenCaption, RunFolder
+from unimo.report.paired import paired
+from unimo.report.rewritten import COIN, score_rows, scored
+from unimo.report.run_folder import Gallery, Metrics, RankedCaption, RunFolder
 from unimo.report.tables import DIFFERENCES, tables
 from unimo.report.thumbnails import LONGEST, thumbnail
-from unimo.report.word_diff import word_diff
 from unimo.storage.atomic import atomic_write
 
 try:
@@ -26,9 +27,9 @@ except ModuleNotFoundError as error:
         f"the report page needs jinja2 and matplotlib ({error}): pip install -e .[report]"
     ) from error
 
-POSITIVE_KINDS = ("original", "paraphrase")  # X+; every other kind is X-
 CAPTIONS = 10  # shown of a gallery
 REWRITES = 8
+NEGATIVES = 6  # of a rewritten caption that are not folded away
 
 
 def default_output(runs: Sequence[Path]) -> Path:
@@ -36,13 +37,16 @@ def default_output(runs: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([run.resolve() for run in runs])) / "report.html"
 
 
-def write_page(runs: Sequence[RunFolder], output: Path) -> None:
+def write_page(runs: Sequence[RunFolder], output: Path, baseline: str | None = None) -> None:
     """Write the page atomically.
 
     It stays small because curves are thinned, pictures are thumbnails, and few captions are shown.
 
+    Args:
+        baseline: label or name of the row that the others are compared with.
+
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file cannot be written, or rows that cannot be compared with the baseline.
     """
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
@@ -51,14 +55,31 @@ def write_page(runs: Sequence[RunFolder], output: Path) -> None:
     numbers = count()
     environment.filters["inline"] = lambda svg: Markup(figures.with_prefix(svg, f"figure{next(numbers)}-"))
     html = environment.get_template("page.html.jinja").render(
+        about=about(runs),
         tables=tables(runs),
+        paired=paired(runs, baseline) if baseline is not None else None,
         differences=DIFFERENCES,
         runs=[_section(run) for run in runs],
         points=figures.POINTS,
         longest=LONGEST,
+        coin=COIN,
+        most=NEGATIVES,
     )
     with atomic_write(output) as file:
         file.write(html.encode())
+
+
+def about(runs: Sequence[RunFolder]) -> str:
+    """What the page shows, as a sentence."""
+    results = [run.metrics for run in runs if run.metrics]
+    titles = "; ".join(dict.fromkeys(metrics.title for metrics in results))
+    trained = sum(bool(run.updates) for run in runs)
+    parts = [f"the results of {len(results)} beside chance ({titles})"] if results else []
+    parts += [f"how the losses of {trained} went"] if trained else []
+    if any(run.gallery for run in runs):
+        parts += ["which pictures the models find, and which rewritten captions they score above the true ones"]
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    return f"This page shows {count}: {', '.join(parts) or 'how far they are'}."
 
 
 def _section(run: RunFolder) -> dict[str, Any]:
@@ -75,10 +96,13 @@ def _section(run: RunFolder) -> dict[str, Any]:
         "provenance": provenance_rows(run.metrics) if run.metrics else None,
         "losses": figures.loss_figures(run.updates) if run.updates else [],
         "course": figures.course_figures(run.updates) if run.updates else [],
-        "evaluation": figures.evaluation_figure(run.evaluations) if run.evaluations else None,
+        "evaluations": figures.evaluation_figures(run.evaluations, run.taken) if run.evaluations else [],
+        "taken": run.taken,
         "captions": [_ranked(caption, run.path) for caption in _spread(gallery.captions, CAPTIONS)],
         "caption_count": len(gallery.captions),
-        "rewrites": [_rewritten(r) for r in _spread([r for r in gallery.rewrites if r.negatives], REWRITES)],
+        "rewrites": [
+            scored(r, gallery.candidates) for r in _spread([r for r in gallery.rewrites if r.negatives], REWRITES)
+        ],
         "rewrite_count": len(gallery.rewrites),
         "scores": scores,
         "histogram": figures.score_figure({r["kind"]: (r["side"], r["scores"]) for r in scores}) if scores else None,
@@ -104,39 +128,8 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def score_rows(candidates: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
-    """Each kind's scores, X+ first, with their median.
-
-    `above`, for X-: the share of captions that score above every candidate of the kind that was made from them.
-    """
-    originals, rows = candidates.get("original", {}), []
-    for kind, by_caption in sorted(candidates.items(), key=lambda item: item[0] not in POSITIVE_KINDS):
-        scores = [score for group in by_caption.values() for score in group]
-        if not scores:
-            continue
-        side = "X+" if kind in POSITIVE_KINDS else "X-"
-        both = [max(originals[key]) > max(group) for key, group in by_caption.items() if group and originals.get(key)]
-        row = {
-            "kind": kind,
-            "side": side,
-            "scores": scores,
-            "median": round(float(np.median(scores)), 2) + 0.0,
-        }  # + 0.0: no "-0.00"
-        rows.append(row | {"captions": len(both), "above": float(np.mean(both)) if both and side == "X-" else None})
-    return rows
-
-
 def _ranked(caption: RankedCaption, folder: Path) -> dict[str, Any]:
     own = {"id": caption.image_id, "picture": thumbnail(folder / caption.image)}
     found = [{"id": s.image_id, "picture": thumbnail(folder / s.image), **s.model_dump()} for s in caption.top]
     rank = next((rank for rank, shown in enumerate(caption.top, start=1) if shown.hit), None)
     return {"caption": caption.caption, "own": own, "found": found, "rank": rank}
-
-
-def _rewritten(rewrite: RewrittenCaption) -> dict[str, Any]:
-    """A TF-IDF caption was written for another image, so no word of it was changed."""
-    negatives = [
-        {"kind": n.kind, "parts": [("same", n.text)] if n.kind == "tfidf" else word_diff(rewrite.caption, n.text)}
-        for n in rewrite.negatives
-    ]
-    return {"caption": rewrite.caption, "positives": rewrite.positives, "negatives": negatives}

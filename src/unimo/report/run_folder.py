@@ -17,17 +17,25 @@ from unimo.storage.locks import held
 FILES = ("config.yaml", "log.jsonl", "state.json", "metrics.json", "gallery.json")
 
 
-class LogRecord(Record):
-    """A line of log.jsonl: an update (with `losses`) or an evaluation (with `metrics`)."""
+class Means(Record):
+    """Of some updates."""
 
-    step: int
-    stream: str = ""
     losses: dict[str, float] = {}  # objective -> mean over its items
     total: float | None = None
-    lr: float | None = None
     grad_norm: float | None = None
     items_per_s: float | None = None
+
+
+class LogRecord(Means):
+    """A line of log.jsonl: means of the updates since the last one (`losses`), or an evaluation (`metrics`)."""
+
+    step: int
+    stream: str = ""  # of the one update that earlier versions logged
+    streams: dict[str, Means] = {}  # the updates of each stream alone
+    lr: float | None = None
     metrics: dict[str, float] = {}
+    metric: str | None = None  # the one that checkpoints are chosen by
+    best: bool = False  # of the evaluations so far
 
 
 class State(Record):
@@ -48,6 +56,7 @@ class Metrics(Record):
     captions: int | None = None
     images: int | None = None
     items: str | None = None  # what was evaluated, as "872 sentences"
+    seen: str | None = None  # what the model was trained on
     metrics: dict[str, Metric]
     differences: list[Difference] = []
     paper: Paper | None = None  # where the paper's numbers are
@@ -60,6 +69,12 @@ class Metrics(Record):
         if not isinstance(found, dict):
             return found
         return {name: _percent(m) if isinstance(m, dict) and "unit" not in m else m for name, m in found.items()}
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Of the files that were evaluated on, by key; empty where the file does not say."""
+        data = (self.model_extra or {}).get("data")
+        return {key: str(data[key]) for key in sorted(data) if key.endswith("sha256")} if isinstance(data, dict) else {}
 
     @property
     def title(self) -> str:
@@ -95,6 +110,7 @@ class RankedCaption(Record):
 class RewrittenCaption(Record):
     """A caption with its X+ and X-."""
 
+    caption_id: str | None = None  # of its scores among the candidates
     caption: str
     positives: Positives
     negatives: Negatives
@@ -122,13 +138,22 @@ class RunFolder:
 
     @property
     def updates(self) -> list[LogRecord]:
-        """The log's optimiser updates."""
-        return [record for record in self.log if record.losses]
+        """The log's means of updates, each of one stream."""
+        found = []
+        for record in self.log:
+            parts = [record.model_copy(update={"stream": name, **dict(part)}) for name, part in record.streams.items()]
+            found += parts or ([record] if record.losses else [])
+        return found
 
     @property
     def evaluations(self) -> list[LogRecord]:
         """The log's evaluations on the way."""
         return [record for record in self.log if record.metrics]
+
+    @property
+    def taken(self) -> LogRecord | None:
+        """The evaluation whose checkpoint is the run's best."""
+        return next((record for record in reversed(self.evaluations) if record.best), None)
 
 
 def open_runs(paths: Sequence[Path]) -> list[RunFolder]:

@@ -11,6 +11,7 @@ from statistics import mean, stdev
 from unimo.errors import DataError, MissingDependencyError
 from unimo.evaluate.results import Metric
 from unimo.report.columns import layout_of
+from unimo.report.rewritten import COIN, POSITIVE_KINDS, beats
 from unimo.report.run_folder import RunFolder, open_runs
 from unimo.report.tables import aligned
 
@@ -30,6 +31,7 @@ class Study:
 
     arms: Arms
     units: Mapping[str, str]  # of the measures
+    chances: Mapping[str, float]  # of those that have one
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,16 @@ def read_study(folder: Path) -> Study:
         raise DataError(f"the runs of {folder} were evaluated on different data: {sorted(shown)}")
     arms: Arms = {}
     units: dict[str, str] = {}
+    chances: dict[str, float] = {}
     for path, run in runs.items():
-        arms.setdefault(path.parent.name, {})[path.name] = measures(run)
-        units |= _units(run)
+        arms.setdefault(path.parent.name, {})[path.name] = found = measures(run)
+        units |= {shown: metric.unit for shown, metric in _compared(run).items()}
+        chances |= {shown: m.chance for shown, m in _compared(run).items() if m.chance is not None}
+        chances |= {name: COIN for name in found if name.startswith(SWAP)}
     seeds = {arm: sorted(found) for arm, found in arms.items()}
     if len(set(map(tuple, seeds.values()))) > 1:
         raise DataError(f"every arm needs the same seeds, there are {seeds}; run those that are missing")
-    return Study(arms, units)
+    return Study(arms, units, chances)
 
 
 def measures(run: RunFolder) -> dict[str, float]:
@@ -86,15 +91,9 @@ def measures(run: RunFolder) -> dict[str, float]:
     """
     found = {shown: metric.value for shown, metric in _compared(run).items()}
     candidates = run.gallery.candidates if run.gallery else {}
-    for kind, scores in candidates.items():
-        if kind not in ("original", "paraphrase"):
-            won = [
-                (own > other) + 0.5 * (own == other)
-                for caption, others in scores.items()
-                for own in candidates["original"][caption]
-                for other in others
-            ]
-            found[SWAP + kind] = 100 * mean(won)
+    for kind in candidates:
+        if kind not in POSITIVE_KINDS:
+            found[SWAP + kind] = beats(candidates, kind)
     return found
 
 
@@ -105,12 +104,8 @@ def _compared(run: RunFolder) -> dict[str, Metric]:
     return {shown: metrics[name] for name, shown in columns.items() if name in metrics}
 
 
-def _units(run: RunFolder) -> dict[str, str]:
-    return {shown: metric.unit for shown, metric in _compared(run).items()}
-
-
 def as_text(study: Study, baseline: str) -> str:
-    """Means by arm, then differences to the baseline: the mean of the differences seed by seed.
+    """Means by arm and what chance gives, then differences to the baseline: the mean of the differences seed by seed.
 
     Raises:
         DataError: no arm of that name.
@@ -133,6 +128,8 @@ def as_text(study: Study, baseline: str) -> str:
         if arm != baseline:
             paired = [estimate([found[s][name] - arms[baseline][s][name] for s in seeds]) for name in names]
             differences.append([arm, *(f"{e} *" if clear(e) else str(e) for e in paired)])
+    if study.chances.keys() & set(names):
+        means.append(["chance", *(f"{study.chances[name]:.1f}" if name in study.chances else "-" for name in names)])
     shown_unit = {"%": "percent", None: "each in its unit"}.get(unit, unit)
     about = [
         f"{len(seeds)} seeds ({', '.join(seeds)})",

@@ -7,8 +7,10 @@ from unimo.errors import DataError
 from unimo.evaluate.results import Metric
 from unimo.paper import numbers, row_name
 from unimo.report.columns import Layout, layout_of
+from unimo.report.paired import paired
 from unimo.report.run_folder import Metrics, RunFolder
 
+SEEN = "what the models have seen"
 DIFFERENCES = "differences with 95 % paired bootstrap interval, * = excludes 0"
 
 
@@ -65,23 +67,27 @@ class Table:
     layout: Layout
     blocks: list[Block]
     differences: list[str]
+    seen: list[list[str]]  # label, run name, what its model was trained on; of the rows that know
 
 
 def tables(runs: Iterable[RunFolder]) -> list[Table]:
-    """One table for each task, split, count of items and set of chance levels among the runs, in the order given."""
+    """One table for each task, split, data hash, count of items and set of chance levels among the runs, in the order
+    given. Titles that would be equal end with the hash."""
     groups: dict[tuple, list[tuple[str, Metrics]]] = {}
     for run in runs:
         if run.metrics:
             metrics = run.metrics.metrics
             columns = [name for block in layout_of(run.metrics.task, metrics).blocks.values() for name in block]
             chance = tuple(_chance(metrics.get(name)) for name in columns)
-            key = (run.metrics.task, run.metrics.title, tuple(columns), chance)
+            key = (run.metrics.task, run.metrics.title, tuple(columns), chance, tuple(run.metrics.hashes.items()))
             groups.setdefault(key, []).append((run.name, run.metrics))
-    return [_table(found) for found in groups.values()]
+    titles = [key[1] for key in groups]
+    return [_table(found, titles.count(key[1]) > 1) for key, found in groups.items()]
 
 
-def _table(runs: list[tuple[str, Metrics]]) -> Table:
+def _table(runs: list[tuple[str, Metrics]], ambiguous: bool) -> Table:
     first = runs[0][1]
+    shown_as = ", ".join([first.title, *(f"{key} {value[:8]}" for key, value in first.hashes.items() if ambiguous)])
     layout = layout_of(first.task, first.metrics)
     shown = {column for block in layout.blocks.values() for column in block}
     claims = {
@@ -97,7 +103,8 @@ def _table(runs: list[tuple[str, Metrics]]) -> Table:
         has_chance = any(metric.chance is not None for metric in first.metrics.values())
         blocks.append(Block(title, list(columns.values()), rows, paper, chance if has_chance else None))
     differences = [f"{run.label} minus {found.to}: {found}" for _, run in runs for found in run.differences]
-    return Table(first.title, layout, blocks, differences)
+    seen = [[run.label, name, run.seen] for name, run in runs if run.seen]
+    return Table(shown_as, layout, blocks, differences, seen)
 
 
 def _cell(metric: Metric | None) -> Cell | None:
@@ -112,11 +119,14 @@ def _number(printed: float | None) -> str:
     return "-" if printed is None else f"{printed:g}"
 
 
-def as_text(runs: Sequence[RunFolder]) -> str:
+def as_text(runs: Sequence[RunFolder], baseline: str | None = None) -> str:
     """The tables for a terminal, one block of columns below the other, each task's legend above its first table.
 
+    Args:
+        baseline: label or name of the row that the others are compared with.
+
     Raises:
-        DataError: no run was evaluated.
+        DataError: no run was evaluated, or rows that cannot be compared with the baseline.
     """
     found = tables(runs)
     if not found:
@@ -133,6 +143,13 @@ def as_text(runs: Sequence[RunFolder]) -> str:
             lines += ["", *aligned(block.grid())]
         if table.differences:
             lines += ["", DIFFERENCES, *table.differences]
+        if table.seen:
+            lines += ["", SEEN, *(f"{label} ({name}): {seen}" for label, name, seen in table.seen)]
+    if baseline is not None:
+        compared = paired(runs, baseline)
+        lines += ["", compared.legend]
+        for grid in compared.grids:
+            lines += ["", *aligned(grid)]
     missing = [run.name for run in runs if run.metrics is None]
     return "\n".join(lines + ([f"\nwithout metrics.json: {', '.join(missing)}"] if missing else []))
 
