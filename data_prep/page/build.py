@@ -187,9 +187,7 @@ class Blocks:
                 shown["parts"], shown["fits"] = changed(caption, negative)
             negatives[negative.kind].append(shown)
         return {
-            "positives": [
-                p.model_dump() | {"similarity": (p.model_extra or {}).get("similarity")} for p in rewrite.positives
-            ],
+            "positives": [{"similarity": None, "rule": None} | p.model_dump() for p in rewrite.positives],
             "negatives": negatives,
             "texts": [{"text": text, "found": texts.get(text)} for text in rewrite.similar_texts],
             "images": [self._card(i) | {"score": scores.get(i)} for i in rewrite.similar_images],

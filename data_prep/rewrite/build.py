@@ -141,7 +141,7 @@ def build(
     wordnet, parser = WordNet(cache), Parser()
     learnt = _opened(index, pairs, records, parser) if index else None
     running = start(engines, cache) if amounts.paraphrases else []
-    encoder = SentenceEncoder(cache) if running else None
+    encoder = SentenceEncoder(cache) if amounts.paraphrases else None
     restore_signals()
     settings = {**vars(amounts), "similarity": similarity, "seed": seed}
     settings["engines"] = {engine.name: engine.description for engine in running}

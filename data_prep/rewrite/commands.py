@@ -1,4 +1,4 @@
-"""Commands `rewrite fit|build|sample|quality`."""
+"""Commands `rewrite fit|build|sample|quality|difficulty`."""
 
 from pathlib import Path
 from typing import Any
@@ -89,3 +89,17 @@ def quality(sample: Path, labels_a: Path, labels_b: Path) -> None:
     from data_prep.rewrite.quality import quality
 
     click.echo(quality(sample, labels_a, labels_b))
+
+
+@rewrite.command()
+@click.argument("sample", type=PATH)
+@cache_option
+def difficulty(**settings: Any) -> None:
+    """How often a language model tells the rewrites of SAMPLE without the picture; fetches one (93 MB).
+
+    \b
+    Example: python -m data_prep rewrite difficulty sample.jsonl
+    """
+    from data_prep.rewrite.difficulty import difficulty
+
+    click.echo(difficulty(**settings))

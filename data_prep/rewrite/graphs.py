@@ -30,7 +30,7 @@ PARTICIPLE = "VBN with preposition"  # class of "filled with", which stays: it m
 PARTICLE = " with particle"  # of verbs that stay, too: put down, skate down
 DEED = " of a clause"  # of verbs that stay, too: others seldom go with their objects
 PREDICATIVE = " predicative"  # of adjectives after a verb: what is asleep is no asleep dog
-LAYOUT = 4  # of the graphs; those of an earlier one are made again
+LAYOUT = 5  # of the graphs; those of an earlier one are made again
 
 
 class Parser:
@@ -137,12 +137,21 @@ def _object_class(document: Any, root: Any) -> str:
     """Tag of a noun with what stands before it: "a dog" and "mud" cannot take each other's place, nor "a pair of"."""
     if root.i + 1 < len(document) and document[root.i + 1].lower_ == "of":
         return root.tag_ + PARTITIVE
+    if root.dep_ == "nsubj" and root.tag_ == "NNP" and _is_plural(root.head):
+        return "NNPS"  # "the Imperial Baths are"
     if root.tag_ not in ("NN", "NNP"):
         return root.tag_
     before = [t for t in root.children if t.dep_ in ("det", "poss", "nummod")]
+    if before and before[0].dep_ == "nummod" and before[0].lower_ not in ("one", "1", "half"):
+        return root.tag_ + "S"  # two dice
     if before:
         return root.tag_ + (" a" if before[0].lower_ in ("a", "an") else " the")
     return root.tag_ + (" title" if root.left_edge.i == 0 else "")
+
+
+def _is_plural(verb: Any) -> bool:
+    """Whether a verb, or what helps it, is of several subjects: are, have, stand."""
+    return any(t.tag_ == "VBP" for t in (verb, *verb.children) if t is verb or t.dep_ in ("aux", "auxpass"))
 
 
 def _relation(relation: dict[str, Any], bounds: tuple[int, int], document: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ UNIMPORTANT = (
     ".*ported on the fly",
     ".* does not hold box_embedding, image_embedding, image_norm, which start at random",
 )
+SAME = 0.76  # cosine of two words, ours: a couch and a sofa have 0.86, a frog and a toad 0.75
 MAX_TOKENS = 128  # as all-MiniLM-L6-v2 was trained; a longer sentence loses its end
 
 
@@ -40,6 +41,11 @@ class SentenceEncoder:
         text = Text(**{name: paddle.to_tensor(array) for name, array in arrays.items()})
         mean = self.model(text=text).text[0].mean(0)
         return (mean / mean.norm()).numpy()
+
+    def same(self, word: str, other: str) -> bool:
+        """Whether `other` is a usual word, one of the model's 30,522 WordPieces, and as close as a synonym."""
+        pieces = caption_ids(self.tokenizer, other, MAX_TOKENS)
+        return len(pieces) == len(caption_ids(self.tokenizer, "a", MAX_TOKENS)) and self.likeness(word, other) >= SAME
 
     def likeness(self, sentence: str, other: str) -> float:
         """Cosine of two sentences, to four digits."""

@@ -1,13 +1,15 @@
-"""Paraphrases (X+): captions translated there and back, kept where wording changed and meaning did not.
+"""Paraphrases (X+): captions translated there and back, or put otherwise by rules, where only the wording changed.
 
 Machine translation slips in ways that a sentence encoder hardly sees: a lit sail for a lit candle, a bag of paper for a
 paper bag. So a paraphrase must also hold the caption's content words, word by word, or others that WordNet says are
-alike; numbers, negations, pronouns, prepositions and the order of neighbouring content words stay.
+alike; numbers, negations, pronouns, prepositions and the order of neighbouring content words stay. Rules
+(data_prep/rewrite/patterns.py) keep them by what they are; of both, the sentence vectors must be close.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,15 @@ from data_prep.near_duplicates import normalise
 from data_prep.progress import Progress, Record
 from data_prep.rewrite.graphs import Parser
 from data_prep.rewrite.meaning import SentenceEncoder
+from data_prep.rewrite.patterns import FRAME, patterns
 from data_prep.rewrite.translate import Engine
 from data_prep.rewrite.wordnet import WordNet
 from unimo.errors import DataError
 
-FILTER = 3  # version of the rules below; what an earlier one kept is made again
+FILTER = 4  # version of the rules below; what an earlier one kept is made again
 BATCH = 256  # captions translated at a time; also the most that a kill can lose
 LONGEST = 50  # letters of a word; of one with a thousand, a network makes a thousand tokens and takes seconds
+PATTERNS = "patterns"  # what stands as the engine of what our rules made
 CONTENT = {"NOUN": "n", "PROPN": "n", "ADJ": "a", "VERB": "v", "NUM": "n"}  # -> WordNet's parts of speech
 VAGUE = ("be", "do", "get", "have", "make", "take")  # alike to nearly everything
 NEGATIONS = ("no", "not", "n't", "never", "without", "nor", "none")
@@ -56,38 +60,64 @@ class Paraphraser:
         self.encoder, self.similarity = encoder, similarity
 
     def find(self, captions: Sequence[str], store: Path) -> dict[str, list[Record]]:
-        """Caption -> its paraphrases, best first: {"text", "engine", "similarity"}, each text once.
+        """Caption -> its paraphrases, best first, each text once: {"text", "engine", "similarity"}, for rules "rule".
 
-        What each engine gave is kept beside `store`, as it comes, whatever its similarity.
+        Best are those of translation, then those of a rule; a mere frame ("There is") counts where nothing else is.
+        What was made is kept beside `store`, as it comes, whatever its similarity.
 
         Raises:
             DataError: an engine failed, or its file cannot be written.
         """
         found: dict[str, list[Record]] = {caption: [] for caption in captions}
-        for engine in self.engines:
-            kept = self._keep(engine, list(found), store.with_suffix(f".{engine.name}.jsonl"))
-            for caption, (text, similarity) in kept.items():
-                seen = {normalise(other["text"]) for other in found[caption]}
-                if similarity >= self.similarity and normalise(text) not in seen:
-                    found[caption].append({"text": text, "engine": engine.name, "similarity": similarity})
-        return {caption: sorted(records, key=lambda r: -r["similarity"]) for caption, records in found.items()}
+        sources: list[tuple[str, dict[str, Any], Callable[[list[str]], dict[str, list[Record]]]]] = [
+            (engine.name, engine.description, partial(self._translated, engine)) for engine in self.engines
+        ]
+        for name, description, make in (*sources, (PATTERNS, {}, self._put_otherwise)):
+            kept = self._keep(name, description, make, list(found), store.with_suffix(f".{name}.jsonl"))
+            for caption, made in kept.items():
+                for one in sorted(made, key=lambda one: (one.get("rule") == FRAME, -one["similarity"])):
+                    seen = {normalise(other["text"]) for other in (*found[caption], {"text": caption})}
+                    needed = one.get("rule") != FRAME or all(o.get("rule") == FRAME for o in found[caption])
+                    if needed and one["similarity"] >= self.similarity and normalise(one["text"]) not in seen:
+                        found[caption].append({"text": one["text"], "engine": name, **one})
+        return {caption: sorted(records, key=lambda r: r["engine"] == PATTERNS) for caption, records in found.items()}
 
-    def _keep(self, engine: Engine, captions: list[str], store: Path) -> dict[str, tuple[str, float]]:
-        """Caption -> what an engine made of it and how similar that is, where its words keep the meaning."""
-        work = {engine.name: engine.description, "filter": FILTER, "encoder": self.encoder.package.sha256}
+    def _keep(
+        self,
+        name: str,
+        description: dict[str, Any],
+        make: Callable[[list[str]], dict[str, list[Record]]],
+        captions: list[str],
+        store: Path,
+    ) -> dict[str, list[Record]]:
+        """Caption -> what was made of it and how similar that is, where its words keep the meaning."""
+        work = {name: description, "filter": FILTER, "encoder": self.encoder.package.sha256}
         progress = Progress(store, work | self.parser.version)
         done = {record["caption"] for record in progress.done}
         todo = [caption for caption in captions if caption not in done]
-        with tqdm(total=len(todo), desc=engine.name, unit="caption") as bar:
+        with tqdm(total=len(todo), desc=name, unit="caption") as bar:
             for first in range(0, len(todo), BATCH):
                 batch = todo[first : first + BATCH]
-                made = self._paraphrases(engine, batch)
-                progress.add([{"caption": caption, **made.get(caption, {})} for caption in batch])
+                made = make(batch)
+                progress.add([{"caption": caption, "made": made.get(caption, [])} for caption in batch])
                 bar.update(len(batch))
-        kept = {r["caption"]: (r["text"], r["similarity"]) for r in progress.done if "text" in r}
-        return {caption: kept[caption] for caption in captions if caption in kept}
+        kept = {record["caption"]: record["made"] for record in progress.done}
+        return {caption: kept[caption] for caption in captions if kept.get(caption)}
 
-    def _paraphrases(self, engine: Engine, captions: list[str]) -> dict[str, Record]:
+    def _put_otherwise(self, captions: list[str]) -> dict[str, list[Record]]:
+        """Caption -> what our rules make of it."""
+        found = {}
+        for caption, document in zip(captions, self.parser.read(captions)):
+            made = list(patterns(document, self.wordnet, self.encoder.same))
+            if made:
+                own = self.encoder(caption)
+                found[caption] = [
+                    {"text": text, "rule": rule, "similarity": round(float(own @ self.encoder(text)), 4)}
+                    for rule, text in made
+                ]
+        return found
+
+    def _translated(self, engine: Engine, captions: list[str]) -> dict[str, list[Record]]:
         """Those of the captions whose words changed and whose meaning did not."""
         lines = {caption: " ".join(caption.split()) for caption in captions}
         usable = [c for c, line in lines.items() if normalise(line) and len(max(line.split(), key=len)) <= LONGEST]
@@ -98,7 +128,7 @@ class Paraphraser:
         own = self.parser.read([lines[caption] for caption, _ in changed])
         others = self.parser.read([text for _, text in changed])
         return {
-            caption: {"text": text, "similarity": self.encoder.likeness(lines[caption], text)}
+            caption: [{"text": text, "similarity": self.encoder.likeness(lines[caption], text)}]
             for (caption, text), one, other in zip(changed, own, others)
             if keeps_meaning(words(one), words(other), self.wordnet)
         }
@@ -113,6 +143,9 @@ def keeps_meaning(caption: Sequence[Word], paraphrase: Sequence[Word], wordnet: 
     """Whether a paraphrase says what the caption says, as far as its words tell."""
     clause = _count(paraphrase, RELATIVES) > _count(caption, RELATIVES)  # "a man reading" has become "a man who reads"
     gone, new = (_missing(one, other, clause) for one, other in ((caption, paraphrase), (paraphrase, caption)))
+    pairs = (pair for sentence in (caption, paraphrase) for pair in zip(sentence, sentence[1:]))
+    if any((a in gone or b in gone) and wordnet.has(f"{a.lemma} {b.lemma}") for a, b in pairs):
+        return False  # a top hat is no upper hat
     capitals = {word.text for word in caption if word.text[0].isupper()}
     return (
         _covered(gone, new, clause, wordnet)

@@ -16,8 +16,9 @@ from typing import Literal
 
 from sklearn.metrics import cohen_kappa_score
 
+from data_prep.rewrite.patterns import FRAME
 from unimo.errors import DataError
-from unimo.readers.annotations import NonEmpty, Record, Rewrite, read_records, write_jsonl
+from unimo.readers.annotations import NonEmpty, Positive, Record, Rewrite, read_records, write_jsonl
 
 PARAPHRASE = "paraphrase"
 
@@ -43,7 +44,8 @@ class Label(Record):
 def draw(rewrites: Path, out: Path, captions: int, seed: int) -> str:
     """Write a sample and its sheet: all paraphrases of a caption, and one negative of each kind.
 
-    Captions with paraphrases come first, up to half of the sample, since few have any; the others are drawn at random.
+    Captions with a paraphrase that is more than a frame come first, up to half of the sample, since few have any; the
+    others are drawn at random.
 
     Raises:
         DataError: malformed rewrites, or too few.
@@ -55,7 +57,7 @@ def draw(rewrites: Path, out: Path, captions: int, seed: int) -> str:
             f"{rewrites} has {len(records)} captions, expected at least --captions {captions}; ask for fewer"
         )
     rng.shuffle(records)
-    rich = [record for record in records if record.positives][: captions // 2]
+    rich = [record for record in records if any(map(_is_reworded, record.positives))][: captions // 2]
     known = {record.caption_id for record in rich}
     chosen = rich + [record for record in records if record.caption_id not in known][: captions - len(rich)]
     items: list[Item] = []
@@ -74,6 +76,10 @@ def draw(rewrites: Path, out: Path, captions: int, seed: int) -> str:
     rng.shuffle(items)
     write_jsonl(sheet, (item.model_dump(include={"id", "caption", "text"}) for item in items))
     return f"{out}: {len(items)} rewrites of {captions} captions; to be judged: {sheet}"
+
+
+def _is_reworded(positive: Positive) -> bool:
+    return (positive.model_extra or {}).get("rule") != FRAME
 
 
 def quality(sample: Path, labels_a: Path, labels_b: Path) -> str:
@@ -120,9 +126,13 @@ def _rows(kinds: dict[str, str], people: list[dict[str, Label]]) -> Iterator[str
 
 
 def _rate(a: list[bool], b: list[bool]) -> str:
-    """Mean of the two people's rates, with Wilson's 95 % interval (1927) at the number of items, not of labels."""
-    n, z = len(a), 1.96
-    rate = (sum(a) + sum(b)) / (2 * n)
+    """Mean of the two people's rates, at the number of items, not of labels."""
+    return wilson((sum(a) + sum(b)) / (2 * len(a)), len(a))
+
+
+def wilson(rate: float, n: int) -> str:
+    """A rate of n items with Wilson's 95 % interval (1927)."""
+    z = 1.96
     middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + (z / (2 * n)) ** 2)
     return f"{rate:.1%} [{max(middle - half, 0):.1%}, {min(middle + half, 1):.1%}]"

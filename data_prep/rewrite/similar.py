@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -65,12 +64,13 @@ def similar(
 ) -> Iterator[list[dict]]:
     """For each caption `numbers[i]` the `most` similar ones of other images, best first, no text twice.
 
-    Where too few share a word, others are drawn at random (score 0). Ours: left out is what is likely true of the
-    image, that is a caption that names nothing but what the image's captions name, and one that names all that this
-    caption names ("A snowman with a hat." for "A snowman.").
+    One that shares no word is none of them: it is as good as drawn at random, and training has the other captions of
+    its batch for that. Ours: left out is what is likely true of the image, that is a caption that names nothing but
+    what the image's captions name, and one that names all that this caption names ("A snowman with a hat." for "A
+    snowman.").
 
     Args:
-        seeds: one a caption; decides between equals and draws the rest.
+        seeds: one a caption; decides between equals.
     """
     for first in range(0, len(numbers), _BLOCK):
         block = numbers[first : first + _BLOCK]
@@ -83,8 +83,7 @@ def similar(
                 best = np.argpartition(-values, _LOOKED_AT * most)[: _LOOKED_AT * most]
                 columns, values = columns[best], values[best]
             by_score = np.lexsort((rng.random(len(values)), -values))
-            drawn = rng.integers(len(candidates.captions), size=4 * most)
-            ranked = chain(((columns[i], float(values[i])) for i in by_score), ((i, 0.0) for i in drawn))
+            ranked = ((columns[i], float(values[i])) for i in by_score if values[i] > 0)
             yield _best(candidates, ranked, most, number, wordnet)
 
 

@@ -7,26 +7,34 @@ all the same stays out:
                 may be called like anything in the image's captions or among its detected objects
     attributes  values that do not exclude the old one: a big dog may be old, a red one is not blue
     relations   prepositions and verbs that can hold together: what sits near a tree may be under it
+
+What remains is drawn by its frequency from the few that are most alike in WordNet: another animal for a yak before a
+saxophone, so that the text alone does not tell.
 """
 
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, combinations
 from typing import Any
 
 import inflect
 
 from data_prep.near_duplicates import normalise
 from data_prep.rewrite.graphs import DEED, PARTICIPLE, PARTICLE, PARTITIVE, PREDICATIVE, PREPOSITION, Graph, nodes
-from data_prep.rewrite.wordnet import WordNet
+from data_prep.rewrite.wordnet import FREQUENT, Synset, WordNet
 
+ALIKE = 2  # replacements that a node is drawn from, for each negative asked for: the more, the less alike
+NARROW = 4  # least number of kinds above the kind that two nouns share: an artefact, an organism, a region, an act
+CLOSE = 6  # the same where words beside a noun say what it can be, or where several change: a device, a food, a mammal
+OTHERS = 6  # relation negatives of a caption for each "without": it says only that something is missing
 TRIES = 10  # draws for each negative asked for; small vocabularies cannot give them all
 KINDS = ("object", "attribute", "relation")
 MOST_CHANGES = 3  # of a negative with several
+_NEXT = re.compile(r"^\s+(\w+)")  # the word after a node
 _WORD = re.compile(r"^[^\W_][^\x00-\x1f\x7f]*$")  # an entry begins with a letter or digit and is one line
 
 # Places that exclude each other, ours. Other prepositions (of, with, for, near) say too little to be made false.
@@ -80,15 +88,13 @@ def count(graphs: Iterable[Graph]) -> Vocabulary:
     for graph in graphs:
         for kind, node in nodes(graph):
             text = _without_capital(node, within)
-            if _stays(node) or not _WORD.search(text):
+            if _stays(node) or _misread(node) or not _WORD.search(text):
                 continue
             for word_class in _takes_part_in(node["class"]):
                 counts.setdefault((kind, word_class), Counter())[text, node["lemma"]] += 1
     prepositions = counts.get(("relation", PREPOSITION), Counter())
-    for (text, _), number in list(prepositions.items()):
-        if text in _OPPOSITES:  # nobody writes what is not there: "without" is as good a word as "with"
-            opposite = _OPPOSITES[text]
-            prepositions[opposite, opposite] = max(number, prepositions[opposite, opposite])
+    for text in _EXCLUDING if prepositions else ():  # a small corpus lacks some, and nobody writes "without"
+        prepositions[text, text] += 1
     vocabulary = {}
     for key, counter in counts.items():
         ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
@@ -101,6 +107,12 @@ def count(graphs: Iterable[Graph]) -> Vocabulary:
 def _phrase(text: str) -> str:
     """What whole words are looked for by: one phrase in another."""
     return f" {normalise(text)} "
+
+
+def _misread(node: dict[str, Any]) -> bool:
+    """Whether the parser took a noun for a plural that shows none: "Hawa Mahal", "fedora"."""
+    last = node["text"].lower().split()[-1]
+    return node["class"] in ("NNS", "NNPS") and not last.endswith("s") and node["lemma"].endswith(last)
 
 
 def _stays(node: dict[str, Any]) -> bool:
@@ -133,6 +145,7 @@ class Swapper:
 
     def __init__(self, vocabulary: Vocabulary, wordnet: WordNet, number: int):
         self.vocabulary, self.wordnet, self.number = vocabulary, wordnet, number
+        self._beneath = cache(self._find_beneath)
 
     def __call__(self, caption: str, graph: Graph, scene: Scene, rng: random.Random) -> list[dict[str, Any]]:
         """Negatives with one change, kind by kind, then those with several.
@@ -144,22 +157,35 @@ class Swapper:
         """
         by_kind: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
         for kind, node in nodes(graph):
-            if (kind, node["class"]) in self.vocabulary and not _stays(node):
+            if (kind, node["class"]) in self.vocabulary and not (_stays(node) or self._is_bound(caption, kind, node)):
                 by_kind[kind].append(node)
         mentioned = [_phrase(text) for text in (caption, *scene.captions)]
         nouns = scene.nouns | {node["lemma"] for node in graph["objects"]}
         used = {normalise(text) for text in (caption, *scene.captions)}
         negatives: list[dict[str, Any]] = []
 
-        def draw(kind: str, node: dict[str, Any]) -> dict[str, Any] | None:
-            """A change of one node, if the entry drawn is allowed."""
+        @cache
+        def pool(kind: str, i: int, close: bool) -> tuple[list[int], list[int]]:
+            """Entries that may take the place of the i-th node of a kind, the most alike first, and their counts."""
+            node = by_kind[kind][i]
             entries = self.vocabulary[kind, node["class"]]
-            i = rng.choices(range(len(entries.texts)), cum_weights=entries.cumulative)[0]
-            text = entries.texts[i]
-            if any(entries.phrases[i] in other for other in mentioned):
+            close = close or kind == "object" and self._is_tied(caption, graph, node)
+            most = -(-self.number // 2) if close and kind == "object" else ALIKE * self.number
+            found: list[int] = []
+            for k in self._alike_first(kind, node, CLOSE if close else NARROW):
+                said = any(entries.phrases[k] in other for other in mentioned)
+                if not said and self._false(kind, node, entries.texts[k], entries.lemmas[k], graph, nouns):
+                    found.append(k)
+                    if len(found) == most:
+                        break
+            return found, [entries.cumulative[k] - (entries.cumulative[k - 1] if k else 0) for k in found]
+
+        def draw(kind: str, i: int, close: bool = False) -> dict[str, Any] | None:
+            """A change of one node, if there is any."""
+            node, (found, counts) = by_kind[kind][i], pool(kind, i, close)
+            if not found:
                 return None
-            if not self._false(kind, node, text, entries.lemmas[i], graph, nouns):
-                return None
+            text = self.vocabulary[kind, node["class"]].texts[rng.choices(found, counts)[0]]
             start, end, new = _fit(caption, node["span"], text)
             return {"kind": kind, "node": node["text"], "from": caption[start:end], "to": new, "span": [start, end]}
 
@@ -171,22 +197,84 @@ class Swapper:
             negatives.append({"text": text, **record})
             return True
 
-        def one_change(kind: str, candidates: list[dict[str, Any]]) -> bool:
-            change = draw(kind, rng.choice(candidates))
-            return change is not None and keep([change], change)
+        def one_change(kind: str) -> bool:
+            change = draw(kind, rng.randrange(len(by_kind[kind])))
+            if change is None or normalise(change["to"]) == "without" and not _may_deny(negatives):
+                return False
+            return keep([change], change)
 
-        def several_changes(candidates: list[tuple[str, dict[str, Any]]]) -> bool:
+        def several_changes(candidates: list[tuple[str, int]]) -> bool:
             chosen = rng.sample(candidates, rng.randint(2, min(MOST_CHANGES, len(candidates))))
-            changes = sorted(filter(None, (draw(*one) for one in chosen)), key=lambda change: change["span"])
+            if not all(_independent(graph, *two) for two in combinations([(k, by_kind[k][i]) for k, i in chosen], 2)):
+                return False
+            changes = sorted(
+                filter(None, (draw(*one, close=True) for one in chosen)), key=lambda change: change["span"]
+            )
             return len(changes) > 1 and _go_together(changes) and keep(changes, {"kind": "several", "changes": changes})
 
         for kind, candidates in by_kind.items():
             if candidates:
-                self._repeat(one_change, kind, candidates)
-        every = [(kind, node) for kind, candidates in by_kind.items() for node in candidates]
+                self._repeat(one_change, kind)
+        every = [(kind, i) for kind, candidates in by_kind.items() for i in range(len(candidates))]
         if len(every) > 1:
             self._repeat(several_changes, every)
         return negatives
+
+    def _is_tied(self, caption: str, graph: Graph, node: dict[str, Any]) -> bool:
+        """Whether other words say what kind of thing a noun must be: one reads a book, a book is closed, a ball is of
+        wool. A colour says little."""
+        place = next(i for i, one in enumerate(graph["objects"]) if one is node)
+        done_to = any(r["object"] == place and r["class"] != PREPOSITION for r in graph["relations"])
+        described = any(
+            a["object"] == place and not (a["class"].startswith("number") or self.wordnet.is_colour(a["lemma"]))
+            for a in graph["attributes"]
+        )
+        return done_to or described or caption[: node["span"][0]].split()[-1:] == ["of"]
+
+    def _alike_first(self, kind: str, node: dict[str, Any], least: int) -> Iterator[int]:
+        """Numbers of the entries of a node's class, each once: nouns and verbs of the narrowest kind they share first.
+
+        Nouns that share no narrow kind are left out; of nouns that WordNet does not know, mostly names, all that it
+        knows. Attributes come by frequency, and numbers are written alike: in words, or with as many digits.
+        """
+        word_class = node["class"]
+        texts = self.vocabulary[kind, word_class].texts
+        if word_class.startswith("number"):
+            yield from (i for i, text in enumerate(texts) if _look(text) == _look(node["text"]))
+            return
+        seen: set[int] = set()
+        if kind == "object" or word_class.startswith("VB"):
+            pos = "n" if kind == "object" else "v"
+            beneath = self._beneath(kind, word_class, pos)
+            for synset in self.wordnet.narrowest(_head(kind, node["lemma"]), pos, FREQUENT, least * (pos == "n")):
+                new = [i for i in beneath.get(synset, ()) if i not in seen]
+                seen.update(new)
+                yield from new
+        if kind != "object":
+            yield from (i for i in range(len(texts)) if i not in seen)
+        elif not self.wordnet.senses(node["lemma"], "n"):
+            yield from beneath.get(None, ())
+
+    def _find_beneath(self, kind: str, word_class: str, pos: str) -> dict[Synset | None, list[int]]:
+        """Kind of thing or deed -> the entries of a class that are such in their first sense; None -> unknown ones."""
+        found: dict[Synset | None, list[int]] = {}
+        for i, lemma in enumerate(self.vocabulary[kind, word_class].lemmas):
+            kinds: Sequence[Synset | None] = self.wordnet.narrowest(_head(kind, lemma), pos, 1, 0) or [None]
+            for synset in kinds:
+                found.setdefault(synset, []).append(i)
+        return found
+
+    def _is_bound(self, caption: str, kind: str, node: dict[str, Any]) -> bool:
+        """Whether another noun would not fit: one read as a plural, or part of a term of WordNet's (French fries)."""
+        if kind != "object":
+            return False
+        start, end = node["span"]
+        before, after = caption[:start].split()[-1:], _NEXT.findall(caption[end:])
+        if before and before[0].lower() in ("a", "an", "the"):  # "the street" is New York's
+            before = []
+        terms = [f"{one} {node[key]}" for one in before for key in ("text", "lemma")]
+        terms += [f"{node['text']} {one}" for one in after]
+        return _misread(node) or any(map(self.wordnet.has, terms))
 
     def _repeat(self, attempt: Callable[..., bool], *arguments: Any) -> None:
         """Try until `number` attempts succeeded, or most failed."""
@@ -201,6 +289,8 @@ class Swapper:
     ) -> bool:
         """Whether a node with another word in its place is likely to say something false."""
         if kind == "object":
+            if not self._is_thing(lemma) and self._is_thing(node["lemma"]):  # "a playing" for a kingfisher
+                return False
             return not any(self.wordnet.kind(lemma, noun) for noun in nouns)
         if kind == "attribute":
             if node["class"].startswith("number"):
@@ -210,12 +300,16 @@ class Swapper:
             return self.wordnet.exclude(node["lemma"], lemma)
         if node["class"] == PREPOSITION:
             old, new = node["text"].lower(), text.lower()
-            where = graph["objects"][node["object"]]["lemma"]
-            return _elsewhere(old, new) and (_OPPOSITES.get(old) == new or self._is_place(where))
+            where = graph["objects"][node["object"]]
+            seen = any(self.wordnet.mostly(where["lemma"], "physical entity", senses) for senses in (1, FREQUENT))
+            place = (
+                seen or not self.wordnet.senses(where["lemma"], "n")
+            ) and "name" not in where  # not "in flight", "in India"
+            return _elsewhere(old, new) and (_OPPOSITES.get(old) == new or place)
         return self._other_action(node["lemma"].split()[0], lemma.split()[0])
 
-    def _is_place(self, lemma: str) -> bool:
-        """Whether other things can be under a thing or behind it: not in half, in October, in autumn colours."""
+    def _is_thing(self, lemma: str) -> bool:
+        """Whether a noun may name what can be seen: no half, October, playing."""
         kinds = ("physical entity", "group")
         return not self.wordnet.senses(lemma, "n") or any(self.wordnet.kind(lemma, one) for one in kinds)
 
@@ -231,6 +325,36 @@ def _elsewhere(old: str, new: str) -> bool:
     if one is None or other is None or one == other:
         return False
     return not any(a in one and b in other or a in other and b in one for a, b in _ALSO)
+
+
+def _head(kind: str, lemma: str) -> str:
+    """What WordNet is asked for: of "sit on" the verb."""
+    return lemma.split()[0] if kind == "relation" else lemma
+
+
+def _look(number: str) -> tuple[bool, int]:
+    """How a number is written: in letters, or with how many digits."""
+    return number[0].isalpha(), 0 if number[0].isalpha() else len(number)
+
+
+def _may_deny(negatives: Sequence[dict[str, Any]]) -> bool:
+    """Whether so many relations have been swapped that one more may be "without"."""
+    relations = [normalise(negative["to"]) for negative in negatives if negative["kind"] == "relation"]
+    denied = relations.count("without")
+    return len(relations) - denied >= OTHERS * (denied + 1)
+
+
+def _independent(graph: Graph, one: tuple[str, dict[str, Any]], other: tuple[str, dict[str, Any]]) -> bool:
+    """Whether two nodes may change at once: a noun goes with its adjective and a verb with its nouns ("a blue orange"),
+    and of two names one is often part of the other ("Mumbai, California")."""
+    (kind, node), (other_kind, other_node) = sorted((one, other), key=lambda two: two[0] != "object")
+    if kind != "object":
+        return True
+    if other_kind == "object":
+        return not ("name" in node and "name" in other_node)
+    ends = ("object",) if other_kind == "attribute" else ("subject", "object")
+    verb_or_adjective = other_node["class"] != PREPOSITION
+    return not (verb_or_adjective and any(graph["objects"][other_node[end]] is node for end in ends))
 
 
 def _go_together(changes: Sequence[dict[str, Any]]) -> bool:

@@ -22,6 +22,7 @@ _FILES = {  # part of speech -> index, parts of the data; the packager cut the n
 _FIELDS = ("material", "country")
 _COLOUR = "color"
 FREQUENT = 3  # senses of a word that count, ours: rare ones mislead (a horse is a man, in chess)
+RARER = 2  # kinds by which each rarer sense must be narrower, ours
 PAIRS = 1 << 20  # of words remembered, some 150 MB
 
 Synset = tuple[str, int]  # part of speech, place in its data
@@ -53,23 +54,68 @@ class WordNet:
         self.kind, self.alike = lru_cache(PAIRS)(self._kind), lru_cache(PAIRS)(self._alike)
         self.exclude = lru_cache(PAIRS)(self._exclude)
         self._up, self._scales = cache(self._find_up), cache(self._find_scales)
+        self.linked = lru_cache(PAIRS)(self._find_linked)
+        self.narrowest = cache(self._find_narrowest)
 
     def senses(self, lemma: str, pos: str) -> list[Synset]:
         """Synsets of a lemma, most frequent first; none where WordNet does not have it."""
         words = lemma.lower().split()
         return self._index.get(("_".join(words), pos)) or self._index.get((words[-1] if words else "", pos), [])
 
-    def linked(self, synset: Synset, *symbols: str) -> Synsets:
+    def has(self, term: str) -> bool:
+        """Whether a term of several words is an entry of its own: a top hat."""
+        key = "_".join(term.lower().split())
+        if "_" not in key:
+            return False
+        return (key, "n") in self._index or (key, "a") in self._index
+
+    def mostly(self, lemma: str, kind: str, senses: int = FREQUENT) -> bool:
+        """Whether most of a noun's first senses are of a kind, by its first one; names are of none (Warren Burger)."""
+        own, above = self.senses(lemma, "n")[:senses], self.senses(kind, "n")[0]
+        of_kind = [above in self._above(frozenset([s])) and not self.linked(s, "@i") for s in own]
+        return 2 * sum(of_kind) > len(own)
+
+    def synonyms(self, lemma: str, pos: str) -> list[str]:
+        """Single words whose first sense is the first sense of this one, as WordNet orders them; no names."""
+        first = self.senses(lemma, pos)[:1]
+        if not first:
+            return []
+        fields = self._fields_of(first[0])
+        words = [word.split("(")[0] for word in fields[4 : 4 + 2 * int(fields[3], 16) : 2]]
+        return [w for w in words if w != lemma and w.isalpha() and w.islower() and self.senses(w, pos)[:1] == first]
+
+    def _find_linked(self, synset: Synset, *symbols: str) -> Synsets:
         """What a synset points to by these symbols: @ hypernym, & similar, = attribute, ! antonym, + derived ..."""
+        fields = self._fields_of(synset)
+        first = 5 + 2 * int(fields[3], 16)  # place, file, type, count, words with a number each, number of pointers
+        pointers = (fields[i : i + 3] for i in range(first, first + 4 * int(fields[first - 1]), 4))
+        named = ((kind.replace("s", "a"), int(at)) for symbol, at, kind in pointers if symbol in symbols)
+        return frozenset(other for other in named if other[0] in _FILES)  # no adverbs
+
+    def _fields_of(self, synset: Synset) -> list[str]:
+        """The words of a synset's line, up to its gloss."""
         pos, place = synset
         data = self._data[pos]
         fields = data[place : data.index(b"|", place)].decode("ascii").split()
         if not fields or int(fields[0]) != place:
             raise DataError(f"{self.package.archive} has no synset at {pos} {place}; delete it and run again")
-        first = 5 + 2 * int(fields[3], 16)  # place, file, type, count, words with a number each, number of pointers
-        pointers = (fields[i : i + 3] for i in range(first, first + 4 * int(fields[first - 1]), 4))
-        named = ((kind.replace("s", "a"), int(at)) for symbol, at, kind in pointers if symbol in symbols)
-        return frozenset(other for other in named if other[0] in _FILES)  # no adverbs
+        return fields
+
+    def _find_narrowest(self, lemma: str, pos: str, senses: int, least: int) -> list[Synset]:
+        """The first senses of a lemma and all that they are kinds of, the narrowest first: an apple is a fruit, then a
+        natural object, then a thing. Left out are those with fewer than `least` kinds above them.
+
+        A rarer sense has to be narrower: a wrench is a tool before a strain, a duck a bird and not a fabric. Names
+        count where there is nothing else: a burger is no Warren Burger.
+        """
+        place: dict[Synset, int] = {}
+        own = self.senses(lemma, pos)
+        for rank, sense in enumerate(([s for s in own if not self.linked(s, "@i")] or own)[:senses]):
+            for synset in {sense} | self._above(frozenset([sense])):
+                height = len(self._above(frozenset([synset])))
+                if height >= least:
+                    place[synset] = max(height - RARER * rank, place.get(synset, -RARER * FREQUENT))
+        return sorted(place, key=lambda synset: (-place[synset], synset))
 
     def _find_up(self, lemma: str, pos: str) -> tuple[Synsets, Synsets]:
         """Frequent senses of a lemma, and all that these are kinds of."""
@@ -126,6 +172,10 @@ class WordNet:
     def _heads(self, senses: Synsets) -> Synsets:
         """Adjectives and those that they are satellites of."""
         return senses.union(*(self.linked(sense, "&") for sense in senses))
+
+    def is_colour(self, adjective: str) -> bool:
+        """Whether an adjective is the name of a colour, in any sense of it."""
+        return bool(self._scales(adjective) & self._fields[_COLOUR])
 
     def _find_scales(self, lemma: str) -> Synsets:
         """What an adjective is a value of in its first sense: size, age, temperature; colour, material, country."""
