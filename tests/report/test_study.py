@@ -46,9 +46,31 @@ def test_differences_are_paired_by_seed(tmp_path: Path):
     assert lines[0].startswith("3 seeds (seed_1, seed_2, seed_3)")
     means = {line.split()[0]: line for line in lines[1:4]}
     assert "35.8 ± 45.5" in means["plain"]  # chance 1/12 + 0.3 of the rest; t(2) = 4.303
-    assert lines[4].split() == ["chance", "8.3", "83.3", "8.3", "83.3"]
+    assert lines[4].split() == ["chance", "8.3", "83.3", "8.3", "83.3", "44.4"]  # and their mean with R@5
     assert lines[5].startswith("minus plain") and "9.2 ± 2.3 *" in lines[6]
     assert len(lines) == 7
+
+
+def test_seeds_of_a_fold_are_no_further_draws(tmp_path: Path):
+    """Two folds of other galleries with two seeds each: the interval is of two values, each the mean of two."""
+    for fold, captions in (("a", 12), ("b", 13)):
+        for seed in (1, 2):
+            for arm, quality in (("plain", 0.1), ("full", 0.2 + 0.1 * seed + 0.1 * (fold == "b"))):
+                found = metrics(arm, quality, captions=captions)
+                write(tmp_path / arm / f"{fold}-{seed}" / "metrics.json", found)
+    lines = as_text(read_study(tmp_path), "plain").splitlines()
+    assert lines[0].startswith("2 folds, 4 runs of each arm, percent")
+    full, plain = (
+        [measures(run)["caption -> image R@1"] for run in open_runs(sorted((tmp_path / a).glob("*")))]
+        for a in ("full", "plain")
+    )
+    apart = np.subtract(full, plain).reshape(2, 2).mean(1)
+    expected = estimate(apart.tolist())
+    row = next(line for line in lines[5:] if line.startswith("full "))
+    assert str(expected) in row and expected.half_width > 5
+    write(tmp_path / "full" / "b-2" / "metrics.json", metrics("full", 0.1, captions=12))
+    with pytest.raises(DataError, match="evaluated on different data"):
+        read_study(tmp_path)
 
 
 def test_a_swap_counts_how_often_the_caption_wins(tmp_path: Path):

@@ -1,9 +1,10 @@
 """A study: arms that differ in one thing, each trained with the same seeds -> means, spread, differences seed by seed.
 
-The folder of a study holds ARM/SEED, each a run folder that was evaluated.
+The folder of a study holds ARM/SEED, each a run folder that was evaluated. A study over folds holds ARM/FOLD-SEED:
+every fold has a gallery of its own, and runs of one fold are averaged before folds are compared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -22,7 +23,7 @@ except ModuleNotFoundError as error:
 
 SWAP = "beats "  # + kind of negative: share of the captions' negatives that score below the caption itself
 CONFIDENCE = 0.95
-Arms = dict[str, dict[str, Mapping[str, float]]]  # arm -> seed -> measure -> value in its unit
+Arms = dict[str, dict[str, Mapping[str, float]]]  # arm -> seed, or fold-seed -> measure -> value in its unit
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,24 @@ def read_study(folder: Path) -> Study:
     lacking = [str(path) for path, run in runs.items() if run.metrics is None]
     if lacking:
         raise DataError(f"not evaluated yet (no metrics.json): {', '.join(lacking)}")
-    shown = {(r.metrics.task, r.metrics.title) for r in runs.values() if r.metrics}
-    if len(shown) > 1:
-        raise DataError(f"the runs of {folder} were evaluated on different data: {sorted(shown)}")
+    galleries: dict[str, set[tuple[str, str]]] = {}
+    for path, run in runs.items():
+        if run.metrics:
+            galleries.setdefault(draw_of(path.name), set()).add((run.metrics.task, run.metrics.title))
+    if not any("-" in path.name for path in paths):  # seeds alone: one gallery for all
+        galleries = {"": set().union(*galleries.values())}
+    differing = [sorted(shown) for shown in galleries.values() if len(shown) > 1]
+    if differing:
+        raise DataError(f"the runs of {folder} were evaluated on different data: {differing[0]}")
     arms: Arms = {}
+    by_run: dict[str, list[float]] = {}
     units: dict[str, str] = {}
-    chances: dict[str, float] = {}
     for path, run in runs.items():
         arms.setdefault(path.parent.name, {})[path.name] = found = measures(run)
         units |= {shown: metric.unit for shown, metric in _compared(run).items()}
-        chances |= {shown: m.chance for shown, m in _compared(run).items() if m.chance is not None}
-        chances |= {name: COIN for name in found if name.startswith(SWAP)}
+        for name, chance in _chances(run, found).items():
+            by_run.setdefault(name, []).append(chance)
+    chances = {name: mean(values) for name, values in by_run.items()}
     seeds = {arm: sorted(found) for arm, found in arms.items()}
     if len(set(map(tuple, seeds.values()))) > 1:
         raise DataError(f"every arm needs the same seeds, there are {seeds}; run those that are missing")
@@ -90,11 +98,41 @@ def measures(run: RunFolder) -> dict[str, float]:
     A tie counts half: a model that cannot tell them apart is at 50.
     """
     found = {shown: metric.value for shown, metric in _compared(run).items()}
+    found |= _mean(run, lambda metric: metric.value)
     candidates = run.gallery.candidates if run.gallery else {}
     for kind in candidates:
         if kind not in POSITIVE_KINDS:
             found[SWAP + kind] = beats(candidates, kind)
     return found
+
+
+def _chances(run: RunFolder, found: Mapping[str, float]) -> dict[str, float]:
+    """What each measure is by chance, where that is known."""
+    chances = {shown: m.chance for shown, m in _compared(run).items() if m.chance is not None}
+    return chances | _mean(run, lambda metric: metric.chance) | {name: COIN for name in found if name.startswith(SWAP)}
+
+
+def _mean(run: RunFolder, value: Callable[[Metric], float | None]) -> dict[str, float]:
+    """The mean of all columns of the task's tables under its heading, where that has a sense and all are there."""
+    assert run.metrics is not None
+    metrics = run.metrics.metrics
+    layout = layout_of(run.metrics.task, metrics)
+    values = [value(metrics[n]) if n in metrics else None for columns in layout.blocks.values() for n in columns]
+    there = [v for v in values if v is not None]
+    return {layout.mean: mean(there)} if layout.mean and len(there) == len(values) else {}
+
+
+def draw_of(seed: str) -> str:
+    """What a run is an independent draw of: its fold, or where there are none its seed."""
+    return seed.split("-")[0]
+
+
+def _drawn(found: Mapping[str, float]) -> list[float]:
+    """Seed -> value: the mean of each independent draw."""
+    draws: dict[str, list[float]] = {}
+    for seed, value in found.items():
+        draws.setdefault(draw_of(seed), []).append(value)
+    return [mean(values) for values in draws.values()]
 
 
 def _compared(run: RunFolder) -> dict[str, Metric]:
@@ -124,15 +162,18 @@ def as_text(study: Study, baseline: str) -> str:
     headings = names if unit is not None else [f"{name} ({of})" for name, of in zip(names, units)]
     means, differences = [["arm", *headings]], [[f"minus {baseline}", *headings]]
     for arm, found in arms.items():
-        means.append([arm, *(str(estimate([found[s][name] for s in seeds])) for name in names)])
+        means.append([arm, *(str(estimate(_drawn({s: found[s][name] for s in seeds}))) for name in names)])
         if arm != baseline:
-            paired = [estimate([found[s][name] - arms[baseline][s][name] for s in seeds]) for name in names]
+            apart = [{s: found[s][name] - arms[baseline][s][name] for s in seeds} for name in names]
+            paired = [estimate(_drawn(differences_of)) for differences_of in apart]
             differences.append([arm, *(f"{e} *" if clear(e) else str(e) for e in paired)])
     if study.chances.keys() & set(names):
         means.append(["chance", *(f"{study.chances[name]:.1f}" if name in study.chances else "-" for name in names)])
     shown_unit = {"%": "percent", None: "each in its unit"}.get(unit, unit)
+    folds = sorted({draw_of(seed) for seed in seeds})
+    runs = f"{len(seeds)} seeds ({', '.join(seeds)})"
     about = [
-        f"{len(seeds)} seeds ({', '.join(seeds)})",
+        runs if folds == seeds else f"{len(folds)} folds, {len(seeds)} runs of each arm",
         shown_unit,
         "mean ± 95 % interval by Student's t; * = excludes 0",
     ]
