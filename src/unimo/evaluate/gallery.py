@@ -12,9 +12,11 @@ from tqdm import tqdm
 from unimo.config import Config, find
 from unimo.console import say
 from unimo.engine.distributed import World
+from unimo.errors import ConfigError
 from unimo.evaluate.pair_scorers import pair_scorer
 from unimo.evaluate.results import Measured, measure
 from unimo.evaluate.retrieval import KS, recall_chances, recall_samples
+from unimo.evaluate.ridge import Captioned, fit_ridge
 from unimo.evaluate.runtimes import Runtime, check_precision, choose_runtime
 from unimo.evaluate.scoring import cost, plan_blocks, score_matrix
 from unimo.evaluate.shortlist import Shortlist, alone_scores
@@ -52,6 +54,11 @@ class RetrievalSettings(Config):
     shortlist: int = Field(
         0, ge=0, description="Pictures a caption that are scored jointly, 0 for all: not the protocol."
     )
+    baseline: Literal["ridge"] | None = Field(
+        None,
+        description="Score by ridge regression, fitted to the pairs' training split, from a picture's mean region "
+        "feature to the model's sentence vector of the caption: what a trained model must be read against.",
+    )
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -70,6 +77,11 @@ class Gallery:
         path = find(settings.pairs)
         self.folder, self.pairs, self.tokenizer = path.parent, read_pairs(path, split), tokenizer
         self.settings, self.max_tokens = settings, min(settings.max_tokens, longest_text(config))
+        # a baseline is fitted to these
+        self.others = [
+            Gallery(config, tokenizer, settings.model_copy(update={"baseline": None, "rewrites": None}), other)
+            for other in (("train", "dev") if settings.baseline else ())
+        ]
         self.captions = Captions.of(self.pairs, tokenizer, self.max_tokens)
         self.images = open_images(self.pairs, path.parent, settings.regions, config, settings.max_regions)
         self.rewrites = read_rewrites(find(settings.rewrites), self.pairs) if settings.rewrites else {}
@@ -82,18 +94,29 @@ class Gallery:
 
     def measure(self, model: nn.Layer, world: World) -> Measured:
         """Recalls in percent. All processes call it and score a part of the captions each; all get the numbers."""
+        scoring: dict[str, Any] = {"precision": self.settings.precision}
+        if self.settings.baseline:
+            train, dev = (other.captioned() for other in self.others)
+            model, strength = fit_ridge(model, train, dev, self.tokenizer.pad_id)
+            scoring |= {"baseline": self.settings.baseline, "penalty": strength}
         shortlist = self.shortlist(model, world) if self.settings.shortlist else None
-        runtime = self._runtime(model, world, shortlist)
+        scoring["runtime"] = runtime = self._runtime(model, world, shortlist)
         scores = self.scores(model, world, runtime, shortlist)
         samples, chances = recall_samples(scores, self.captions.rows), recall_chances(self.captions.rows)
         metrics = {name: measure(sample, chance=chances[name]) for name, sample in samples.items()}
         values = {name: metric.value for name, metric in metrics.items()}
         values[self.best] = float(np.mean(list(values.values())))
-        scoring: dict[str, Any] = {"runtime": runtime, "precision": self.settings.precision}
         if shortlist:
             scoring["shortlist"] = shortlist.facts(self.captions.rows)
         files = lambda: {"gallery.json": self.shown(model, scores)}  # noqa: E731
         return Measured(metrics, samples, values, files, {"scoring": scoring})
+
+    def captioned(self) -> Captioned:
+        """All pictures and captions, as the ridge baseline sees them; raises a ConfigError if they are of pixels."""
+        if self.images.key != "regions":
+            raise ConfigError("the ridge baseline is of region features, these pictures are read as pixels")
+        features = [self.images.collate([i])["features"][:, 0] for i in self.units]  # slot 0
+        return Captioned(np.concatenate(features).astype(np.float32), self.captions.sequences, self.captions.rows)
 
     def shown(self, model: nn.Layer, scores: np.ndarray) -> dict[str, Any]:
         """What gallery.json holds for people to look at."""
@@ -107,6 +130,10 @@ class Gallery:
         """What an evaluation will cost, for people."""
         lengths, slots = [len(ids) for ids in self.captions.sequences], self.images.positions(self.units).tolist()
         shown = f"{len(lengths)} captions x {len(slots)} images = {len(lengths) * len(slots)} pairs"
+        if self.settings.baseline:
+            return (
+                f"{shown}, by {self.settings.baseline} regression fitted to {len(self.others[0].captions.ids)} captions"
+            )
         if not pair_scorer(model).joint:
             return f"{shown}, each caption and image encoded once"
         blocks = plan_blocks(lengths, slots)
@@ -124,6 +151,8 @@ class Gallery:
 
     def _runtime(self, model: nn.Layer, world: World, shortlist: Shortlist | None) -> Runtime:
         """Of the joint passes, chosen by the positions that a process has to encode; all choose alike."""
+        if self.settings.runtime == "auto" and not pair_scorer(model).joint:
+            return "dygraph"
         lengths = np.array([len(ids) for ids in self.captions.sequences])
         positions = lengths[:, None] + self.images.positions(self.units)
         total = int(positions.sum(where=True if shortlist is None else shortlist.chosen))

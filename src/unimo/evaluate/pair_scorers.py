@@ -11,6 +11,7 @@ import paddle
 from paddle import Tensor, nn
 
 from unimo.errors import ConfigError
+from unimo.evaluate.ridge import RidgeMatch
 from unimo.models.layers import attention_bias
 from unimo.models.oner import Oner
 from unimo.models.streams import Pixels, Regions, Text
@@ -45,15 +46,20 @@ def _unimo(model: Unimo) -> PairScorer:
     def first(encoded: Encoded) -> Tensor:
         return model.encode(encoded[0], attention_bias(encoded[1]), keep_cache=False)[0][:, 0]
 
+    # as X^T and X^I are scored in pre-training; the match head's bias would rank nothing
+    alone = (
+        lambda text: model.pool_text(first(text)) * model.match.affine.weight.squeeze(1),
+        lambda image: model.pool_image(first(image)),
+    )
+    if model.config.match_on == "joint":
+        return PairScorer(lambda text: (model.embed_text(text), text.mask), encode_images, score, alone=alone)
     return PairScorer(
-        lambda text: (model.embed_text(text), text.mask),
-        encode_images,
-        score,
-        # as X^T and X^I are scored in pre-training; the match head's bias would rank nothing
-        alone=(
-            lambda text: model.pool_text(first(text)) * model.match.affine.weight.squeeze(1),
-            lambda image: model.pool_image(first(image)),
-        ),
+        lambda text: (model.pool_text(first((model.embed_text(text), text.mask))),),
+        lambda regions: (model.pool_image(first(encode_images(regions))),),
+        lambda texts, images, rows, columns: model.match(
+            texts[0].index_select(rows), images[0].index_select(columns)
+        ).squeeze(1),
+        joint=False,
     )
 
 
@@ -97,6 +103,8 @@ SCORERS: dict[str, tuple[tuple[str, ...], Callable[[Any], PairScorer]]] = {  # s
 
 def pair_scorer(model: nn.Layer) -> PairScorer:
     """The scorer of a model; raises a ConfigError where it has no heads to score pairs with."""
+    if isinstance(model, RidgeMatch):
+        return PairScorer(model.encode_texts, model.encode_images, model.score, joint=False)
     system = system_of(model)
     if system not in SCORERS:
         raise ConfigError(f"a model of {system} scores no pairs; expected one of {', '.join(SCORERS)}")

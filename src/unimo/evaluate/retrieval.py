@@ -71,6 +71,11 @@ def recall_samples(scores: np.ndarray, image_of_caption: np.ndarray) -> dict[str
     return found
 
 
+def mean_recall(scores: np.ndarray, image_of_caption: np.ndarray) -> float:
+    """Mean of all recalls, as a fraction of 1; arguments and errors are those of `recall_samples`."""
+    return float(np.mean([sample.ratio for sample in recall_samples(scores, image_of_caption).values()]))
+
+
 def recall_chances(image_of_caption: np.ndarray) -> dict[str, float]:
     """The recalls of a scorer that says the same for everything, under the names of `recall_samples`."""
     captions, per_image = len(image_of_caption), np.bincount(image_of_caption)

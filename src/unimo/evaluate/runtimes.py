@@ -34,7 +34,7 @@ def choose_runtime(asked: Literal["auto"] | Runtime, model: nn.Layer, positions:
         ConfigError: inference is asked for, and the model is of another system or not on the CPU.
     """
     system, on_cpu = system_of(model), next(iter(model.parameters())).place.is_cpu_place()
-    traceable = system == "unimo" and on_cpu
+    traceable = system == "unimo" and on_cpu and model.config.match_on == "joint"
     if asked == "inference" and not traceable:
         got = f"a {system}" if on_cpu else f"a {system} that is not on the CPU"
         raise ConfigError(f"runtime inference is of a unimo on the CPU, got {got}; take runtime auto or dygraph")

@@ -6,7 +6,7 @@ transformer_encoder.py and unimo_finetune.py (PaddlePaddle/Research, NLP/UNIMO) 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import paddle
 from paddle import Tensor, nn
@@ -48,6 +48,12 @@ class UnimoConfig(Config):
     image_embedding_size: int = Field(2048, gt=0, le=1 << 22)
     image_class_size: int = Field(1601, gt=0, le=1 << 22)
     num_labels: int = Field(2, gt=0)
+    # ours: an affine map of the features to so many values before `image_embedding`; 0: none. Detector features are all
+    # positive and correlated, and AdamW moves each weight by about as much, so that without it a first update throws
+    # away whatever map of them a model starts from.
+    image_whitening_size: int = Field(0, ge=0, le=1 << 22)
+    # ours: what the match head reads: both streams of one joint pass, as the paper has it, or each encoded alone
+    match_on: Literal["joint", "alone"] = "joint"
     recompute: bool = False  # ours: trade a second forward pass of each layer for its activations
 
     @classmethod
@@ -92,7 +98,9 @@ class Unimo(nn.Layer):
         if config.type_vocab_size:
             self.type_embedding = nn.Embedding(config.type_vocab_size, h)
         self.text_norm = LayerNorm(h, eps)
-        self.image_embedding = Linear(config.image_embedding_size, h)
+        if config.image_whitening_size:
+            self.image_whitening = Linear(config.image_embedding_size, config.image_whitening_size)
+        self.image_embedding = Linear(config.image_whitening_size or config.image_embedding_size, h)
         self.box_embedding = Linear(5, h)
         self.image_norm = LayerNorm(h, eps)
         self.layers = nn.LayerList(
@@ -132,6 +140,8 @@ class Unimo(nn.Layer):
     def embed_regions(self, regions: Regions) -> Tensor:
         """[B, N, D] features and [B, N, 5] boxes -> [B, N, H], before dropout. No position: regions have no order."""
         features = regions.features.astype(self.image_embedding.weight.dtype)  # a float16 batch is cast here, once
+        if self.config.image_whitening_size:
+            features = self.image_whitening(features)
         return self.image_norm(self.image_embedding(features) + self.box_embedding(regions.boxes))
 
     def _dropout(self, x: Tensor) -> Tensor:
