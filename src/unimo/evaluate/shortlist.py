@@ -65,11 +65,12 @@ def alone_scores(
     All processes call it with all captions and pictures, and encode a part of them each.
 
     Raises:
-        ConfigError: the model has no such match.
+        ConfigError: the model has no such match, or no other.
     """
     scorer, was_training = pair_scorer(model), model.training
     if scorer.alone is None:
-        raise ConfigError(f"a model of {system_of(model)} has no match of single streams to make a shortlist by")
+        why = "" if scorer.joint else ", for it scores all pairs by streams encoded alone"
+        raise ConfigError(f"a model of {system_of(model)} has no match of single streams to make a shortlist by{why}")
     text_vector, image_vector = scorer.alone
     model.eval()
     text = _shared(captions, lambda one: text_vector(scorer.encode_texts(one)), world)

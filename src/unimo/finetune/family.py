@@ -29,7 +29,7 @@ from unimo.errors import ConfigError
 from unimo.evaluate.gallery import Gallery, RetrievalSettings
 from unimo.evaluate.on_the_way import check_measured, on_the_way
 from unimo.evaluate.results import Evaluator, earlier_results, write_result
-from unimo.finetune import retrieval
+from unimo.finetune import dual_encoder, retrieval
 from unimo.models.systems import check_length, system_of, with_heads
 from unimo.readers.annotations import Split
 from unimo.readers.batching import Source, Stream
@@ -42,6 +42,7 @@ class DescribedSource(Source, Protocol):
     """A source that can say what it is."""
 
     about: str  # for people
+    even: bool  # whether every process needs as many samples of a batch
 
 
 class Family(NamedTuple):
@@ -50,9 +51,10 @@ class Family(NamedTuple):
     recipe: type[Config]  # of a fine-tuning: keys family, max_tokens, engine, paper, properties batch_positions, files
     heads: Mapping[str, tuple[str, ...]]  # by system: those that the task needs; other systems cannot do it
     source: Callable[[Any, Any, Tokenizer], DescribedSource]  # (recipe, model sizes, tokenizer)
-    task: Callable[[nn.Layer, Any], Task]  # (model, recipe)
+    task: Callable[[nn.Layer, Any, Any], Task]  # (model, recipe, source)
     settings: type[Config]  # of an evaluation: the options of `unimo evaluate FAMILY`, and property files
     evaluate: Callable[[Any, Tokenizer, Any, Split], Evaluator]  # (sizes of the model, tokenizer, settings, split)
+    result: str  # the task that metrics.json names, by which results are compared
 
 
 FAMILIES = {  # each has its line in finetune.ABOUT
@@ -60,9 +62,19 @@ FAMILIES = {  # each has its line in finetune.ABOUT
         retrieval.RetrievalRecipe,
         retrieval.HEADS,
         retrieval.RetrievalStream,
-        retrieval.RetrievalTask,
+        lambda model, recipe, source: retrieval.RetrievalTask(model, recipe),
         RetrievalSettings,
         Gallery,
+        "retrieval",
+    ),
+    "dual_encoder": Family(
+        dual_encoder.DualEncoderRecipe,
+        dual_encoder.HEADS,
+        dual_encoder.DualEncoderStream,
+        dual_encoder.DualEncoderTask,
+        RetrievalSettings,
+        Gallery,
+        "retrieval",
     ),
 }
 
@@ -119,7 +131,7 @@ def finetune(
     config, tokenizer = _sizes(family, recipe, start), load_tokenizer(start)
     world, engine = World(), recipe.engine
     source = family.source(recipe, config, tokenizer)
-    stream = Stream(source, recipe.batch_positions, engine.seed, world.rank, world.size, multiple=1)
+    stream = Stream(source, recipe.batch_positions, engine.seed, world.rank, world.size, multiple=1, even=source.even)
     data = Mixer({source.name: stream}, {source.name: 1}, engine.seed, engine.accumulate)
     engine = engine.over(data.updates_per_epoch)
     recipe = recipe.model_copy(update={"engine": engine})
@@ -127,12 +139,12 @@ def finetune(
     facts = {"label": label, "start": str(start), "seed": engine.seed, "compat": engine.compat.model_dump()}
     facts |= {"paper": paper.join(recipe.paper)} if recipe.paper else {}
     final = family.evaluate(config, tokenizer, settings, split)  # opened before hours of work: files may lack
-    earlier_results(against, recipe.family, {**facts, **final.facts}, final.units)
+    earlier_results(against, family.result, {**facts, **final.facts}, final.units)
     if engine.eval_every:
         dev = family.evaluate(config, tokenizer, settings, "dev")
         check_measured(dev, engine)
     model, random_heads = _start(family, recipe, start)
-    task = family.task(model, recipe)
+    task = family.task(model, recipe, source)
     if world.rank == 0:
         if recipe.paper:
             print(paper.describe(recipe.paper))
@@ -155,7 +167,7 @@ def finetune(
     if world.rank == 0:
         checkpoint.load_model(Path(folder), model)
     task.world.share(model)
-    return _evaluate(recipe.family, final, model, run_dir, facts | _model(folder), against, task.world)
+    return _evaluate(family.result, final, model, run_dir, facts | _model(folder), against, task.world)
 
 
 def _model(folder: str | Path) -> dict[str, str]:
@@ -199,17 +211,17 @@ def evaluate(
     (config, _), tokenizer = read_sizes(folder, tuple(family.heads)), load_tokenizer(folder)
     limits = {key: value for key, value in read_recipe(folder).items() if key.startswith("max_")}
     evaluator = family.evaluate(config, tokenizer, settings_of(family, limits, **given), split)
-    earlier_results(against, name, {**facts, **evaluator.facts}, evaluator.units)  # before hours of work
+    earlier_results(against, family.result, {**facts, **evaluator.facts}, evaluator.units)  # before hours of work
     facts = {**facts, **_model(folder)}
     if world.rank == 0 and (warning := other_features(folder, evaluator.facts.get("features", {}))):
         say(warning)
         facts = {**facts, "warning": warning}
     model = read_network(folder, tuple(family.heads))
-    return _evaluate(name, evaluator, model, output, facts, against, world)
+    return _evaluate(family.result, evaluator, model, output, facts, against, world)
 
 
 def _evaluate(
-    name: str,
+    task: str,
     evaluator: Evaluator,
     model: nn.Layer,
     output: Path,
@@ -224,4 +236,4 @@ def _evaluate(
     facts = {**facts, **evaluator.facts, **found.facts}
     if world.rank:
         return []
-    return write_result(output, name, found.metrics, facts, found.samples, evaluator.units, found.shown(), against)
+    return write_result(output, task, found.metrics, facts, found.samples, evaluator.units, found.shown(), against)

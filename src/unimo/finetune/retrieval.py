@@ -61,7 +61,7 @@ class RetrievalRecipe(Config):
 class RetrievalStream:
     """Captions of the training split with their random negatives; texts and images of a batch are stored once each."""
 
-    name = "retrieval"
+    name, even = "retrieval", False
 
     def __init__(self, recipe: RetrievalRecipe, config: Any, tokenizer: Tokenizer):
         path = find(recipe.pairs)
