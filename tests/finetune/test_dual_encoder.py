@@ -179,6 +179,7 @@ def test_ridge_is_a_row_beside_it(recipe, tokenizer, tmp_path, small_world):
     assert done.exit_code == 0, done.output
     assert "by ridge regression fitted to 40 captions" in done.output
     metrics = json.loads((tmp_path / "ridge" / "metrics.json").read_text())
+    assert metrics["seen"] == "ridge regression fitted to 40 captions"
     assert metrics["scoring"]["baseline"] == "ridge" and metrics["scoring"]["penalty"] > 0
     recalls = [m["value"] - m["chance"] for m in metrics["metrics"].values()]
     assert np.mean(recalls) > 10, "features tell thing and colour"

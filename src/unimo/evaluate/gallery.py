@@ -109,7 +109,10 @@ class Gallery:
         if shortlist:
             scoring["shortlist"] = shortlist.facts(self.captions.rows)
         files = lambda: {"gallery.json": self.shown(model, scores)}  # noqa: E731
-        return Measured(metrics, samples, values, files, {"scoring": scoring})
+        facts: dict[str, Any] = {"scoring": scoring}
+        if self.settings.baseline:
+            facts["seen"] = f"{self.settings.baseline} regression fitted to {len(self.others[0].captions.ids)} captions"
+        return Measured(metrics, samples, values, files, facts)
 
     def captioned(self) -> Captioned:
         """All pictures and captions, as the ridge baseline sees them; raises a ConfigError if they are of pixels."""
