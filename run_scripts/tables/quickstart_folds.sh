@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The quickstart's fine-tuning on every captioned picture: eight folds, each tested once, by several seeds, beside the
-# ridge regression on the same features and pairs. Ours; docs/pretraining.md has what it gave.
+# ridge regression on the same features and pairs. Ours; docs/dual_encoder.md has what it gave.
 #   bash run_scripts/quickstart.sh                    # first: it prepares the data
 #   bash run_scripts/tables/quickstart_folds.sh [KEY=VALUE]...                 (of the fine-tuning recipe, for all arms)
 # Arms: ridge; contrast (rewritten captions are negatives); plain (none are).

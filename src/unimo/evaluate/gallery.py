@@ -111,7 +111,7 @@ class Gallery:
         files = lambda: {"gallery.json": self.shown(model, scores)}  # noqa: E731
         facts: dict[str, Any] = {"scoring": scoring}
         if self.settings.baseline:
-            facts["seen"] = f"{self.settings.baseline} regression fitted to {len(self.others[0].captions.ids)} captions"
+            facts["seen"] = self._fitted
         return Measured(metrics, samples, values, files, facts)
 
     def captioned(self) -> Captioned:
@@ -120,6 +120,11 @@ class Gallery:
             raise ConfigError("the ridge baseline is of region features, these pictures are read as pixels")
         features = [self.images.collate([i])["features"][:, 0] for i in self.units]  # slot 0
         return Captioned(np.concatenate(features).astype(np.float32), self.captions.sequences, self.captions.rows)
+
+    @property
+    def _fitted(self) -> str:
+        """What the baseline is, for people."""
+        return f"{self.settings.baseline} regression fitted to {len(self.others[0].captions.ids)} captions"
 
     def shown(self, model: nn.Layer, scores: np.ndarray) -> dict[str, Any]:
         """What gallery.json holds for people to look at."""
@@ -134,9 +139,7 @@ class Gallery:
         lengths, slots = [len(ids) for ids in self.captions.sequences], self.images.positions(self.units).tolist()
         shown = f"{len(lengths)} captions x {len(slots)} images = {len(lengths) * len(slots)} pairs"
         if self.settings.baseline:
-            return (
-                f"{shown}, by {self.settings.baseline} regression fitted to {len(self.others[0].captions.ids)} captions"
-            )
+            return f"{shown}, by {self._fitted}"
         if not pair_scorer(model).joint:
             return f"{shown}, each caption and image encoded once"
         blocks = plan_blocks(lengths, slots)
@@ -154,8 +157,6 @@ class Gallery:
 
     def _runtime(self, model: nn.Layer, world: World, shortlist: Shortlist | None) -> Runtime:
         """Of the joint passes, chosen by the positions that a process has to encode; all choose alike."""
-        if self.settings.runtime == "auto" and not pair_scorer(model).joint:
-            return "dygraph"
         lengths = np.array([len(ids) for ids in self.captions.sequences])
         positions = lengths[:, None] + self.images.positions(self.units)
         total = int(positions.sum(where=True if shortlist is None else shortlist.chosen))

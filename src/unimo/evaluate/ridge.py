@@ -1,7 +1,7 @@
 """The linear baseline of retrieval: ridge regression from a picture's mean region feature to its caption's sentence
 vector, pictures and captions ranked by cosine. Ours; seconds of work, and what a trained model must be read against."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,15 +42,21 @@ def sentence_vector(model: Unimo, text: Text) -> Tensor:
 
 
 @paddle.no_grad()
-def sentence_vectors(model: Unimo, sequences: Sequence[Sequence[int]], pad_id: int, batch: int = 64) -> np.ndarray:
-    """`sentence_vector` of token sequences, in batches of similar length. [n, H] float32"""
+def text_vectors(
+    model: Unimo,
+    sequences: Sequence[Sequence[int]],
+    pad_id: int,
+    read: Callable[[Unimo, Text], Tensor] = sentence_vector,
+    batch: int = 64,
+) -> np.ndarray:
+    """What `read` makes of token sequences, in batches of similar length. [n, H] float32"""
     found, was_training = np.zeros((len(sequences), model.config.hidden_size), np.float32), model.training
     model.eval()
     order = np.argsort([len(s) for s in sequences], kind="stable")
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
         text = as_text(collate_text([sequences[row] for row in rows], pad_id))
-        found[rows] = sentence_vector(model, text).numpy()
+        found[rows] = read(model, text).numpy()
     if was_training:
         model.train()
     return found
@@ -100,7 +106,7 @@ def fit_ridge(text_model: nn.Layer, train: Captioned, dev: Captioned, pad_id: in
     """
     if not isinstance(text_model, Unimo):
         raise ConfigError(f"the ridge baseline is of region features, a {type(text_model).__name__} reads none")
-    vectors, dev_vectors = (sentence_vectors(text_model, part.sequences, pad_id) for part in (train, dev))
+    vectors, dev_vectors = (text_vectors(text_model, part.sequences, pad_id) for part in (train, dev))
     mean, deviation = train.features.mean(0), train.features.std(0) + 1e-6
     centre = vectors.mean(0)
     inputs = ((train.features - mean) / deviation)[train.rows]  # one row a caption

@@ -33,10 +33,12 @@ def choose_runtime(asked: Literal["auto"] | Runtime, model: nn.Layer, positions:
     Raises:
         ConfigError: inference is asked for, and the model is of another system or not on the CPU.
     """
-    system, on_cpu = system_of(model), next(iter(model.parameters())).place.is_cpu_place()
-    traceable = system == "unimo" and on_cpu and model.config.match_on == "joint"
+    on_cpu = next(iter(model.parameters())).place.is_cpu_place()
+    traceable = isinstance(model, Unimo) and on_cpu and model.config.match_on == "joint"
     if asked == "inference" and not traceable:
+        system = system_of(model)
         got = f"a {system}" if on_cpu else f"a {system} that is not on the CPU"
+        got += " that encodes captions and pictures alone" if isinstance(model, Unimo) and on_cpu else ""
         raise ConfigError(f"runtime inference is of a unimo on the CPU, got {got}; take runtime auto or dygraph")
     if asked != "auto":
         return asked

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 
-from unimo.evaluate.ridge import ridge
-from unimo.models.streams import given
+from unimo.evaluate.ridge import ridge, text_vectors
+from unimo.models.streams import Text, given
 from unimo.models.unimo import Unimo
-from unimo.readers.captions import collate_text
-from unimo.readers.tensors import as_regions, as_text
+from unimo.readers.tensors import as_regions
 
-EMBEDDING, IMAGE_POOL, TEXT_POOL = 5000.0, 30.0, 3.0  # penalties; chosen on folds (docs/pretraining.md)
+EMBEDDING, IMAGE_POOL, TEXT_POOL = 5000.0, 30.0, 3.0  # penalties; of prototypes (docs/dual_encoder.md)
 FLOOR = 100  # directions of less variance than the one of this rank are hardly enlarged
 
 
@@ -62,7 +61,7 @@ def start_in_closed_form(
 
     was_training = model.training
     model.eval()
-    _set_pool(model.pool_text.affine, _text_states(model, sequences, pad_id), text_codes, TEXT_POOL)
+    _set_pool(model.pool_text.affine, text_vectors(model, sequences, pad_id, first_state), text_codes, TEXT_POOL)
     _set_pool(model.pool_image.affine, _image_states(model, regions, len(image_codes)), image_codes, IMAGE_POOL)
     _set(model.match.affine, match_weights, np.zeros(1))
     if was_training:
@@ -82,15 +81,9 @@ def principal(x: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.pad(directions, ((0, 0), (0, missing))), np.pad(scales, (0, missing), constant_values=1.0)
 
 
-def _text_states(model: Unimo, sequences: Sequence[Sequence[int]], pad_id: int, batch: int = 64) -> np.ndarray:
-    """First state of each text encoded alone, in batches of similar length. [texts, H] float32"""
-    found = np.zeros((len(sequences), model.config.hidden_size), np.float32)
-    order = np.argsort([len(s) for s in sequences], kind="stable")
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
-        encoded = model(text=as_text(collate_text([sequences[row] for row in rows], pad_id)))
-        found[rows] = given(encoded.text)[:, 0].numpy()
-    return found
+def first_state(model: Unimo, text: Text) -> Tensor:
+    """Last state of the first position of each text encoded alone. [B, H]"""
+    return given(model(text=text).text)[:, 0]
 
 
 def _image_states(model: Unimo, regions: dict[str, np.ndarray], n: int, batch: int = 64) -> np.ndarray:

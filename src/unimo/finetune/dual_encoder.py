@@ -18,8 +18,8 @@ from unimo.config import Config, Paper, find
 from unimo.engine.settings import EngineConfig
 from unimo.engine.task import Task
 from unimo.errors import ConfigError, DataError
-from unimo.evaluate.ridge import sentence_vectors
-from unimo.finetune.closed_form import start_in_closed_form
+from unimo.evaluate.ridge import text_vectors
+from unimo.finetune.closed_form import first_state, start_in_closed_form
 from unimo.finetune.teacher import Codes, SentenceSpace, Teacher, picture_features
 from unimo.models.layers import MASKED
 from unimo.models.streams import given
@@ -167,7 +167,7 @@ class DualEncoderTask(Task):
             raise ConfigError("a dual encoder matches single streams: make the model with match_on: alone")
         self.model, self.recipe = model, recipe
         self.weights = {str(name): weight for name, weight in recipe.weights.items() if weight}
-        vectors = sentence_vectors(model, source.sequences, source.pad_id)
+        vectors = text_vectors(model, source.sequences, source.pad_id)
         captions = len(source.ids)
         targets = SentenceSpace(vectors[:captions])(vectors)  # [texts, d]
         self.codes = Codes(targets[:captions], model.config.hidden_size)
@@ -217,7 +217,7 @@ class DualEncoderTask(Task):
         for rows in np.array_split(order, min(CALLS, len(order))):
             size = int(text["mask"][rows].sum(1).max())
             part = {name: array[rows, :size] for name, array in text.items()}
-            states.append(given(self.model(text=as_text(part)).text)[:, 0])
+            states.append(first_state(self.model, as_text(part)))
         return paddle.concat(states).index_select(paddle.to_tensor(np.argsort(order)))
 
     def _contrast(self, texts: Tensor, images: Tensor, inputs: Mapping[str, Any]) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 
 from unimo.evaluate.ridge import unit
 
-SHARPNESS, PENALTY = 4.0, 0.1  # of the kernel and of the regression; chosen on folds (docs/pretraining.md)
+SHARPNESS, PENALTY = 4.0, 0.1  # of the kernel and of the regression; of prototypes (docs/dual_encoder.md)
 PARTS = 5  # of the training pictures: what a part is taught comes from the other parts' captions
 
 
