@@ -36,7 +36,7 @@ finetune=(finetune model_configs/finetune/dual_encoder_quickstart.yaml
 step python -m data_prep minilm "$DATA/minilm"
 step python -m data_prep demo "$DATA" --source "$SOURCE" ${LIMIT:+--limit "$LIMIT"}
 step python -m data_prep regions extract --pairs "$DATA/pairs.jsonl" --images "$DATA/images.jsonl" \
-  --extractor resnet50 --output "$DATA/regions"
+  --extractor resnet50 --workers "$processes" --output "$DATA/regions"
 step python -m data_prep rewrite build --pairs "$DATA/pairs.jsonl" --regions "$DATA/regions" \
   --output "$DATA/rewrites.jsonl"
 step python -m data_prep retrieve fit --pairs "$DATA/pairs.jsonl" --texts "$DATA/texts.jsonl" \

@@ -1,15 +1,16 @@
 """The stage itself: the pictures of pairs.jsonl and images.jsonl -> a feature store, resumably."""
 
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from data_prep.regions.extractor import Regions
+from data_prep.regions.extractor import Extractor
+from data_prep.regions.processes import extracted
 from data_prep.regions.registry import make
-from data_prep.regions.threads import decoded, writing
+from data_prep.regions.threads import decoded, record_of, writing
 from data_prep.stage import WHOLE, Shard, Work
 from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import read_images, read_pairs
@@ -22,6 +23,7 @@ def build(
     images: Path | None,
     out: Path,
     extractor: str = "opencv-ssd",
+    workers: int = 1,
     shard: Shard = WHOLE,
     **options: Any,
 ) -> str:
@@ -31,6 +33,7 @@ def build(
 
     Args:
         extractor: a name of EXTRACTORS.
+        workers: processes, each with a network of its own; the store is the same for any number.
         options: what its factory takes; None stands for the default.
 
     Raises:
@@ -49,13 +52,27 @@ def build(
         out, feature_dim=extract.feature_dim, class_names=extract.class_names, extractor=extract.description
     )
     todo = {image_id: file for image_id, file in files.items() if image_id not in store}
-    with writing(store) as behind, closing(decoded(todo)) as pictures:
-        for image_id, picture in tqdm(pictures, desc="regions", unit="image", total=len(todo)):
-            if isinstance(picture, DataError):
-                work.reject(image_id, "picture cannot be decoded", str(picture))
+    workers = min(workers, len(todo))
+    made = extracted(todo, extractor, options, workers) if workers > 1 else _in_turn(todo, extract)
+    with writing(store) as behind, closing(made) as records:
+        for image_id, record in tqdm(records, desc="regions", unit="image", total=len(todo)):
+            if isinstance(record, DataError):
+                work.reject(image_id, "picture cannot be decoded", str(record))
             else:
-                behind.add(record_of(image_id, picture, extract(picture)))
+                behind.add(record)
     return work.finish({"images": len(store)}, "images", len(todo) - len(work.rejects))
+
+
+def _in_turn(
+    files: Mapping[str, Path], extract: Extractor
+) -> Generator[tuple[str, RegionRecord | DataError], None, None]:
+    """As `processes.extracted`, by this process."""
+    with closing(decoded(files)) as pictures:
+        for image_id, picture in pictures:
+            if isinstance(picture, DataError):
+                yield image_id, picture
+            else:
+                yield image_id, record_of(image_id, picture, extract(picture))
 
 
 def picture_files(pairs: Path | None, images: Path | None, *, pictures: bool = False) -> dict[str, Path]:
@@ -73,10 +90,3 @@ def picture_files(pairs: Path | None, images: Path | None, *, pictures: bool = F
                     f"image id {image.image_id!r} names {files[image.image_id]} in {pairs} and {file} in {images}"
                 )
     return files
-
-
-def record_of(image_id: str, picture: np.ndarray, found: Regions) -> RegionRecord:
-    """What the store keeps of a picture [height, width, 3] and the regions found in it."""
-    height, width = picture.shape[:2]
-    arrays = (found.features, found.boxes, found.classes, found.scores, found.class_probs, found.attributes)
-    return RegionRecord(image_id, width, height, *arrays)

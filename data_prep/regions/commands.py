@@ -45,6 +45,13 @@ def regions() -> None:
     help="Of butd: of its last stage, most of its work. bfloat16 needs a CPU that has it, and is noted in the store.  "
     "[default: float32]",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes, each with a network of its own and the memory for it; the store is the same.",
+)
 @shard_option
 @cache_option
 def extract(**settings: Any) -> None:

@@ -1,43 +1,63 @@
 """Decoding ahead of the network and writing behind it, in threads; order and values are as one after the other."""
 
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from data_prep.pictures import read_picture
+from data_prep.regions.extractor import Regions
 from unimo.errors import DataError
 from unimo.readers.feature_store import RegionRecord, StoreWriter
 
 DECODERS = 2  # threads
 AHEAD = 4  # pictures decoded or being decoded; with the network's own, the most that are in memory
 BEHIND = 8  # records that wait for the writer
+Made = TypeVar("Made")
 
 
 def decoded(files: Mapping[str, Path]) -> Generator[tuple[str, np.ndarray | DataError], None, None]:
     """Image id and picture, or why it cannot be decoded, in the order of `files`. Close it to stop its threads."""
-    pool = ThreadPoolExecutor(DECODERS, "decode")
-    waiting: deque[tuple[str, Future]] = deque()
+
+    def read(_: str, file: Path) -> np.ndarray | DataError:
+        try:
+            return read_picture(file)
+        except DataError as error:
+            return error
+
+    return in_order(ThreadPoolExecutor(DECODERS, "decode"), read, files, AHEAD)
+
+
+def in_order(
+    pool: Executor, work: Callable[[str, Path], Made], files: Mapping[str, Path], ahead: int
+) -> Generator[tuple[str, Made], None, None]:
+    """Image id and what `work` makes of it and its file, at most `ahead` of them begun; it ends the pool."""
+    waiting: deque[tuple[str, Future[Made]]] = deque()
     rest = iter(files.items())
     try:
         while True:
-            while len(waiting) < AHEAD and (item := next(rest, None)):
-                waiting.append((item[0], pool.submit(read_picture, item[1])))
+            while len(waiting) < ahead and (item := next(rest, None)):
+                waiting.append((item[0], pool.submit(work, *item)))
             if not waiting:
                 return
             image_id, future = waiting.popleft()
-            error = future.exception()
-            if error is not None and not isinstance(error, DataError):
-                raise error
-            picture = error or future.result()
+            made = future.result()
             del future  # it would keep the picture while the next one is waited for
-            yield image_id, picture
-            del picture
+            yield image_id, made
+            del made
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def record_of(image_id: str, picture: np.ndarray, found: Regions) -> RegionRecord:
+    """What the store keeps of a picture [height, width, 3] and the regions found in it."""
+    height, width = picture.shape[:2]
+    arrays = (found.features, found.boxes, found.classes, found.scores, found.class_probs, found.attributes)
+    return RegionRecord(image_id, width, height, *arrays)
 
 
 class Behind:

@@ -129,15 +129,16 @@ def test_nothing_is_traced_before_the_first_picture_nor_off_the_cpu(folders, mon
         make("butd", {"model_dir": folders / "published", "precision": "bfloat16"})
 
 
-def test_the_number_of_threads_decides_nothing(folders, pairs, stage, tmp_path):
+def test_the_number_of_threads_and_of_workers_decides_nothing(folders, pairs, stage, tmp_path):
     found = []
-    for threads in ("1", "4"):
-        options = ("--extractor", "butd", "--model-dir", folders / "published", "--pairs", pairs)
-        done = stage("regions", "extract", *options, "--output", tmp_path / threads, OMP_NUM_THREADS=threads)
+    for threads, workers in (("1", 1), ("4", 1), ("4", 2)):
+        out = tmp_path / f"{threads}-{workers}"
+        options = ("--extractor", "butd", "--model-dir", folders / "published", "--pairs", pairs, "--workers", workers)
+        done = stage("regions", "extract", *options, "--output", out, OMP_NUM_THREADS=threads)
         assert done.returncode == 0, done.stderr
-        assert json.loads((tmp_path / threads / "manifest.json").read_text())["threads"] == 1
-        found.append(np.concatenate([FeatureStore(tmp_path / threads).read(i).features for i in ("one", "two")]))
-    assert np.array_equal(*found) and np.ptp(found[0]) > 0
+        assert json.loads((out / "manifest.json").read_text())["threads"] == 1
+        found.append(np.concatenate([FeatureStore(out).read(i).features for i in ("one", "two")]))
+    assert all(np.array_equal(found[0], other) for other in found[1:]) and np.ptp(found[0]) > 0
 
 
 def test_the_engine_computes_in_one_thread_whatever_is_set(folders, monkeypatch):

@@ -124,10 +124,10 @@ def test_cells_of_resnet50(tmp_path):
 def test_the_number_of_threads_decides_nothing_and_is_recorded(folders, write_pairs, shipped, stage, tmp_path):
     """It stands in the manifest and not among what must be equal, so that a store begun before goes on."""
     pairs, found = write_pairs(tmp_path / "pairs", shipped[:3]), []
-    for threads in ("1", "2"):
+    for threads in ("1", "2"):  # and as many workers
         out = tmp_path / threads
         options = ("--extractor", "grid", "--model-dir", folders / "oner", "--pairs", pairs, "--output", out)
-        done = stage("regions", "extract", *options, OMP_NUM_THREADS=threads)
+        done = stage("regions", "extract", *options, "--workers", threads, OMP_NUM_THREADS=threads)
         assert done.returncode == 0, done.stderr
         assert json.loads((out / "manifest.json").read_text())["threads"] == 1
         assert "threads" not in FeatureStore(out).extractor

@@ -71,7 +71,7 @@ def plain(files: dict[str, Path], out: Path) -> None:
                 picture = read_picture(file)
             except DataError:
                 continue
-            store.add(stage.record_of(image_id, picture, Means()(picture)))
+            store.add(threads.record_of(image_id, picture, Means()(picture)))
 
 
 def content(store: Path) -> dict[str, bytes]:
@@ -110,7 +110,7 @@ def test_a_run_that_stops_keeps_what_was_made_and_goes_on(files, means, monkeypa
     assert not [t for t in threading.enumerate() if t.name.startswith(("decode", "write"))]
 
 
-def test_what_the_writer_meets_stops_the_run_at_thatrecord_of(files, means, tmp_path, monkeypatch):
+def test_what_the_writer_meets_stops_the_run_at_that_record(files, means, tmp_path, monkeypatch):
     """Nothing behind the record that failed is stored: the next run would put it in front of it."""
 
     class Nan(Means):
@@ -186,7 +186,7 @@ def test_records_wait_for_the_writer(files, tmp_path):
     def produce():
         with writing(store) as behind:
             for i in range(3 * threads.BEHIND):
-                behind.add(stage.record_of(str(i), picture, Means()(picture)))
+                behind.add(threads.record_of(str(i), picture, Means()(picture)))
                 added.append(i)
 
     thread = threading.Thread(target=produce)

@@ -1,0 +1,71 @@
+"""Several networks beside each other, each in a process of its own: Paddle's engine lets one thread compute at a time.
+
+Order and values are as of one network.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Generator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from data_prep.pictures import read_picture
+from data_prep.regions.extractor import Extractor
+from data_prep.regions.registry import make
+from data_prep.regions.threads import in_order, record_of
+from unimo.console import heeded
+from unimo.errors import DataError, UnimoError
+from unimo.hardware import keep_freed_memory
+from unimo.readers.feature_store import RegionRecord
+
+_extract: Extractor  # of a worker process
+
+
+def extracted(
+    files: Mapping[str, Path], extractor: str, options: Mapping[str, Any], workers: int
+) -> Generator[tuple[str, RegionRecord | DataError], None, None]:
+    """Image id and regions, or why the picture cannot be decoded, in the order of `files`. Close it to end the workers.
+
+    Raises:
+        UnimoError: a worker died.
+    """
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _open, (extractor, dict(options), os.getpid()))
+    try:
+        yield from in_order(pool, _record, files, 2 * workers)
+    except BrokenProcessPool as error:
+        raise UnimoError(
+            f"one of {workers} workers died, perhaps for want of memory; the same command goes on from here, "
+            "with fewer --workers if need be"
+        ) from error
+
+
+def _open(extractor: str, options: Mapping[str, Any], parent: int) -> None:
+    """A worker's start: the parent alone heeds signals, and a worker ends when the parent is gone."""
+    global _extract
+    keep_freed_memory()
+    cv2.setNumThreads(1)
+    _extract = make(extractor, options)
+    for number in heeded():
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _record(image_id: str, file: Path) -> RegionRecord | DataError:
+    try:
+        picture = read_picture(file)
+    except DataError as error:
+        return error
+    return record_of(image_id, picture, _extract(picture))
