@@ -1,4 +1,4 @@
-"""The README's first command on a few of the shipped drawings, every stage for real, and what set-up says."""
+"""The README's first command on a few drawings, every stage for real, two studies, and what set-up says."""
 
 import json
 import os
@@ -17,7 +17,7 @@ SETUP = ROOT / "run_scripts" / "setup.sh"
     sys.prefix == sys.base_prefix, reason="needs a virtual environment, which run_scripts/test.sh makes"
 )
 def test_quickstart_on_a_few_drawings(tmp_path: Path):
-    """Downloads 290 MB once into the cache (detectors, text encoder, sentences); then two folds of its data."""
+    """Downloads 290 MB once into the cache (detectors, text encoder, sentences)."""
     environment = {
         **os.environ,
         "VIRTUAL_ENV": sys.prefix,
@@ -45,19 +45,34 @@ def test_quickstart_on_a_few_drawings(tmp_path: Path):
     assert metrics["images"] == metrics["captions"] > 1
     assert "installing" not in done.stdout, "the environment that runs the tests has all it needs"
 
-    choices = {"OUTPUT": str(tmp_path / "folds"), "FOLDS": "0 5", "SEEDS": "2"}
-    command = ["bash", ROOT / "run_scripts" / "tables" / "quickstart_folds.sh"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment | choices, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    study = done.stdout.split("2 folds, 2 runs of each arm")[1]
-    assert "minus ridge" in study and "beats object" in study
+    study = run_twice("quickstart_folds.sh", environment, {"FOLDS": "0 5", "SEEDS": "2"}, tmp_path / "folds")
+    assert "2 folds, 2 runs of each arm" in study and "minus ridge" in study and "beats object" in study
     for arm in ("ridge", "contrast", "plain", "chance"):
         assert any(line.startswith(f"{arm} ") for line in study.splitlines()), arm
-    again = subprocess.run(command, cwd=tmp_path, env=environment | choices, capture_output=True, text=True, timeout=60)
+    choices = {"ARMS": "none plain full", "SEEDS": "1 2"}
+    study = run_twice("unimo_contrast.sh", environment, choices, tmp_path / "contrast")
+    assert "2 seeds (1, 2)" in study and "minus plain" in study and "beats object" in study
+    assert any(line.startswith("full ") for line in study.splitlines())
+    logs = [tmp_path / "contrast" / "training" / arm / "1" / "log.jsonl" for arm in ("plain", "full")]
+    assert logs[0].read_text() != logs[1].read_text(), "the arms differ"
+
+
+def run_twice(name: str, environment: dict, choices: dict, output: Path) -> str:
+    """What a study prints on the data of the quickstart; run again it does nothing, and it refuses a wrong arm."""
+    command = ["bash", ROOT / "run_scripts" / "tables" / name]
+    environment = environment | choices | {"OUTPUT": str(output)}
+
+    def run(**more: str) -> subprocess.CompletedProcess:
+        environ = environment | more
+        return subprocess.run(command, cwd=output.parent, env=environ, capture_output=True, text=True, timeout=600)
+
+    done = run()
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    again = run()
     assert again.returncode == 0 and "== " not in again.stdout, "what is evaluated is not run again"
-    wrong = environment | choices | {"ARMS": "ridge X"}
-    refused = subprocess.run(command, cwd=tmp_path, env=wrong, capture_output=True, text=True, timeout=60)
+    refused = run(ARMS="plain X")
     assert refused.returncode == 2 and "no arm X" in refused.stderr
+    return done.stdout
 
 
 def test_setup_names_the_hint(tmp_path: Path):

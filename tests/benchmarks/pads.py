@@ -74,7 +74,7 @@ def worker(job: str, way: str, hidden: int, folder: Path) -> None:
         arguments = (pairs, rewrites, images, tokenizer, Masking(**recipe["masking"]), contrast, 512, BUDGET)
         stream = Stream(unimo_streams.PairStream(*arguments), BUDGET, seed=1)
         task = UnimoPretraining(model, {"cmcl": 1.0}, contrast.temperature)
-        calls_of = lambda inputs: inputs["captions"]["calls"]  # noqa: E731
+        calls_of = lambda inputs: inputs["pairings"]["calls"]  # noqa: E731
     else:
         given = [f"pairs={folder / 'pairs.jsonl'}", f"regions={folder / 'regions'}"]
         settings = load(retrieval.RetrievalRecipe, ROOT / "model_configs" / "finetune" / "flickr30k_base.yaml", given)

@@ -5,7 +5,7 @@ import paddle
 import pytest
 
 from unimo.errors import ConfigError
-from unimo.evaluate.pair_scorers import CONTRAST_WEIGHT, SCORERS, pair_scorer, pair_scores
+from unimo.evaluate.pair_scorers import CONTRAST_WEIGHT, SCORERS, encoded_by_length, pair_scorer, pair_scores
 from unimo.evaluate.scoring import score_matrix
 from unimo.models.faster_rcnn import FasterRCNNConfig
 from unimo.models.oner import Oner, OnerConfig
@@ -13,6 +13,7 @@ from unimo.models.streams import Pixels, Regions, Text
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.models.unimo2 import Unimo2, Unimo2Config
+from unimo.readers.tensors import as_text
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 30}
 GROUNDED = {"text_num_hidden_layers": 1, "text_num_attention_heads": 2, "vit_num_hidden_layers": 1}
@@ -105,3 +106,21 @@ def test_a_model_that_scores_no_pairs_is_refused_by_what_it_lacks():
     detector = skeleton("bottom-up-attention", FasterRCNNConfig(), ())
     with pytest.raises(ConfigError, match="a model of bottom-up-attention scores no pairs; expected one of unimo, "):
         pair_scorer(detector)
+
+
+def test_texts_of_unlike_length_are_encoded_as_in_one_call():
+    """Values in their order, and gradients."""
+    paddle.seed(1)
+    model = Unimo(UnimoConfig(**SMALL, image_embedding_size=6, match_on="alone"), ["pool", "match"])
+    model.eval()
+    mask = (np.arange(9) < np.array([3, 9, 2, 7, 5, 9])[:, None]).astype(np.float32)
+    ids = np.random.default_rng(0).integers(4, 30, mask.shape) * mask.astype(np.int64)
+    words = {"ids": ids, "positions": np.tile(np.arange(9), [6, 1]), "mask": mask}
+    encode = pair_scorer(model).encode_texts
+    found = []
+    for (vectors,) in (encoded_by_length(encode, words), encode(as_text(words))):
+        (vectors**2).sum().backward()
+        found.append((vectors.numpy(), model.word_embedding.weight.grad.numpy().copy()))
+        model.clear_gradients()
+    for ours, plain in zip(*found):
+        np.testing.assert_allclose(ours, plain, atol=1e-5 * np.abs(plain).max())

@@ -12,6 +12,7 @@ from unimo.pretrain.run import build_model
 from unimo.pretrain.unimo import UnimoPretraining, build_sources, fragment_mask
 from unimo.readers import pairings
 from unimo.readers.batching import Stream
+from unimo.readers.tensors import as_regions, as_text
 from unimo.readers.tokenizer import load_tokenizer
 
 
@@ -43,11 +44,11 @@ def test_calls_without_pads_give_the_loss_and_gradients_of_one_call(world, monke
     monkeypatch.setattr(pairings, "CALL", 0)  # else so few pairings are one call
     task, streams = world
     batch, found = streams["pair"].next(), []
-    calls = batch.inputs["captions"]["calls"]
+    calls = batch.inputs["pairings"]["calls"]
     assert len(calls) > 1 and max(n * (slots + tokens) for n, slots, tokens in calls) <= streams["pair"].budget
     whole = np.array([[calls[:, 0].sum(), *calls[:, 1:].max(axis=0)]])
     for one in (calls, whole):
-        batch.inputs["captions"]["calls"] = one
+        batch.inputs["pairings"]["calls"] = one
         loss = task(batch)["cmcl"]
         loss.backward()
         # a shift of all scores changes no contrast: what is left of this gradient is rounding, one way as the other
@@ -131,3 +132,27 @@ def test_seq2seq_prediction_does_not_see_its_target(world):
     after = model(as_text(text), regions, attention_mask=mask).text.numpy()
     np.testing.assert_array_equal(before[0, :last], after[0, :last])
     assert np.abs(before[0, last] - after[0, last]).max() > 1e-3
+
+
+def test_the_contrast_of_single_streams_is_that_of_every_pairing_scored_by_itself(small_recipe):
+    """Captions once each, in calls by length, against a caption and a picture encoded alone for every candidate."""
+    small_recipe["model"]["match_on"] = "alone"
+    small_recipe["contrast"] |= {"images": 0, "texts": 0}
+    recipe = validate(PretrainRecipe, small_recipe, "small")
+    tokenizer = load_tokenizer(recipe.tokenizer)
+    model = build_model(recipe, tokenizer)
+    task = UnimoPretraining(model, {"cmcl": 1.0}, recipe.contrast.temperature)
+    task.eval()
+    source = build_sources(recipe, tokenizer)["pair"]
+    inputs = (batch := Stream(source, recipe.batch_positions["pair"], seed=1).next()).inputs
+    captions, images = as_text(inputs["captions"]), as_regions(inputs["contrast_images"])
+    texts, shown = model.pooled_text(model(captions)), model.pooled_image(model(regions=images))
+    scores = [
+        float(model.match(texts[row : row + 1], shown[column : column + 1]))
+        for row, column in zip(inputs["pairings"]["captions"], inputs["pairings"]["images"])
+    ]
+    contrast, expected = inputs["contrast"], 0.0
+    for row, positive, valid in zip(contrast["grid"], contrast["positive"], contrast["valid"]):
+        d = np.exp(np.array(scores)[row] / recipe.contrast.temperature)
+        expected -= np.log((d * positive * valid).sum() / (d * valid).sum())
+    assert task(batch)["cmcl"].item() == pytest.approx(expected, rel=1e-5)

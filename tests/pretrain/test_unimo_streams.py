@@ -71,11 +71,12 @@ def test_rows_hold_the_group_and_what_was_rewritten_and_retrieved(sources, small
     """Decode every candidate of the first batch and rebuild each row from the files."""
     tokenizer, source = load_tokenizer(small_world / "vocabulary"), sources["pair"]
     batch = batches(source, 1)[0]
-    kinds = {n: g for n, g in batch.inputs.items() if n.startswith(("captions", "retrieved"))}
-    texts = []
-    for group in kinds.values():
-        rows = group["ids"] if "ids" in group else [None] * len(group["partner"])
-        texts += [None if r is None else tokenizer.decode([t for t in r if t not in (0, 2, 3)]) for r in rows]
+    inputs, said = batch.inputs, lambda ids: tokenizer.decode([t for t in ids if t not in (0, 2, 3)])
+    captions = [said(ids) for ids in inputs["captions"]["ids"]]
+    assert len(set(captions)) == len(captions), "each is encoded once"
+    texts: list[str | None] = [captions[row] for row in inputs["pairings"]["captions"]]
+    texts += [said(ids) for ids in inputs["retrieved_texts"]["ids"]]
+    texts += [None] * len(inputs["retrieved_images"]["partner"])
     contrast, size = batch.inputs["contrast"], 1 + source.contrast.companions
     assert len(contrast["grid"]) == len(batch.inputs["contrast_images"]["mask"]) == size * len(batch.ids)
     for number, key in enumerate(batch.ids):

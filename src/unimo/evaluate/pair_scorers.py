@@ -7,6 +7,7 @@ UNIMO, the two towers of a UNIMO-2, everything of a OneR.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import paddle
 from paddle import Tensor, nn
 
@@ -18,7 +19,9 @@ from unimo.models.streams import Pixels, Regions, Text
 from unimo.models.systems import system_of
 from unimo.models.unimo import Unimo
 from unimo.models.unimo2 import Unimo2
+from unimo.readers.tensors import as_text
 
+CALLS = 4  # in which texts are encoded alone: few pads, and not many small products
 CONTRAST_WEIGHT = 0.3  # of the contrast in UNIMO-2's score (release: cmcl_score_weight of its Flickr30k settings)
 Encoded = tuple[Tensor, ...]  # each [n, ...], one row a caption or picture
 
@@ -134,6 +137,23 @@ def pair_scores(scorer: PairScorer, text: Text, images: Any, rows: Any, columns:
     return paddle.concat(
         [scorer.score(_first(texts, tokens), _first(pictures, slots), r, c) for (_, slots, tokens), r, c in parts]
     )
+
+
+def encoded_by_length(encode: Callable[[Text], Encoded], text: dict[str, np.ndarray]) -> Encoded:
+    """What `encode` makes of each text alone, those of similar length together, so that there are few pads.
+
+    Args:
+        encode: gives tensors of one row a text, whose shape does not depend on the length.
+        text: T of them, as `readers.captions.collate_text` gives them.
+    """
+    lengths = text["mask"].sum(1)
+    order = np.argsort(lengths, kind="stable")
+    parts = []
+    for rows in np.array_split(order, min(CALLS, len(order))):
+        size = int(lengths[rows].max())
+        parts.append(encode(as_text({name: array[rows, :size] for name, array in text.items()})))
+    back = paddle.to_tensor(np.argsort(order))
+    return tuple(paddle.concat(part).index_select(back) for part in zip(*parts))
 
 
 def _first(encoded: Encoded, positions: int) -> Encoded:

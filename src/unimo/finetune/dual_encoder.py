@@ -18,6 +18,7 @@ from unimo.config import Config, Paper, find
 from unimo.engine.settings import EngineConfig
 from unimo.engine.task import Task
 from unimo.errors import ConfigError, DataError
+from unimo.evaluate.pair_scorers import encoded_by_length
 from unimo.evaluate.ridge import text_vectors
 from unimo.finetune.closed_form import first_state, start_in_closed_form
 from unimo.finetune.teacher import Codes, SentenceSpace, Teacher, picture_features
@@ -28,10 +29,9 @@ from unimo.readers.annotations import Rewrite, read_images, read_pairs, read_rew
 from unimo.readers.batching import Batch, fingerprint
 from unimo.readers.captions import Captions, caption_ids, collate_text
 from unimo.readers.images import Stores, open_regions, trainable
-from unimo.readers.tensors import as_regions, as_text
+from unimo.readers.tensors import as_regions
 from unimo.readers.tokenizer import Tokenizer
 
-CALLS = 4  # in which a batch's texts are encoded: few pads, and not many small products
 HEADS = {"unimo": ("pool", "match")}
 Loss = Literal["image_code", "text_code", "contrast"]
 
@@ -198,7 +198,8 @@ class DualEncoderTask(Task):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The three losses, each stream encoded once."""
         inputs, model = batch.inputs, self.model
-        texts = model.pool_text.affine(self._text_states(inputs["text"]))  # [2B, H]
+        (states,) = encoded_by_length(lambda text: (first_state(model, text),), inputs["text"])
+        texts = model.pool_text.affine(states)  # [2B, H]
         pictured = given(model(regions=as_regions(inputs["regions"])).regions)
         images = model.pool_image.affine(pictured[:, 0])  # [B + MB, H]
         pictures = np.where(inputs["pictures"] < self.trained, inputs["pictures"], -1)
@@ -209,16 +210,6 @@ class DualEncoderTask(Task):
             "contrast": self._contrast(texts, images, inputs),
         }
         return {name: loss for name, loss in losses.items() if name in self.weights}
-
-    def _text_states(self, text: dict[str, np.ndarray]) -> Tensor:
-        """State of each text's first position, texts of similar length encoded together. [T, H]"""
-        order = np.argsort(text["mask"].sum(1), kind="stable")
-        states = []
-        for rows in np.array_split(order, min(CALLS, len(order))):
-            size = int(text["mask"][rows].sum(1).max())
-            part = {name: array[rows, :size] for name, array in text.items()}
-            states.append(first_state(self.model, as_text(part)))
-        return paddle.concat(states).index_select(paddle.to_tensor(np.argsort(order)))
 
     def _contrast(self, texts: Tensor, images: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Cross-entropy of each own picture over all captions and rewritings, and of each caption over all pictures.

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Set
 
-import numpy as np
 import paddle
 from paddle import Tensor
 
 from unimo.config import find, find_all
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
-from unimo.evaluate.pair_scorers import pair_scorer, pair_scores
+from unimo.evaluate.pair_scorers import encoded_by_length, pair_scorer, pair_scores
 from unimo.models.layers import seq2seq_mask
 from unimo.models.streams import Regions, Text
 from unimo.models.unimo import Unimo, UnimoConfig
@@ -166,8 +165,13 @@ class UnimoPretraining(Task):
     def _contrast(self, inputs: dict, regions: Regions) -> Tensor:
         """CMCL over all four candidate sets; sets that the files leave empty are simply not there."""
         captions, images = inputs["captions"], as_regions(inputs["contrast_images"])
-        rows, partners = np.arange(len(captions["partner"])), captions["partner"]
-        scores = [pair_scores(pair_scorer(self.model), as_text(captions), images, rows, partners, captions["calls"])]
+        pairings, scorer = inputs["pairings"], pair_scorer(self.model)
+        rows, columns = paddle.to_tensor(pairings["captions"]), paddle.to_tensor(pairings["images"])
+        if scorer.joint:
+            scores = [pair_scores(scorer, as_text(captions), images, rows, columns, pairings["calls"])]
+        else:
+            texts = encoded_by_length(scorer.encode_texts, captions)
+            scores = [scorer.score(texts, scorer.encode_images(images), rows, columns)]
         if "retrieved_texts" in inputs:
             scores.append(self._retrieved_texts(inputs["retrieved_texts"], regions))
         if "retrieved_images" in inputs:

@@ -186,8 +186,9 @@ class PairStream:
         its captions: what a caption is worth by itself then cancels out, so that the loss can only fall by looking.
         The group is a function of (seed, epoch, sample), unlike the other pairs of a batch, which depend on the ranks.
 
-        `contrast` tells how all scores, in the order of the inputs, make up the row of each pair of each group;
-        captions come in the order of `calls`, because one long negative or rich picture would pad all the others.
+        `pairings` names rows of `captions`, each there once, and of `contrast_images`, in the order of its `calls`,
+        because one long negative or rich picture would pad all the others. `contrast` tells how all scores, in the
+        order of the inputs, make up the row of each pair of each group.
         """
         image_ids: list[str] = []
         joint: list[Candidate[list[int]]] = []
@@ -209,19 +210,22 @@ class PairStream:
         slots = self.images.positions(image_ids)[[c.partner for c in joint]]
         order, calls = group_by_cost(slots, np.array([len(c.content) for c in joint]), self.budget)
         joint = [joint[i] for i in order]
-        inputs = {"captions": self._collate(joint) | {"calls": calls}}
-        inputs["contrast_images"] = self.images.collate(image_ids)
+        distinct: dict[tuple[int, ...], int] = {}
+        rows = [distinct.setdefault(tuple(c.content), len(distinct)) for c in joint]
+        partners = np.array([c.partner for c in joint])
+        inputs: dict[str, Arrays] = {
+            "captions": collate_text([list(ids) for ids in distinct], self.tokenizer.pad_id),
+            "contrast_images": self.images.collate(image_ids),
+            "pairings": {"captions": np.array(rows), "images": partners, "calls": calls},
+        }
         if texts:
-            inputs["retrieved_texts"] = self._collate(texts)
+            inputs["retrieved_texts"] = collate_text([c.content for c in texts], self.tokenizer.pad_id)
+            inputs["retrieved_texts"]["partner"] = np.array([c.partner for c in texts])
         if images:
             with_owner = {"partner": np.array([c.partner for c in images])}
             inputs["retrieved_images"] = self.images.collate([c.content for c in images]) | with_owner
             inputs["own_captions"] = collate_text([self.sequences[i] for i in samples], self.tokenizer.pad_id)
         return inputs | {"contrast": candidate_rows([*joint, *texts, *images], len(image_ids))}
-
-    def _collate(self, candidates: Sequence["Candidate[list[int]]"]) -> Arrays:
-        text = collate_text([c.content for c in candidates], self.tokenizer.pad_id)
-        return text | {"partner": np.array([c.partner for c in candidates])}
 
     def _rewritten(
         self, rewrite: Rewrite, rng: np.random.Generator, contrast: Contrast
@@ -263,7 +267,7 @@ class Candidate(Generic[Content]):
     """A caption (ids) or retrieved image (its id), what it is scored with, and the pairs whose row it stands in."""
 
     content: Content
-    partner: int  # joint captions: row of contrast_images; retrieved ones: number of the sample in the batch
+    partner: int  # captions: row of contrast_images; retrieved ones: number of the sample in the batch
     rows: set[int]
     positive: bool
 
