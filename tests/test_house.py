@@ -35,8 +35,8 @@ DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 FOUR = {"models", "pretrain", "finetune", "evaluate"}
 SHARED = {name: FOUR for name in ("unimo", "unimo2", "oner", "retrieval", "classify", "generate")} | {
     "systems": {"models", "pretrain"},
-    "build": {"demo", "page", "regions", "retrieve", "rewrite"},
-    "commands": {"corpora", "demo", "page", "regions", "retrieve", "rewrite", "finetune"},
+    "build": {"demo", "page", "regions", "retrieve", "rewrite", "scenes"},
+    "commands": {"corpora", "demo", "page", "regions", "retrieve", "rewrite", "scenes", "finetune"},
 }
 
 

@@ -28,10 +28,10 @@ def emoji(font: Path, cldr: Path, unicode_data: Path, reject: Reject) -> Iterato
 
     Skin-tone variants of an emoji are one family.
     """
-    names = _emoji_names(_members(cldr, *NAMES))
-    draw_with = ImageFont.truetype(io.BytesIO(_members(font, FONT)[0]), STRIKE)
+    names = _emoji_names(members(cldr, *NAMES))
+    draw_with = ImageFont.truetype(io.BytesIO(members(font, FONT)[0]), STRIKE)
     sequences = features.check("raqm")  # Pillow without it draws the parts of a sequence side by side
-    for line in _members(unicode_data, EMOJI_TEST)[0].decode().splitlines():
+    for line in members(unicode_data, EMOJI_TEST)[0].decode().splitlines():
         if line.startswith("#") or "; fully-qualified" not in line:
             continue
         text = "".join(chr(int(code, 16)) for code in line.split(";")[0].split())
@@ -47,11 +47,16 @@ def emoji(font: Path, cldr: Path, unicode_data: Path, reject: Reject) -> Iterato
 
 
 def _drawn(text: str, font: ImageFont.FreeTypeFont) -> bytes:
-    image = Image.new("RGB", CELL, "white")
-    ImageDraw.Draw(image).text((0, 0), text, font=font, embedded_color=True)
     file = io.BytesIO()
-    image.save(file, "PNG")
+    glyph(text, font, "RGB", (255, 255, 255)).save(file, "PNG")
     return file.getvalue()
+
+
+def glyph(text: str, font: ImageFont.FreeTypeFont, mode: str, ground: tuple[int, ...]) -> Image.Image:
+    """An emoji on a plain ground of its cell's size."""
+    image = Image.new(mode, CELL, ground)
+    ImageDraw.Draw(image).text((0, 0), text, font=font, embedded_color=True)
+    return image
 
 
 def _emoji_names(files: list[bytes]) -> dict[str, str]:
@@ -61,7 +66,7 @@ def _emoji_names(files: list[bytes]) -> dict[str, str]:
     return {emoji.replace(VARIATION, ""): name for emoji, name in named if emoji and name}
 
 
-def _members(archive: Path, *paths: str) -> list[bytes]:
+def members(archive: Path, *paths: str) -> list[bytes]:
     """Contents of these files of a Debian package. Raises DataError where one is missing."""
     found = dict(deb_members(archive, paths.__contains__))
     missing = [path for path in paths if path not in found]

