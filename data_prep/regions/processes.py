@@ -40,6 +40,7 @@ def extracted(
     try:
         yield from in_order(pool, _record, files, 2 * workers)
     except BrokenProcessPool as error:
+        time.sleep(1)  # a signal that ended the workers may be on its way to this process
         raise UnimoError(
             f"one of {workers} workers died, perhaps for want of memory; the same command goes on from here, "
             "with fewer --workers if need be"
@@ -47,13 +48,17 @@ def extracted(
 
 
 def _open(extractor: str, options: Mapping[str, Any], parent: int) -> None:
-    """A worker's start: the parent alone heeds signals, and a worker ends when the parent is gone."""
+    """A worker's start: it leaves signals to the parent, and ends when the parent is gone.
+
+    SIGTERM is left as it is: the pool ends the other workers with it when one has died.
+    """
     global _extract
+    for number in set(heeded()) - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     keep_freed_memory()
     cv2.setNumThreads(1)
     _extract = make(extractor, options)
-    for number in heeded():
-        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

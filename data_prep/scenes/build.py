@@ -1,6 +1,6 @@
 """The stage itself: cut-outs -> images/, pairs.jsonl, rewrites.jsonl, scenes.jsonl, questions.jsonl and a manifest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,14 +16,15 @@ from data_prep.sources.packages import fetch
 from data_prep.stage import Work
 from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import Pair, Split, write_jsonl
+from unimo.storage.json_files import read_json
 
 FILES = ("pairs.jsonl", "rewrites.jsonl", "scenes.jsonl", "questions.jsonl")
 PHOTOGRAPHS = "gcompris-qt-data"
 # Its photographs, chosen by looking, that show none of the kinds that scenes are made of.
 GROUNDS = (
-    "calf camels caterpillar chamaeleon cheetah crab dolphin giraffe goat heron kingfisher meerkats northern_harrier"
+    "calf camels caterpillar chamaeleon crab dolphin goat heron kingfisher meerkats northern_harrier nubian_ibex pika "
+    "rhinoceros spoonbills"
 )
-GROUNDS += " nubian_ibex pika rhinoceros spoonbills"
 SPLITS: tuple[Split, ...] = get_args(Split)
 SOURCE = "scenes (synthetic)"
 FOLDER = 1000  # pictures in one
@@ -71,6 +72,7 @@ def build(
         distributions=("pillow", "numpy", "opencv-contrib-python"),
         files=FILES,
     )
+    check_same(out, work.settings)
     things = of_folder(cutouts) if cutouts else of_packages(packages)
     grounds = [] if plain else photographs(packages[PHOTOGRAPHS].archive)
     make = Maker(out, things, Painter(things.pictures, grounds, side), seed)
@@ -87,6 +89,13 @@ def build(
     made |= {"captions": len(lists["rewrites.jsonl"]), "questions": len(lists["questions.jsonl"])}
     made["pictures"] = sum(counts.values())
     return work.finish(made, "pictures")
+
+
+def check_same(out: Path, settings: Mapping[str, Any]) -> None:
+    """Raise a DataError where `out` holds a set of other settings, whose lists would stay beside new pictures."""
+    manifest = out / "manifest.json"
+    if manifest.exists() and (was := read_json(manifest).get("settings")) != dict(settings):
+        raise DataError(f"{out} holds a set that was made otherwise ({was}); name another folder, or remove it")
 
 
 def photographs(archive: Path) -> list[np.ndarray]:
@@ -118,9 +127,10 @@ class Maker:
         pair = Pair(image_id=image_id, image=image, captions=[c.text() for c in captions], split=split, source=SOURCE)
         questions = [
             {"question_id": f"{image_id}?{asked['kind']}", "image_id": image_id, **asked, "split": split}
-            for asked in sentences.questions(scene, rng)
+            for asked in sentences.questions(scene, [*self._kinds], rng)
         ]
         described = _described(image_id, scene, novel, self._painter.side, split)
+        described["novel_captions"] = [k for k, caption in enumerate(captions) if caption.statement.novel()]
         return [pair], [*self._rewrites(pair, captions, scene, rng)], [described], questions
 
     def _rewrites(
@@ -137,7 +147,7 @@ class Maker:
 def _described(image_id: str, scene: Scene, novel: bool, side: int, split: Split) -> dict[str, Any]:
     """The record of scenes.jsonl; boxes in pixels."""
     things = [
-        {"kind": t.kind, "colour": t.colour, "size": t.size, "cutout": t.cutout, "box": [e * side for e in t.box]}
+        {"kind": t.kind, "colour": t.colour, "size": t.size, "cutout": t.cutout.name, "box": [e * side for e in t.box]}
         for t in scene.things
     ]
     relations = [[a, sentences.WORDS[name], b] for a, name, b in scene.relations()]

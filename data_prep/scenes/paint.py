@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import yaml
-from PIL import Image, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageFont, UnidentifiedImageError, features
 
 from data_prep.demo import bulk, contents
-from data_prep.scenes.scene import Scene
+from data_prep.scenes.scene import GRID, Cutout, Scene
 from data_prep.sources.packages import Package
 from unimo.errors import DataError
 
@@ -20,6 +20,8 @@ LISTED = Path(__file__).parent / "cutouts.yaml"
 STAMPS, FONT = "tuxpaint-stamps-default", "fonts-noto-color-emoji"
 PACKAGES = (STAMPS, FONT)
 SIDE = 128  # pixels of the longer side that a cut-out is kept in; emoji are of this size
+# Kinds that someone might take for each other: none is denied by naming another.
+ALIKE = ({"chick", "duck"}, {"cat", "lion", "tiger"}, {"bus", "train", "truck"}, {"castle", "house"})
 QUALITY = 95  # of JPEG
 SHADES = {  # red, green, blue
     "red": (214, 32, 36),
@@ -42,14 +44,22 @@ class Cutouts:
     pictures: dict[str, np.ndarray]  # name -> [h, w, 4] uint8, red first, cropped to what is not transparent
 
     def others(self) -> dict[str, list[str]]:
-        """Kind -> the others of its category."""
-        return {kind: sorted(set(group) - {kind}) for group in self.groups.values() for kind in group}
+        """Kind -> the others of its category that it is not like."""
+        alike = {(a, b) for some in ALIKE for a in some for b in some}
+        groups = [set(group) for group in self.groups.values()]
+        return {
+            kind: sorted(b for b in group if b != kind and (kind, b) not in alike) for group in groups for kind in group
+        }
 
-    def kinds(self) -> dict[str, list[tuple[str, float]]]:
-        """Kind -> its cut-outs with their height over width."""
-        pictures = self.pictures
+    def kinds(self) -> dict[str, list[Cutout]]:
+        """Kind -> its cut-outs, by name."""
         kinds = {kind: names for group in self.groups.values() for kind, names in group.items()}
-        return {kind: [(n, pictures[n].shape[0] / pictures[n].shape[1]) for n in kinds[kind]] for kind in sorted(kinds)}
+        return {kind: [self._measured(name) for name in kinds[kind]] for kind in sorted(kinds)}
+
+    def _measured(self, name: str) -> Cutout:
+        picture = self.pictures[name]
+        opaque = cv2.resize(picture[..., 3], (GRID, GRID), interpolation=cv2.INTER_AREA)
+        return Cutout(name, picture.shape[0] / picture.shape[1], opaque / 255)
 
 
 def of_packages(packages: Mapping[str, Package]) -> Cutouts:
@@ -60,11 +70,13 @@ def of_packages(packages: Mapping[str, Package]) -> Cutouts:
     for item in contents.tuxpaint(packages[STAMPS].archive, lambda *_: None):
         if item.image_id in wanted:
             found[item.image_id] = _cropped(item.image_id, io.BytesIO(item.content))
+    if not features.check("raqm"):
+        raise DataError("Pillow has no raqm here, and would draw the parts of an emoji side by side: install libraqm")
     font = ImageFont.truetype(io.BytesIO(bulk.members(packages[FONT].archive, bulk.FONT)[0]), bulk.STRIKE)
     for name in wanted:
         if name.startswith("emoji-"):
             text = "".join(chr(int(code, 16)) for code in name.removeprefix("emoji-").split("-"))
-            found[name] = _cropped(name, bulk.glyph(text, font, "RGBA", (0, 0, 0, 0)))
+            found[name] = _cropped(name, _emoji(text, font))
     if missing := sorted(wanted - found.keys()):
         raise DataError(f"{STAMPS} lacks {len(missing)} of the cut-outs of {LISTED.name}, the first {missing[0]}")
     return Cutouts(groups, found)
@@ -83,6 +95,13 @@ def of_folder(folder: Path) -> Cutouts:
     if len(kinds) < 5:
         raise DataError(f"{folder} has cut-outs of {len(kinds)} kinds; expected 5 or more, as {folder}/KIND/NAME.png")
     return Cutouts({"thing": kinds}, {f"{f.parent.name}/{f.stem}": _cropped(str(f), f) for f in files})
+
+
+def _emoji(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
+    """An emoji with its own colours where it is half transparent, too: Pillow mixes these with the black ground."""
+    drawn = np.asarray(bulk.glyph(text, font, "RGBA", (0, 0, 0, 0))).astype(np.float32)
+    drawn[..., :3] /= np.maximum(drawn[..., 3:] / 255, 1e-3)
+    return Image.fromarray(np.clip(drawn + 0.5, 0, 255).astype(np.uint8), "RGBA")
 
 
 def _cropped(name: str, source: Path | io.BytesIO | Image.Image) -> np.ndarray:
@@ -143,7 +162,7 @@ class Painter:
         for thing in scene.things:
             left, top, right, bottom = (round(edge * self.side) for edge in thing.box)
             size = (max(1, right - left), max(1, bottom - top))
-            small = cv2.resize(self._coloured(thing.cutout, thing.colour), size, interpolation=cv2.INTER_AREA)
+            small = cv2.resize(self._coloured(thing.cutout.name, thing.colour), size, interpolation=cv2.INTER_AREA)
             place = canvas[top : top + size[1], left : left + size[0]]
             small = small[: len(place), : place.shape[1]].astype(np.float32)
             place += small[..., 3:] / 255 * (small[..., :3] - place)

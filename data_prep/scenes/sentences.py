@@ -1,13 +1,13 @@
 """What is said of a scene: captions in several patterns, true and false rewrites of each with the reason, questions."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from data_prep.scenes.scene import COLOURS, INVERSE, RELATIONS, Phrase, Relation, Scene, Statement
+from data_prep.scenes.scene import COLOURS, INVERSE, RELATIONS, Phrase, Relation, Scene, Statement, held_out
 
 WORDS: dict[Relation, str] = {
     "left": "to the left of",
@@ -17,12 +17,16 @@ WORDS: dict[Relation, str] = {
     "front": "in front of",
     "behind": "behind",
 }
-NUMBERS = ("no", "one", "two", "three", "four")
-IRREGULAR = {"fish": "fish"}  # plurals
+NUMBERS = ("none", "one", "two", "three", "four")
+# plurals that no rule gives, of own cut-outs too
+IRREGULAR = {"fish": "fish", "sheep": "sheep", "deer": "deer", "mouse": "mice", "goose": "geese", "knife": "knives"}
+IRREGULAR |= {"leaf": "leaves", "wolf": "wolves", "child": "children", "person": "people", "man": "men"}
+CONSONANT = ("uni", "uku", "ufo", "eu", "one")  # starts of words that take "a" all the same
 RELATED = ("{a} is {r} {b}", "{a} {r} {b}", "there is {a} {r} {b}", "{r} {b} is {a}", "{b} with {a} {r} it")
 LISTED = ("{all}", "there {is_} {all}", "a picture of {all}", "{all} can be seen")
 COLOURED, SIZED = 0.75, 0.6  # how often a phrase says the colour, and the size, of a thing that has one
 CAPTIONS = (2, 5)
+PASSED_OVER = 1 / 3  # share of small things: large ones find a place less often, and both answers are to be as frequent
 TRIES = 12  # changes that are tried until one makes a sentence false
 Kind = Literal["object", "attribute", "relation", "several"]
 
@@ -48,10 +52,10 @@ def plural(kind: str) -> str:
     return kind + ("es" if kind.endswith(("s", "x", "ch", "sh")) else "s")
 
 
-def noun(phrase: Phrase, article: str = "a") -> str:
-    """A small red dog, the orange umbrella, an apple."""
+def noun(phrase: Phrase) -> str:
+    """A small red dog, an orange umbrella."""
     words = " ".join(filter(None, (phrase.size, phrase.colour, phrase.kind)))
-    return f"{'an' if article == 'a' and words[0] in 'aeiou' else article} {words}"
+    return f"{'an' if words[0] in 'aeiou' and not words.startswith(CONSONANT) else 'a'} {words}"
 
 
 def say(statement: Statement, pattern: str) -> str:
@@ -112,18 +116,23 @@ def negatives(
 ) -> list[dict[str, str]]:
     """Sentences that are surely false, one of each kind that there is room for: text, kind, and from what to what.
 
+    Of a scene without a held-out combination none names one, or training would say that there are no such things.
+
     Args:
         kinds: kind -> those that it may be replaced by.
     """
-    found = []
+    found: dict[str, dict[str, str]] = {}
+    novel = scene.novel()
     for kind in get_args(Kind):
         for _ in range(TRIES):
             change = _changed(kind, caption.statement, kinds, rng)
-            if change and not change[0].holds(scene, perhaps=True):
-                statement, was, new = change
-                found.append({"text": say(statement, caption.pattern), "kind": kind, "from": was, "to": new})
+            if not change or change[0].holds(scene, perhaps=True) or (change[0].novel() and not novel):
+                continue
+            statement, was, new = change
+            if (text := say(statement, caption.pattern)) not in found:
+                found[text] = {"text": text, "kind": kind, "from": was, "to": new}
                 break
-    return found
+    return [*found.values()]
 
 
 def _changed(
@@ -145,12 +154,13 @@ def _changed(
         return _with(statement, place, phrase._replace(kind=new)), phrase.kind, new
     other_place = (place + 1) % len(statement.phrases)
     partner = statement.phrases[other_place]
-    if phrase.colour and partner.colour and phrase.colour != partner.colour and rng.random() < 0.5:
+    twins = phrase.kind == partner.kind  # exchanging their colours may say the same again
+    if phrase.colour and partner.colour and phrase.colour != partner.colour and not twins and rng.random() < 0.5:
         swapped = _with(statement, place, phrase._replace(colour=partner.colour))
         swapped = _with(swapped, other_place, partner._replace(colour=phrase.colour))
         return swapped, f"{phrase.colour}, {partner.colour}", f"{partner.colour}, {phrase.colour}"
     if phrase.colour and (not phrase.size or rng.random() < 0.5):
-        colour = COLOURS[rng.integers(len(COLOURS))]
+        colour = [c for c in COLOURS if c != phrase.colour][rng.integers(len(COLOURS) - 1)]
         return _with(statement, place, phrase._replace(colour=colour)), phrase.colour, colour
     if phrase.size:
         size = "large" if phrase.size == "small" else "small"
@@ -174,18 +184,18 @@ def _with(statement: Statement, place: int, phrase: Phrase) -> Statement:
     return Statement(phrases, statement.relation)
 
 
-def questions(scene: Scene, rng: np.random.Generator) -> list[dict[str, str]]:
-    """At most one question of each kind, with the one answer that is right: kind, question, answer.
+def questions(scene: Scene, kinds: Sequence[str], rng: np.random.Generator) -> list[dict[str, Any]]:
+    """At most one question of each kind, with the one answer that is right: kind, question, answer, novel.
 
-    relation: one of six answers. object, colour, size, count; exists: yes and no equally often.
+    relation: one of six answers. object, colour, size. count: none, one or two. exists: yes or no, of a thing's colour
+    or another thing's. `novel`: whether it is about a combination that is held out.
     """
-    asked = [
-        *_about_a_relation(scene, rng),
-        *_about_a_thing(scene, rng),
-        _how_many(scene, rng),
-        _whether_there_is(scene, rng),
-    ]
-    return [{"kind": kind, "question": question, "answer": answer} for kind, question, answer in asked]
+    asked = [*_about_a_relation(scene, rng), *_about_a_thing(scene, rng), _how_many(scene, kinds, rng)]
+    asked += _whether_there_is(scene, rng)
+    return [{"kind": k, "question": q, "answer": answer, "novel": novel} for k, q, answer, novel in asked]
+
+
+Asked = tuple[str, str, str, bool]
 
 
 def _unique(scene: Scene) -> list[int]:
@@ -194,43 +204,51 @@ def _unique(scene: Scene) -> list[int]:
     return [i for i, thing in enumerate(scene.things) if count[thing.kind] == 1]
 
 
-def _about_a_relation(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[str, str, str]]:
+def _about_a_relation(scene: Scene, rng: np.random.Generator) -> Iterator[Asked]:
     unique = _unique(scene)
     related = [(a, name, b) for a, name, b in scene.relations() if a in unique and b in unique]
     if not related:
         return
     a, name, b = related[rng.integers(len(related))]
     first, second = scene.things[a].kind, scene.things[b].kind
-    yield "relation", f"How does the {first} stand to the {second}?", WORDS[name]
-    there = [scene.things[c].kind for c, other, d in scene.relations() if d == b and other == name]
-    if len(there) == 1:
-        yield "object", f"What is {WORDS[name]} the {second}?", first
+    novel = held_out(first, name, second)
+    yield "relation", f"How does the {first} stand to the {second}?", WORDS[name], novel
+    if not any(scene.may_stand(c, name, b) for c in range(len(scene.things)) if c not in (a, b)):
+        yield "object", f"What is {WORDS[name]} the {second}?", first, novel
 
 
-def _about_a_thing(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[str, str, str]]:
+def _about_a_thing(scene: Scene, rng: np.random.Generator) -> Iterator[Asked]:
     things = [scene.things[i] for i in _unique(scene)]
     if coloured := [thing for thing in things if thing.colour]:
         thing = coloured[rng.integers(len(coloured))]
-        yield "colour", f"What colour is the {thing.kind}?", str(thing.colour)
+        novel = held_out(thing.kind, str(thing.colour))
+        yield "colour", f"What colour is the {thing.kind}?", str(thing.colour), novel
     if sized := [thing for thing in things if thing.size]:
         thing = sized[rng.integers(len(sized))]
-        yield "size", f"Is the {thing.kind} small or large?", str(thing.size)
+        if thing.size == "small" and rng.random() < PASSED_OVER:
+            return
+        yield "size", f"Is the {thing.kind} small or large?", str(thing.size), False
 
 
-def _how_many(scene: Scene, rng: np.random.Generator) -> tuple[str, str, str]:
-    kind = scene.things[rng.integers(len(scene.things))].kind
-    count = sum(thing.kind == kind for thing in scene.things)
-    return "count", f"How many {plural(kind)} are there?", NUMBERS[count]
+def _how_many(scene: Scene, kinds: Sequence[str], rng: np.random.Generator) -> Asked:
+    """Of two of a kind where there are; else as often of one as of a kind that is not there."""
+    count = Counter(thing.kind for thing in scene.things)
+    kind = max(count, key=lambda name: (count[name], rng.random()))
+    if count[kind] == 1 and rng.random() < 0.5:
+        kind = [name for name in kinds if name not in count][rng.integers(len(kinds) - len(count))]
+    return "count", f"How many {plural(kind)} are there?", NUMBERS[count[kind]], False
 
 
-def _whether_there_is(scene: Scene, rng: np.random.Generator) -> tuple[str, str, str]:
-    """No: a kind in the colour of another thing where it is in none such, else in any colour that it is not in."""
-    thing = scene.things[rng.integers(len(scene.things))]
-    if thing.colour and rng.random() < 0.5:
-        present = [other.colour for other in scene.things if other.colour]
-        for options in (present, COLOURS):
-            phrases = [Phrase(thing.kind, colour) for colour in options]
-            absent = [phrase for phrase in phrases if not Statement((phrase,)).holds(scene, perhaps=True)]
-            if absent:
-                return "exists", f"Is there {noun(absent[rng.integers(len(absent))])}?", "no"
-    return "exists", f"Is there {noun(Phrase(thing.kind, thing.colour))}?", "yes"
+def _whether_there_is(scene: Scene, rng: np.random.Generator) -> Iterator[Asked]:
+    """Where there are things of two colours: one in its own, or as often in the other's, which it is not in."""
+    coloured = [thing for thing in scene.things if thing.colour]
+    pairs = [(a, b) for a in coloured for b in coloured if a.colour != b.colour]
+    absent = [(a, Phrase(a.kind, b.colour)) for a, b in pairs]
+    absent = [(a, p) for a, p in absent if not Statement((p,)).holds(scene, perhaps=True)]
+    if not scene.novel():
+        absent = [(a, p) for a, p in absent if not Statement((p,)).novel()]
+    if absent:
+        thing, phrase = absent[rng.integers(len(absent))]
+        yes = rng.random() < 0.5
+        phrase = Phrase(thing.kind, thing.colour) if yes else phrase
+        yield "exists", f"Is there {noun(phrase)}?", "yes" if yes else "no", Statement((phrase,)).novel()

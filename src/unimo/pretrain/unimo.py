@@ -166,12 +166,12 @@ class UnimoPretraining(Task):
         """CMCL over all four candidate sets; sets that the files leave empty are simply not there."""
         captions, images = inputs["captions"], as_regions(inputs["contrast_images"])
         pairings, scorer = inputs["pairings"], pair_scorer(self.model)
-        rows, columns = paddle.to_tensor(pairings["captions"]), paddle.to_tensor(pairings["images"])
+        rows, columns = pairings["captions"], pairings["images"]
         if scorer.joint:
             scores = [pair_scores(scorer, as_text(captions), images, rows, columns, pairings["calls"])]
         else:
-            texts = encoded_by_length(scorer.encode_texts, captions)
-            scores = [scorer.score(texts, scorer.encode_images(images), rows, columns)]
+            texts, shown = encoded_by_length(scorer.encode_texts, captions), scorer.encode_images(images)
+            scores = [scorer.score(texts, shown, paddle.to_tensor(rows), paddle.to_tensor(columns))]
         if "retrieved_texts" in inputs:
             scores.append(self._retrieved_texts(inputs["retrieved_texts"], regions))
         if "retrieved_images" in inputs:

@@ -76,11 +76,17 @@ def test_after_a_signal_no_worker_is_left_and_the_run_goes_on(inputs, tmp_path, 
     assert FeatureStore(tmp_path / "out").ids == FeatureStore(inputs / "plain").ids
 
 
-def test_a_worker_that_dies_is_one_clear_error(inputs, tmp_path):
+@pytest.mark.parametrize("idle", [False, True])
+def test_a_worker_that_dies_is_one_clear_error(inputs, tmp_path, idle):
+    """At work, or while it waits for work, holding the lock that the others wait for."""
     run, children = started(inputs, tmp_path / "out")
+    if idle:
+        run.send_signal(signal.SIGSTOP)
+        time.sleep(2)
     names = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
     os.kill(next(pid for pid, name in names.items() if b"spawn_main" in name), signal.SIGKILL)
-    assert run.wait() == 2 and gone(children)
+    run.send_signal(signal.SIGCONT)
+    assert run.wait(60) == 2 and gone(children)
     said = (tmp_path / "out.progress").read_text()
     assert "error: one of 2 workers died" in said and "Traceback" not in said
     build(inputs / "pairs.jsonl", None, tmp_path / "out", "grid", workers=2, model_dir=inputs / "model")

@@ -1,15 +1,33 @@
 """What scenes hold and what may be said of them, checked against boxes by other means than the program's."""
 
+import re
+
 import numpy as np
 import pytest
 import yaml
 
 from data_prep.scenes.paint import LISTED, Cutouts
-from data_prep.scenes.scene import COLOURS, INVERSE, RELATIONS, Phrase, Scene, Statement, Thing, draw, held_out
+from data_prep.scenes.scene import (
+    COLOURS,
+    COUNTS,
+    GRID,
+    INVERSE,
+    RELATIONS,
+    Cutout,
+    Phrase,
+    Scene,
+    Statement,
+    Thing,
+    draw,
+    held_out,
+)
 from data_prep.scenes.sentences import CAPTIONS, WORDS, captions, negatives, noun, paraphrases, plural, questions, say
 
 GROUPS = yaml.safe_load(LISTED.read_text())
-KINDS = {kind: [(name, 1.2) for name in names] for group in GROUPS.values() for kind, names in group.items()}
+MASK = np.pad(np.ones([GRID - 4, GRID - 4]), 2)
+KINDS = {
+    kind: [Cutout(name, 1.2, MASK) for name in names] for group in GROUPS.values() for kind, names in group.items()
+}
 ALIKE = Cutouts(GROUPS, {}).others()
 
 
@@ -18,12 +36,12 @@ def some(count: int, novel: bool = False) -> list[Scene]:
 
 
 def thing(kind: str, box, colour: str | None = None, size: str | None = None) -> Thing:
-    return Thing(kind, "x", colour, size, box)
+    return Thing(kind, Cutout("x", 1.0, np.ones([GRID, GRID])), colour, size, box)
 
 
 def test_there_is_enough_to_draw_from():
     assert len(KINDS) >= 40 and sum(map(len, KINDS.values())) >= 200 and len(COLOURS) == 8 and len(RELATIONS) == 6
-    ids = [name for names in KINDS.values() for name, _ in names]
+    ids = [cutout.name for cutouts in KINDS.values() for cutout in cutouts]
     assert len(set(ids)) == len(ids), "no cut-out is of two kinds"
 
 
@@ -46,13 +64,60 @@ def test_relations_are_those_of_the_boxes():
     assert met == set(RELATIONS)
 
 
-def test_every_relation_is_drawn_about_as_often():
-    count = dict.fromkeys(RELATIONS, 0)
-    for scene in some(400):
-        for _, name, _ in scene.relations():
-            count[name] += 1
-    assert min(count["left"], count["above"]) > 0.7 * max(count["left"], count["above"])
-    assert count["front"] > 0.25 * count["left"], "fewer, as things beyond the first two do not overlap"
+def test_counts_and_relations_are_as_frequent_as_they_are_meant_to_be():
+    scenes = some(600)
+    found = np.bincount([len(scene.things) for scene in scenes], minlength=5)[1:] / len(scenes)
+    assert np.abs(found - COUNTS).max() < 0.06
+    of_first_two = [scene.relation(0, 1) for scene in scenes if len(scene.things) > 1]
+    shares = [sum(name in (one, INVERSE[one]) for name in of_first_two) for one in ("left", "above", "front")]
+    assert min(shares) > 0.75 * max(shares)
+    twins = [len({t.kind for t in scene.things}) < len(scene.things) for scene in scenes if len(scene.things) > 1]
+    assert 0.14 < np.mean(twins) < 0.26
+
+
+def test_in_front_is_where_opaque_parts_overlap():
+    """Counted in pixels, by another raster than the program's."""
+    seen = 0
+    for scene in some(300):
+        for a, name, b in scene.relations():
+            if name == "front":
+                seen += 1
+                front, behind = (opaque(scene.things[k]) for k in (a, b))
+                assert 0.1 < (front & behind).sum() / behind.sum() < 0.6
+                assert not {n for k, n, m in scene.relations() if (k, m) == (a, b)} - {"front"}
+    assert seen > 30
+
+
+def opaque(thing: Thing, side: int = 400) -> np.ndarray:
+    """[side, side] bool"""
+    left, top, right, bottom = (round(edge * side) for edge in thing.box)
+    found = np.zeros([side, side], bool)
+    margin_x, margin_y = (right - left) * 2 // GRID, (bottom - top) * 2 // GRID
+    found[top + margin_y : bottom - margin_y, left + margin_x : right - margin_x] = True
+    return found
+
+
+def test_things_called_large_are_larger_than_those_called_small():
+    areas: dict[str, list[float]] = {"small": [], "large": []}
+    for scene in some(200):
+        for t in scene.things:
+            if t.size:
+                left, top, right, bottom = t.box
+                areas[t.size].append((right - left) * (bottom - top) * t.cutout.mask.mean())
+    assert max(areas["small"]) < 0.4 * min(areas["large"])
+
+
+def test_training_names_nothing_that_is_held_out_be_it_true_or_false():
+    """Else it would say that there are no such things, and test would ask for the opposite."""
+    names = [(noun(Phrase(kind, colour)), held_out(kind, colour)) for kind in KINDS for colour in COLOURS]
+    held = [name.split(" ", 1)[1] for name, is_held in names if is_held]
+    for i, scene in enumerate(some(150)):
+        rng = np.random.default_rng(i)
+        texts = [q["question"] for q in questions(scene, [*KINDS], rng)]
+        for caption in captions(scene, rng):
+            texts += [caption.text(), *(n["text"] for n in negatives(caption, scene, ALIKE, rng))]
+        assert not [(text, name) for text in texts for name in held if re.search(rf"\b{name}\b", text)]
+        assert not any(q["novel"] for q in questions(scene, [*KINDS], rng))
 
 
 def test_training_never_sees_what_is_held_out():
@@ -92,6 +157,7 @@ def test_plurals(kind, several):
 def test_articles_go_by_the_next_word():
     assert noun(Phrase("apple")) == "an apple" and noun(Phrase("apple", "red")) == "a red apple"
     assert noun(Phrase("dog", "orange", "large")) == "a large orange dog" and noun(Phrase("umbrella")) == "an umbrella"
+    assert noun(Phrase("unicorn")) == "a unicorn"
 
 
 def test_two_of_a_kind_are_counted():
@@ -145,7 +211,7 @@ def true_sentences(scene: Scene) -> set[str]:
 def test_questions_have_the_one_right_answer():
     kinds = set()
     for i, scene in enumerate(some(120)):
-        for asked in questions(scene, np.random.default_rng(i)):
+        for asked in questions(scene, [*KINDS], np.random.default_rng(i)):
             kinds.add(asked["kind"])
             words, answer = asked["question"].rstrip("?").split(), asked["answer"]
             of = [t for t in scene.things if t.kind in words or plural(t.kind) in words]
@@ -154,19 +220,27 @@ def test_questions_have_the_one_right_answer():
             elif asked["kind"] == "size":
                 assert [t.size for t in of] == [answer]
             elif asked["kind"] == "count":
-                assert ["no", "one", "two", "three", "four"][len(of)] == answer
+                assert ["none", "one", "two"][len(of)] == answer
             elif asked["kind"] == "relation":
                 (a, b) = [next(j for j, t in enumerate(scene.things) if t.kind == w) for w in (words[3], words[-1])]
                 assert WORDS[scene.relation(a, b)] == answer
             elif asked["kind"] == "object":
-                said = " ".join(words[2:-2])
-                there = {
-                    scene.things[a].kind
-                    for a, name, b in scene.relations()
-                    if WORDS[name] == said and scene.things[b].kind == words[-1]
-                }
-                assert there == {answer}
+                name = next(name for name, said in WORDS.items() if said == " ".join(words[2:-2]))
+                b = next(k for k, t in enumerate(scene.things) if t.kind == words[-1])
+                might = {t.kind for a, t in enumerate(scene.things) if a != b and scene.may_stand(a, name, b)}
+                assert might == {answer}
             else:
                 colour = next((w for w in words if w in COLOURS), None)
                 assert (answer == "yes") == any(t.kind == words[-1] and t.colour == colour for t in scene.things)
     assert kinds == {"relation", "object", "colour", "size", "count", "exists"}
+
+
+def test_answers_are_not_given_away_by_how_often_they_come():
+    asked = [q for i, scene in enumerate(some(1500)) for q in questions(scene, [*KINDS], np.random.default_rng(i))]
+    shares = {
+        kind: max(np.unique([q["answer"] for q in asked if q["kind"] == kind], return_counts=True)[1])
+        / sum(q["kind"] == kind for q in asked)
+        for kind in ("relation", "size", "count", "exists", "colour")
+    }
+    assert shares["relation"] < 0.25 and shares["colour"] < 0.2 and shares["size"] < 0.57
+    assert shares["exists"] < 0.57 and shares["count"] < 0.5

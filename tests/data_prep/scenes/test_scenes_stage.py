@@ -98,7 +98,7 @@ def test_only_test_has_what_is_held_out(made):
 
 
 def test_words_and_colours_alone_do_not_answer_about_relations(made):
-    """Bag of words of the question and colour histogram of the picture, by logistic regression: below one half."""
+    """Bag of words of the question and colour histogram of the picture, by logistic regression; chance is a sixth."""
     pairs = {p.image_id: p for p in read_pairs(made / "pairs.jsonl")}
     asked = [q for q in records(made, "questions.jsonl") if q["kind"] == "relation"]
     words = CountVectorizer(ngram_range=(1, 1)).fit_transform([q["question"] for q in asked]).toarray()
@@ -112,7 +112,7 @@ def test_words_and_colours_alone_do_not_answer_about_relations(made):
     answers = np.array([q["answer"] for q in asked])
     assert train.sum() > 300 and (~train).sum() > 100 and len(set(answers)) == 6
     found = LogisticRegression(max_iter=2000).fit(inputs[train], answers[train])
-    assert found.score(inputs[~train], answers[~train]) < 0.5
+    assert found.score(inputs[~train], answers[~train]) < 0.3
 
 
 @pytest.mark.parametrize("colour", SHADES)
@@ -137,6 +137,12 @@ def test_wrong_input_is_one_clear_error(cutouts, tmp_path, stage):
     (tmp_path / "own" / "ball" / "opaque.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="is no picture"):
         build(tmp_path / "out", plain=True, cutouts=tmp_path / "own")
+
+
+def test_a_folder_with_another_set_is_left_alone(cutouts, made):
+    with pytest.raises(DataError, match="holds a set that was made otherwise"):
+        build(made, train=5, dev=5, test=5, plain=True, cutouts=cutouts)
+    assert len(read_pairs(made / "pairs.jsonl")) == 1210
 
 
 @pytest.mark.heavy
