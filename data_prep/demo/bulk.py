@@ -19,6 +19,7 @@ FONT = "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 NAMES = tuple(f"usr/share/unicode/cldr/common/{folder}/en.xml" for folder in ("annotations", "annotationsDerived"))
 EMOJI_TEST = "usr/share/unicode/emoji/emoji-test.txt"
 STRIKE, CELL = 109, (136, 128)  # the only size of this bitmap font, and the pixels of its glyphs
+ID = "emoji-"  # then the code points, in hexadecimal
 SKIN_TONES = re.compile("[\U0001f3fb-\U0001f3ff]")
 VARIATION = "\ufe0f"  # "show as a picture"; the keys of CLDR leave it out
 
@@ -28,14 +29,14 @@ def emoji(font: Path, cldr: Path, unicode_data: Path, reject: Reject) -> Iterato
 
     Skin-tone variants of an emoji are one family.
     """
-    names = _emoji_names(members(cldr, *NAMES))
-    draw_with = ImageFont.truetype(io.BytesIO(members(font, FONT)[0]), STRIKE)
+    names = _emoji_names(_members(cldr, *NAMES))
+    draw_with = opened(font)
     sequences = features.check("raqm")  # Pillow without it draws the parts of a sequence side by side
-    for line in members(unicode_data, EMOJI_TEST)[0].decode().splitlines():
+    for line in _members(unicode_data, EMOJI_TEST)[0].decode().splitlines():
         if line.startswith("#") or "; fully-qualified" not in line:
             continue
         text = "".join(chr(int(code, 16)) for code in line.split(";")[0].split())
-        image_id = "emoji-" + "-".join(f"{ord(c):x}" for c in text)
+        image_id = ID + "-".join(f"{ord(c):x}" for c in text)
         name = names.get(text.replace(VARIATION, ""))
         if name is None:
             reject(image_id, "emoji without a CLDR name")
@@ -52,6 +53,16 @@ def _drawn(text: str, font: ImageFont.FreeTypeFont) -> bytes:
     return file.getvalue()
 
 
+def opened(font: Path) -> ImageFont.FreeTypeFont:
+    """The emoji font of its package."""
+    return ImageFont.truetype(io.BytesIO(_members(font, FONT)[0]), STRIKE)
+
+
+def text_of(image_id: str) -> str:
+    """The characters of an emoji by its id."""
+    return "".join(chr(int(code, 16)) for code in image_id.removeprefix(ID).split("-"))
+
+
 def glyph(text: str, font: ImageFont.FreeTypeFont, mode: str, ground: tuple[int, ...]) -> Image.Image:
     """An emoji on a plain ground of its cell's size."""
     image = Image.new(mode, CELL, ground)
@@ -66,7 +77,7 @@ def _emoji_names(files: list[bytes]) -> dict[str, str]:
     return {emoji.replace(VARIATION, ""): name for emoji, name in named if emoji and name}
 
 
-def members(archive: Path, *paths: str) -> list[bytes]:
+def _members(archive: Path, *paths: str) -> list[bytes]:
     """Contents of these files of a Debian package. Raises DataError where one is missing."""
     found = dict(deb_members(archive, paths.__contains__))
     missing = [path for path in paths if path not in found]

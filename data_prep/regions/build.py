@@ -7,10 +7,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_prep.regions.extractor import Extractor
+from data_prep.regions.extractor import Extractor, extracted_from
 from data_prep.regions.processes import extracted
 from data_prep.regions.registry import make
-from data_prep.regions.threads import decoded, record_of, writing
+from data_prep.regions.threads import decoded, writing
 from data_prep.stage import WHOLE, Shard, Work
 from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import read_images, read_pairs
@@ -53,7 +53,11 @@ def build(
     )
     todo = {image_id: file for image_id, file in files.items() if image_id not in store}
     workers = min(workers, len(todo))
-    made = extracted(todo, extractor, options, workers) if workers > 1 else _in_turn(todo, extract)
+    if workers > 1:
+        del extract  # it told what the store is of, and each worker opens one of its own
+        made = extracted(todo, extractor, options, workers)
+    else:
+        made = _in_turn(todo, extract)
     with writing(store) as behind, closing(made) as records:
         for image_id, record in tqdm(records, desc="regions", unit="image", total=len(todo)):
             if isinstance(record, DataError):
@@ -69,10 +73,7 @@ def _in_turn(
     """As `processes.extracted`, by this process."""
     with closing(decoded(files)) as pictures:
         for image_id, picture in pictures:
-            if isinstance(picture, DataError):
-                yield image_id, picture
-            else:
-                yield image_id, record_of(image_id, picture, extract(picture))
+            yield image_id, extracted_from(image_id, picture, extract)
 
 
 def picture_files(pairs: Path | None, images: Path | None, *, pictures: bool = False) -> dict[str, Path]:

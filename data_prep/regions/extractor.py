@@ -5,6 +5,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from unimo.errors import DataError
+from unimo.readers.feature_store import RegionRecord
+
 
 @dataclass(frozen=True, eq=False)
 class Regions:
@@ -34,3 +37,15 @@ class Extractor(Protocol):
     def __call__(self, picture: np.ndarray) -> Regions:
         """picture [h, w, 3] uint8 RGB. One call at a time; what it gives is not touched by the next one."""
         ...
+
+
+def extracted_from(image_id: str, picture: np.ndarray | DataError, extract: Extractor) -> RegionRecord | DataError:
+    """What the store keeps of a picture [height, width, 3], or why it cannot be decoded."""
+    return picture if isinstance(picture, DataError) else record_of(image_id, picture, extract(picture))
+
+
+def record_of(image_id: str, picture: np.ndarray, found: Regions) -> RegionRecord:
+    """What the store keeps of a picture [height, width, 3] and the regions found in it."""
+    height, width = picture.shape[:2]
+    arrays = (found.features, found.boxes, found.classes, found.scores, found.class_probs, found.attributes)
+    return RegionRecord(image_id, width, height, *arrays)

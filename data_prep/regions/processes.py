@@ -14,12 +14,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
-
-from data_prep.pictures import read_picture
-from data_prep.regions.extractor import Extractor
+from data_prep.regions.extractor import Extractor, extracted_from
 from data_prep.regions.registry import make
-from data_prep.regions.threads import in_order, record_of
+from data_prep.regions.threads import in_order, tried
 from unimo.console import heeded
 from unimo.errors import DataError, UnimoError
 from unimo.hardware import keep_freed_memory
@@ -56,6 +53,8 @@ def _open(extractor: str, options: Mapping[str, Any], parent: int) -> None:
     for number in set(heeded()) - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    import cv2  # half a second where no worker is started
+
     keep_freed_memory()
     cv2.setNumThreads(1)
     _extract = make(extractor, options)
@@ -69,8 +68,4 @@ def _end_with(parent: int) -> None:
 
 
 def _record(image_id: str, file: Path) -> RegionRecord | DataError:
-    try:
-        picture = read_picture(file)
-    except DataError as error:
-        return error
-    return record_of(image_id, picture, _extract(picture))
+    return extracted_from(image_id, tried(file), _extract)

@@ -10,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 
 from data_prep.pictures import read_picture
-from data_prep.regions.extractor import Regions
 from unimo.errors import DataError
 from unimo.readers.feature_store import RegionRecord, StoreWriter
 
@@ -22,14 +21,15 @@ Made = TypeVar("Made")
 
 def decoded(files: Mapping[str, Path]) -> Generator[tuple[str, np.ndarray | DataError], None, None]:
     """Image id and picture, or why it cannot be decoded, in the order of `files`. Close it to stop its threads."""
+    return in_order(ThreadPoolExecutor(DECODERS, "decode"), lambda _, file: tried(file), files, AHEAD)
 
-    def read(_: str, file: Path) -> np.ndarray | DataError:
-        try:
-            return read_picture(file)
-        except DataError as error:
-            return error
 
-    return in_order(ThreadPoolExecutor(DECODERS, "decode"), read, files, AHEAD)
+def tried(file: Path) -> np.ndarray | DataError:
+    """A picture, or why it cannot be decoded."""
+    try:
+        return read_picture(file)
+    except DataError as error:
+        return error
 
 
 def in_order(
@@ -51,13 +51,6 @@ def in_order(
             del made
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def record_of(image_id: str, picture: np.ndarray, found: Regions) -> RegionRecord:
-    """What the store keeps of a picture [height, width, 3] and the regions found in it."""
-    height, width = picture.shape[:2]
-    arrays = (found.features, found.boxes, found.classes, found.scores, found.class_probs, found.attributes)
-    return RegionRecord(image_id, width, height, *arrays)
 
 
 class Behind:

@@ -72,7 +72,7 @@ def build(
         distributions=("pillow", "numpy", "opencv-contrib-python"),
         files=FILES,
     )
-    check_same(out, work.settings)
+    _check_same(out, work.settings)
     things = of_folder(cutouts) if cutouts else of_packages(packages)
     grounds = [] if plain else photographs(packages[PHOTOGRAPHS].archive)
     make = Maker(out, things, Painter(things.pictures, grounds, side), seed)
@@ -91,7 +91,7 @@ def build(
     return work.finish(made, "pictures")
 
 
-def check_same(out: Path, settings: Mapping[str, Any]) -> None:
+def _check_same(out: Path, settings: Mapping[str, Any]) -> None:
     """Raise a DataError where `out` holds a set of other settings, whose lists would stay beside new pictures."""
     manifest = out / "manifest.json"
     if manifest.exists() and (was := read_json(manifest).get("settings")) != dict(settings):
@@ -118,7 +118,7 @@ class Maker:
         """Paint scene `i` of a split; the records of FILES about it."""
         rng = np.random.default_rng([self._seed, SPLITS.index(split), i])
         novel = split == "test" and i % 2 == 1
-        scene = draw(rng, self._kinds, lambda s: s.novel() == novel)
+        scene = draw(rng, self._kinds, lambda s: s.novel == novel)
         image_id, image = f"{split}-{i:06}", f"images/{split}-{i // FOLDER:03}/{i:06}.jpg"
         file = self._out / image
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -129,8 +129,7 @@ class Maker:
             {"question_id": f"{image_id}?{asked['kind']}", "image_id": image_id, **asked, "split": split}
             for asked in sentences.questions(scene, [*self._kinds], rng)
         ]
-        described = _described(image_id, scene, novel, self._painter.side, split)
-        described["novel_captions"] = [k for k, caption in enumerate(captions) if caption.statement.novel()]
+        described = _described(image_id, scene, captions, self._painter.side, split)
         return [pair], [*self._rewrites(pair, captions, scene, rng)], [described], questions
 
     def _rewrites(
@@ -144,11 +143,14 @@ class Maker:
             yield {**named, "positives": positives, "negatives": negatives, "similar_images": [], "similar_texts": []}
 
 
-def _described(image_id: str, scene: Scene, novel: bool, side: int, split: Split) -> dict[str, Any]:
+def _described(
+    image_id: str, scene: Scene, captions: list[sentences.Caption], side: int, split: Split
+) -> dict[str, Any]:
     """The record of scenes.jsonl; boxes in pixels."""
     things = [
         {"kind": t.kind, "colour": t.colour, "size": t.size, "cutout": t.cutout.name, "box": [e * side for e in t.box]}
         for t in scene.things
     ]
-    relations = [[a, sentences.WORDS[name], b] for a, name, b in scene.relations()]
-    return {"image_id": image_id, "split": split, "novel": novel, "things": things, "relations": relations}
+    relations = [[a, sentences.WORDS[name], b] for a, name, b in scene.relations]
+    found = {"image_id": image_id, "split": split, "novel": scene.novel, "things": things, "relations": relations}
+    return {**found, "novel_captions": [k for k, caption in enumerate(captions) if caption.statement.novel()]}

@@ -72,11 +72,10 @@ def of_packages(packages: Mapping[str, Package]) -> Cutouts:
             found[item.image_id] = _cropped(item.image_id, io.BytesIO(item.content))
     if not features.check("raqm"):
         raise DataError("Pillow has no raqm here, and would draw the parts of an emoji side by side: install libraqm")
-    font = ImageFont.truetype(io.BytesIO(bulk.members(packages[FONT].archive, bulk.FONT)[0]), bulk.STRIKE)
+    font = bulk.opened(packages[FONT].archive)
     for name in wanted:
-        if name.startswith("emoji-"):
-            text = "".join(chr(int(code, 16)) for code in name.removeprefix("emoji-").split("-"))
-            found[name] = _cropped(name, _emoji(text, font))
+        if name.startswith(bulk.ID):
+            found[name] = _cropped(name, _emoji(bulk.text_of(name), font))
     if missing := sorted(wanted - found.keys()):
         raise DataError(f"{STAMPS} lacks {len(missing)} of the cut-outs of {LISTED.name}, the first {missing[0]}")
     return Cutouts(groups, found)

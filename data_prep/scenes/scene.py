@@ -5,6 +5,7 @@ Every pair of things stands in one of six relations, or in none where that would
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NamedTuple
 from zlib import crc32
 
@@ -80,15 +81,17 @@ class Scene:
         along, across = {"left": (-x, y), "right": (x, y), "above": (-y, x), "below": (y, x)}[name]
         return along > SLIGHT * abs(across)
 
+    @cached_property
     def relations(self) -> list[tuple[int, Relation, int]]:
         """All that hold, each also in the other direction."""
         every = range(len(self.things))
         return [(a, name, b) for a in every for b in every if a != b and (name := self.relation(a, b))]
 
+    @cached_property
     def novel(self) -> bool:
         """Whether it has a combination that no scene of training has."""
         return any(held_out(t.kind, t.colour) for t in self.things if t.colour) or any(
-            held_out(self.things[a].kind, name, self.things[b].kind) for a, name, b in self.relations()
+            held_out(self.things[a].kind, name, self.things[b].kind) for a, name, b in self.relations
         )
 
 

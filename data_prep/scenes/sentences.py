@@ -77,7 +77,7 @@ def captions(scene: Scene, rng: np.random.Generator) -> list[Caption]:
     """Two to five captions of a scene, no two the same sentence; all its things are named by the first."""
     count = int(rng.integers(CAPTIONS[0], CAPTIONS[1] + 1))
     found: dict[str, Caption] = {}
-    related = scene.relations()
+    related = scene.relations
     for attempt in range(8 * count):
         if len(found) == count:
             break
@@ -122,11 +122,10 @@ def negatives(
         kinds: kind -> those that it may be replaced by.
     """
     found: dict[str, dict[str, str]] = {}
-    novel = scene.novel()
     for kind in get_args(Kind):
         for _ in range(TRIES):
             change = _changed(kind, caption.statement, kinds, rng)
-            if not change or change[0].holds(scene, perhaps=True) or (change[0].novel() and not novel):
+            if not change or change[0].holds(scene, perhaps=True) or (change[0].novel() and not scene.novel):
                 continue
             statement, was, new = change
             if (text := say(statement, caption.pattern)) not in found:
@@ -206,7 +205,7 @@ def _unique(scene: Scene) -> list[int]:
 
 def _about_a_relation(scene: Scene, rng: np.random.Generator) -> Iterator[Asked]:
     unique = _unique(scene)
-    related = [(a, name, b) for a, name, b in scene.relations() if a in unique and b in unique]
+    related = [(a, name, b) for a, name, b in scene.relations if a in unique and b in unique]
     if not related:
         return
     a, name, b = related[rng.integers(len(related))]
@@ -245,7 +244,7 @@ def _whether_there_is(scene: Scene, rng: np.random.Generator) -> Iterator[Asked]
     pairs = [(a, b) for a in coloured for b in coloured if a.colour != b.colour]
     absent = [(a, Phrase(a.kind, b.colour)) for a, b in pairs]
     absent = [(a, p) for a, p in absent if not Statement((p,)).holds(scene, perhaps=True)]
-    if not scene.novel():
+    if not scene.novel:
         absent = [(a, p) for a, p in absent if not Statement((p,)).novel()]
     if absent:
         thing, phrase = absent[rng.integers(len(absent))]

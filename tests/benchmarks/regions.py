@@ -29,9 +29,9 @@ from PIL import Image
 
 from data_prep.demo.contents import SHIPPED
 from data_prep.pictures import read_picture, write_picture
-from data_prep.regions.extractor import Extractor
+from data_prep.regions.extractor import Extractor, record_of
 from data_prep.regions.registry import make
-from data_prep.regions.threads import AHEAD, decoded, record_of, writing
+from data_prep.regions.threads import AHEAD, decoded, writing
 from unimo import zoo
 from unimo.hardware import keep_freed_memory, share_freed_memory, use_fast_gemm
 from unimo.models.faster_rcnn import FasterRCNN, FasterRCNNConfig

@@ -121,15 +121,22 @@ def pair_scorer(model: nn.Layer) -> PairScorer:
     return scorer(model)
 
 
-def pair_scores(scorer: PairScorer, text: Text, images: Any, rows: Any, columns: Any, calls: Any = None) -> Tensor:
+def pair_scores(
+    scorer: PairScorer, text: dict[str, np.ndarray], images: Any, rows: Any, columns: Any, calls: Any = None
+) -> Tensor:
     """Scores of many pairings of few texts and pictures, each encoded once. rows, columns: [P] integers -> [P]
 
     Args:
+        text: as `readers.captions.collate_text` gives it.
         calls: of a joint scorer, [C, 3] integers as `readers.pairings.group_by_cost` gives them: pairings of a call,
             and the positions of picture and caption that it needs. By default one call takes all.
     """
     rows, columns = paddle.to_tensor(rows), paddle.to_tensor(columns)
-    texts, pictures = scorer.encode_texts(text), scorer.encode_images(images)
+    if scorer.joint:
+        texts = scorer.encode_texts(as_text(text))
+    else:
+        texts = encoded_by_length(scorer.encode_texts, text)
+    pictures = scorer.encode_images(images)
     if calls is None or not scorer.joint:
         return scorer.score(texts, pictures, rows, columns)
     counts = [count for count, _, _ in calls.tolist()]

@@ -24,7 +24,7 @@ from unimo.readers.batching import Batch, fingerprint
 from unimo.readers.captions import Captions, collate_text
 from unimo.readers.images import Stores, open_images, trainable
 from unimo.readers.pairings import group_by_cost
-from unimo.readers.tensors import as_picture, as_text
+from unimo.readers.tensors import as_picture
 from unimo.readers.tokenizer import Tokenizer
 
 HEADS = {system: heads for system, (heads, _) in SCORERS.items()}
@@ -126,9 +126,9 @@ class RetrievalTask(Task):
 
     def scores(self, batch: Batch) -> Tensor:
         """Of each caption's positive, other images and other captions. [B, 1 + 2n]"""
-        inputs, text, pictures = batch.inputs, as_text(batch.inputs["text"]), as_picture(batch.inputs)
+        inputs, pictures = batch.inputs, as_picture(batch.inputs)
         calls = inputs.get("calls")  # without them, pairings are in the order of their captions
-        scores = pair_scores(self.scorer, text, pictures, inputs["text_rows"], inputs["image_rows"], calls)
+        scores = pair_scores(self.scorer, inputs["text"], pictures, inputs["text_rows"], inputs["image_rows"], calls)
         if calls is not None:
             scores = scores.index_select(paddle.to_tensor(inputs["places"]))
         scores = scores.reshape([-1, 1 + 2 * self.recipe.negatives])

@@ -8,7 +8,7 @@ from paddle import Tensor
 from unimo.config import find, find_all
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
-from unimo.evaluate.pair_scorers import encoded_by_length, pair_scorer, pair_scores
+from unimo.evaluate.pair_scorers import pair_scorer, pair_scores
 from unimo.models.layers import seq2seq_mask
 from unimo.models.streams import Regions, Text
 from unimo.models.unimo import Unimo, UnimoConfig
@@ -165,13 +165,8 @@ class UnimoPretraining(Task):
     def _contrast(self, inputs: dict, regions: Regions) -> Tensor:
         """CMCL over all four candidate sets; sets that the files leave empty are simply not there."""
         captions, images = inputs["captions"], as_regions(inputs["contrast_images"])
-        pairings, scorer = inputs["pairings"], pair_scorer(self.model)
-        rows, columns = pairings["captions"], pairings["images"]
-        if scorer.joint:
-            scores = [pair_scores(scorer, as_text(captions), images, rows, columns, pairings["calls"])]
-        else:
-            texts, shown = encoded_by_length(scorer.encode_texts, captions), scorer.encode_images(images)
-            scores = [scorer.score(texts, shown, paddle.to_tensor(rows), paddle.to_tensor(columns))]
+        rows, columns, calls = (inputs["pairings"][name] for name in ("captions", "images", "calls"))
+        scores = [pair_scores(pair_scorer(self.model), captions, images, rows, columns, calls)]
         if "retrieved_texts" in inputs:
             scores.append(self._retrieved_texts(inputs["retrieved_texts"], regions))
         if "retrieved_images" in inputs:

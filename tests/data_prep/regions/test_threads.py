@@ -17,7 +17,7 @@ from PIL import Image
 from data_prep.pictures import read_picture
 from data_prep.regions import build as stage
 from data_prep.regions import threads
-from data_prep.regions.extractor import Regions
+from data_prep.regions.extractor import Regions, record_of
 from data_prep.regions.registry import EXTRACTORS
 from data_prep.regions.threads import AHEAD, decoded, writing
 from unimo.errors import DataError, Stopped
@@ -71,7 +71,7 @@ def plain(files: dict[str, Path], out: Path) -> None:
                 picture = read_picture(file)
             except DataError:
                 continue
-            store.add(threads.record_of(image_id, picture, Means()(picture)))
+            store.add(record_of(image_id, picture, Means()(picture)))
 
 
 def content(store: Path) -> dict[str, bytes]:
@@ -186,7 +186,7 @@ def test_records_wait_for_the_writer(files, tmp_path):
     def produce():
         with writing(store) as behind:
             for i in range(3 * threads.BEHIND):
-                behind.add(threads.record_of(str(i), picture, Means()(picture)))
+                behind.add(record_of(str(i), picture, Means()(picture)))
                 added.append(i)
 
     thread = threading.Thread(target=produce)

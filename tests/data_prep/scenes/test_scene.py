@@ -32,7 +32,7 @@ ALIKE = Cutouts(GROUPS, {}).others()
 
 
 def some(count: int, novel: bool = False) -> list[Scene]:
-    return [draw(np.random.default_rng([7, i]), KINDS, lambda s: s.novel() == novel) for i in range(count)]
+    return [draw(np.random.default_rng([7, i]), KINDS, lambda s: s.novel == novel) for i in range(count)]
 
 
 def thing(kind: str, box, colour: str | None = None, size: str | None = None) -> Thing:
@@ -50,7 +50,7 @@ def test_relations_are_those_of_the_boxes():
     met = set()
     for scene in some(200):
         assert all(0 <= edge <= 1 for t in scene.things for edge in t.box)
-        for a, name, b in scene.relations():
+        for a, name, b in scene.relations:
             one, other = scene.things[a].box, scene.things[b].box
             met.add(name)
             assert scene.relation(b, a) == INVERSE[name]
@@ -79,12 +79,12 @@ def test_in_front_is_where_opaque_parts_overlap():
     """Counted in pixels, by another raster than the program's."""
     seen = 0
     for scene in some(300):
-        for a, name, b in scene.relations():
+        for a, name, b in scene.relations:
             if name == "front":
                 seen += 1
                 front, behind = (opaque(scene.things[k]) for k in (a, b))
                 assert 0.1 < (front & behind).sum() / behind.sum() < 0.6
-                assert not {n for k, n, m in scene.relations() if (k, m) == (a, b)} - {"front"}
+                assert not {n for k, n, m in scene.relations if (k, m) == (a, b)} - {"front"}
     assert seen > 30
 
 
@@ -127,7 +127,7 @@ def test_training_never_sees_what_is_held_out():
     assert all(
         held_out(a, name, b) == held_out(b, INVERSE[name], a) for a in KINDS for b in KINDS for name in RELATIONS
     )
-    assert all(scene.novel() for scene in some(20, novel=True))
+    assert all(scene.novel for scene in some(20, novel=True))
 
 
 def test_a_scene_is_a_function_of_its_seed():
@@ -143,7 +143,7 @@ def test_truth_of_statements():
     blue_cat = Statement((Phrase("cat", "blue"),))
     assert not blue_cat.holds(scene) and blue_cat.holds(scene, perhaps=True), "its own colours may be blue"
     slanting = Scene((thing("dog", (0.0, 0.0, 0.2, 0.2)), thing("cat", (0.5, 0.4, 0.7, 0.6))))
-    assert slanting.relations() == [] and Statement((Phrase("dog"), cat), "above").holds(slanting, perhaps=True)
+    assert slanting.relations == [] and Statement((Phrase("dog"), cat), "above").holds(slanting, perhaps=True)
     assert not Statement((Phrase("dog"), cat), "below").holds(slanting, perhaps=True)
 
 
@@ -193,7 +193,7 @@ def true_sentences(scene: Scene) -> set[str]:
         [noun(Phrase(t.kind, colour, size)) for colour in {None, t.colour} for size in {None, t.size}]
         for t in scene.things
     ]
-    for a, name, b in scene.relations():
+    for a, name, b in scene.relations:
         for first in named[a]:
             for second in named[b]:
                 where = WORDS[name]
