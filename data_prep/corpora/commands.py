@@ -1,4 +1,4 @@
-"""Commands `corpora text|pairs|images`."""
+"""Commands `corpora text|pairs|images|pack`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +116,25 @@ def images(form: str, sources: tuple[Path, ...], **settings: Any) -> None:
     from data_prep.corpora.pairs import build
 
     click.echo(build(form, sources, **_with_rules(settings)))
+
+
+@corpora.command()
+@click.option("--pairs", type=PATH, multiple=True, help="pairs.jsonl; may be given several times.")
+@click.option("--images", type=PATH, multiple=True, help="images.jsonl; may be given several times.")
+@click.option("--output", "--out", "out", type=PATH, required=True, help="Folder of the shards.")
+@click.option("--longest", type=click.IntRange(min=32), help="Pixels of the longer side, at most.  [default: any]")
+@click.option("--shard-mb", type=click.IntRange(min=1), default=256, help="Size of a shard.")
+def pack(pairs: tuple[Path, ...], images: tuple[Path, ...], **settings: Any) -> None:
+    """Pack pictures into tar shards of the WebDataset layout, with an index, for models that read pixels. Resumable.
+
+    \b
+    Example: python -m data_prep corpora pack --pairs data/coco/pairs.jsonl --longest 512 --output data/coco/shards
+    """
+    from data_prep.corpora.pack import build
+
+    if not pairs and not images:
+        raise click.UsageError("name the pictures: --pairs, --images, or both")
+    click.echo(build(pairs, images, **settings))
 
 
 def _with_rules(settings: dict[str, Any]) -> dict[str, Any]:

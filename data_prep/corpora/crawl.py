@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from data_prep.corpora.fetch import FetchError, Rules, Watch, fetch, picture
-from data_prep.pictures import write_picture
 from unimo.errors import DataError
+from unimo.readers.pictures import write_picture
 from unimo.storage.locks import lock
 
 AHEAD = 64  # pictures looked at ahead for each thread, so that one slow host does not stop the others

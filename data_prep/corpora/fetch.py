@@ -23,8 +23,8 @@ from urllib.parse import quote, urljoin, urlsplit
 import numpy as np
 
 from data_prep.corpora.text_files import whole
-from data_prep.pictures import read_picture, shrink
 from unimo.errors import DataError
+from unimo.readers.pictures import read_picture, shrink
 from unimo.zoo.download import PASSING
 
 MIN_SIDE = 32  # pixels, ours: what is smaller counts visitors or stands in for a picture that is gone

@@ -13,11 +13,11 @@ from data_prep.demo.apart import Other
 from data_prep.demo.contents import Item
 from data_prep.demo.splits import assign, groups
 from data_prep.near_duplicates import look, normalise
-from data_prep.pictures import read_picture, shrink, write_picture
 from data_prep.sources.packages import Package, fetch
 from data_prep.stage import Work
 from unimo.errors import DataError
 from unimo.readers.annotations import Image, Pair, Record, Sentence, Split, write_jsonl
+from unimo.readers.pictures import read_picture, shrink, write_picture
 
 LONGEST = 512  # pixels of a picture's longer side, ours; the detector looks at 300 x 300
 LISTS = ("pairs.jsonl", "images.jsonl")

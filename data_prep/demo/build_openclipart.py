@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep.pictures import read_picture, shrink
 from data_prep.sources.archives import deb_members
 from data_prep.sources.packages import fetch
 from unimo.errors import DataError
+from unimo.readers.pictures import read_picture, shrink
 from unimo.storage.atomic import atomic_write
 
 FOLDER = Path(__file__).parent / "openclipart"

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from data_prep.pictures import read_picture
 from unimo.errors import DataError
 from unimo.readers.feature_store import RegionRecord, StoreWriter
+from unimo.readers.pictures import read_picture
 
 DECODERS = 2  # threads
 AHEAD = 4  # pictures decoded or being decoded; with the network's own, the most that are in memory

@@ -1,14 +1,15 @@
 """The stage itself: cut-outs -> images/, pairs.jsonl, rewrites.jsonl, scenes.jsonl, questions.jsonl and a manifest."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, get_args
 
 import numpy as np
 from tqdm import tqdm
 
 from data_prep.demo import contents
-from data_prep.pictures import read_picture, shrink
 from data_prep.scenes import sentences
 from data_prep.scenes.paint import PACKAGES, Cutouts, Painter, of_folder, of_packages
 from data_prep.scenes.scene import Scene, draw
@@ -16,6 +17,8 @@ from data_prep.sources.packages import fetch
 from data_prep.stage import Work
 from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import Pair, Split, write_jsonl
+from unimo.readers.picture_shards import PictureShardWriter
+from unimo.readers.pictures import read_picture, shrink
 from unimo.storage.json_files import read_json
 
 FILES = ("pairs.jsonl", "rewrites.jsonl", "scenes.jsonl", "questions.jsonl")
@@ -38,6 +41,7 @@ def build(
     test: int = 1_000,
     side: int = 112,
     plain: bool = False,
+    shards: bool = False,
     seed: int = 0,
     cutouts: Path | None = None,
     cache: Path | None = None,
@@ -52,6 +56,7 @@ def build(
         side: pixels of a picture's side.
         cutouts: folder of own ones, as `paint.of_folder` takes them.
         plain: no photographs as grounds, which need a package more.
+        shards: write the pictures into tar shards, in the folder `shards`, instead of files of their own.
 
     Raises:
         ConfigError: no picture in a split, or pictures of no use.
@@ -63,6 +68,7 @@ def build(
     names = ([] if cutouts else [*PACKAGES]) + ([] if plain else [PHOTOGRAPHS])
     packages = {name: fetch(name, cache) for name in names}
     settings = {"train": train, "dev": dev, "test": test, "side": side, "plain": plain, "seed": seed}
+    settings |= {"shards": True} if shards else {}
     work = Work(
         "scenes",
         out,
@@ -75,20 +81,45 @@ def build(
     _check_same(out, work.settings)
     things = of_folder(cutouts) if cutouts else of_packages(packages)
     grounds = [] if plain else photographs(packages[PHOTOGRAPHS].archive)
-    make = Maker(out, things, Painter(things.pictures, grounds, side), seed)
+    make = Maker(things, Painter(things.pictures, grounds, side), seed)
     lists: dict[str, list[Any]] = {name: [] for name in FILES}
-    with tqdm(total=sum(counts.values()), desc="scenes", unit="picture") as progress:
+    total = sum(counts.values())
+    with (
+        _writing(out, side, shards) as write,
+        tqdm(total=total, desc="scenes", unit="picture") as progress,
+    ):
         for split, number in counts.items():
             for i in range(number):
-                for name, records in zip(FILES, make(split, i), strict=True):
+                content, *described = make(split, i)
+                for name, records in zip(FILES, described, strict=True):
                     lists[name] += records
+                write(described[0][0], content)
                 progress.update()
     for name, records in lists.items():
         write_jsonl(out / name, records)
     made = {f"{split} pictures": number for split, number in counts.items()}
     made |= {"captions": len(lists["rewrites.jsonl"]), "questions": len(lists["questions.jsonl"])}
-    made["pictures"] = sum(counts.values())
+    made["pictures"] = total
     return work.finish(made, "pictures")
+
+
+@contextmanager
+def _writing(out: Path, side: int, shards: bool) -> Iterator[Callable[[Pair, bytes], None]]:
+    """What takes the file of each picture. The lists come last: a run that was killed is made anew."""
+
+    def write(pair: Pair, content: bytes) -> None:
+        file = out / pair.image
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+    if not shards:
+        yield write
+        return
+    rmtree(out / "shards", ignore_errors=True)
+    with PictureShardWriter(out / "shards", {"scenes": side}) as writer:
+        yield lambda pair, content: writer.add(
+            pair.image_id, "jpg", content, (side, side), {"captions": pair.captions, "split": pair.split}
+        )
 
 
 def _check_same(out: Path, settings: Mapping[str, Any]) -> None:
@@ -110,19 +141,17 @@ def photographs(archive: Path) -> list[np.ndarray]:
 class Maker:
     """Scenes by their number, each a function of (seed, split, number)."""
 
-    def __init__(self, out: Path, things: Cutouts, painter: Painter, seed: int):
-        self._out, self._painter, self._seed = out, painter, seed
+    def __init__(self, things: Cutouts, painter: Painter, seed: int):
+        self._painter, self._seed = painter, seed
         self._kinds, self._others = things.kinds(), things.others()
 
-    def __call__(self, split: Split, i: int) -> tuple[list, list, list, list]:
-        """Paint scene `i` of a split; the records of FILES about it."""
+    def __call__(self, split: Split, i: int) -> tuple[bytes, list, list, list, list]:
+        """Paint scene `i` of a split: its file, and the records of FILES about it."""
         rng = np.random.default_rng([self._seed, SPLITS.index(split), i])
         novel = split == "test" and i % 2 == 1
         scene = draw(rng, self._kinds, lambda s: s.novel == novel)
         image_id, image = f"{split}-{i:06}", f"images/{split}-{i // FOLDER:03}/{i:06}.jpg"
-        file = self._out / image
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(self._painter.encoded(scene, rng))  # the lists come last: a run that was killed is made anew
+        content = self._painter.encoded(scene, rng)
         captions = sentences.captions(scene, rng)
         pair = Pair(image_id=image_id, image=image, captions=[c.text() for c in captions], split=split, source=SOURCE)
         questions = [
@@ -130,7 +159,7 @@ class Maker:
             for asked in sentences.questions(scene, [*self._kinds], rng)
         ]
         described = _described(image_id, scene, captions, self._painter.side, split)
-        return [pair], [*self._rewrites(pair, captions, scene, rng)], [described], questions
+        return content, [pair], [*self._rewrites(pair, captions, scene, rng)], [described], questions
 
     def _rewrites(
         self, pair: Pair, captions: list[sentences.Caption], scene: Scene, rng: np.random.Generator

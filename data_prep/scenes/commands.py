@@ -15,6 +15,7 @@ from data_prep.stage import PATH, cache_option
 @click.option("--test", type=click.IntRange(min=1), default=1_000, help="And of this.")
 @click.option("--side", type=click.IntRange(min=32), default=112, help="Pixels of a picture's side.")
 @click.option("--plain", is_flag=True, help="Plain grounds only: no photographs, and one package less to fetch.")
+@click.option("--shards", is_flag=True, help="Tar shards in OUT/shards instead of picture files (docs/pixels.md).")
 @click.option(
     "--cutouts", type=PATH, help="Own cut-outs, FOLDER/KIND/NAME.png with transparent grounds.  [default: packages']"
 )

@@ -28,7 +28,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # data_prep/ is run from the
 from PIL import Image
 
 from data_prep.demo.contents import SHIPPED
-from data_prep.pictures import read_picture, write_picture
 from data_prep.regions.extractor import Extractor, record_of
 from data_prep.regions.registry import make
 from data_prep.regions.threads import AHEAD, decoded, writing
@@ -36,6 +35,7 @@ from unimo import zoo
 from unimo.hardware import keep_freed_memory, share_freed_memory, use_fast_gemm
 from unimo.models.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from unimo.readers.feature_store import FeatureStore, StoreWriter
+from unimo.readers.pictures import read_picture, write_picture
 
 DEFAULT, THREADS = ["opencv-ssd", "resnet50", "grid"], 2
 

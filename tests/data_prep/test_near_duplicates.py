@@ -8,7 +8,7 @@ from PIL import Image
 
 from data_prep.demo.contents import SHIPPED
 from data_prep.near_duplicates import NearIndex, alike, drawing, look, near, normalise, same_drawing
-from data_prep.pictures import read_picture
+from unimo.readers.pictures import read_picture
 
 
 def test_captions_are_compared_by_their_words():

@@ -13,7 +13,8 @@ from unimo.models.unimo2 import Unimo2Config
 from unimo.readers.annotations import Image, read_pairs
 from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore, RegionRecord, StoreWriter
-from unimo.readers.images import PixelImages, RegionImages, open_images, open_store, trainable
+from unimo.readers.images import RegionImages, open_images, open_store, trainable
+from unimo.readers.pixels import FolderPictures, PixelImages
 from unimo.readers.tokenizer import load_tokenizer
 
 SIZES = UnimoConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, image_embedding_size=4)
@@ -119,7 +120,7 @@ def drawn(tmp_path) -> dict[str, Path]:
 
 def test_pixels_are_prepared_as_in_the_release(drawn):
     """RGB, alpha dropped without compositing, no turn by EXIF, squashed by Pillow's bicubic, then -1..1."""
-    images = PixelImages(drawn, side=32, patch=8)
+    images = PixelImages(FolderPictures(drawn), side=32, patch=8)
     batch = images.collate(list(drawn))["images"]
     assert batch.shape == (5, 3, 32, 32) and batch.dtype == np.float32
     for name, got in zip(drawn, batch):
@@ -135,9 +136,9 @@ def test_pictures_that_cannot_be_read_are_named(drawn, tmp_path):
     (tmp_path / "cut.png").write_bytes(drawn["alpha"].read_bytes()[:200])
     (tmp_path / "text.png").write_text("no picture")
     files = {"cut": tmp_path / "cut.png", "text": tmp_path / "text.png"}
-    images = PixelImages(files, side=32, patch=8)
+    images = PixelImages(FolderPictures(files), side=32, patch=8)
     for image_id in files:
-        with pytest.raises(DataError, match=f"image '{image_id}': cannot read .*{image_id}.png"):
+        with pytest.raises(DataError, match=f"image '{image_id}' cannot be decoded as a picture"):
             images.collate([image_id])
     with pytest.raises(DataError, match="image 'other' is not among the 2 pictures"):
         images.collate(["other"])

@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from data_prep.corpora import pairs, text
-from data_prep.pictures import read_picture
 from data_prep.regions.class_names import read_class_names, read_synonyms
 from data_prep.regions.importers.import_store import NO_CLASSES, Choices, import_features
 from data_prep.stage import WHOLE
@@ -21,6 +20,7 @@ from tests.data_prep.regions import foreign_features as foreign
 from tests.reliability.door import Door, Files, files_of, json_lines
 from unimo.readers.annotations import read_images, read_pairs
 from unimo.readers.feature_store import FeatureStore
+from unimo.readers.pictures import read_picture
 from unimo.readers.token_shards import TokenShards
 from unimo.report.thumbnails import thumbnail
 

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import numpy as np
-from PIL import Image as Picture
 from pydantic import BeforeValidator
 
-from unimo.config import find
+from unimo.config import Config, find
 from unimo.console import say
 from unimo.errors import ConfigError, DataError
 from unimo.models.systems import described
 from unimo.readers.annotations import Image, Pair
 from unimo.readers.batching import fingerprint
 from unimo.readers.feature_store import FeatureStore, RegionRecord
+from unimo.readers.picture_shards import PictureShards, Together
+from unimo.readers.pixels import Augmentation, FolderPictures, PictureFiles, PixelImages, Preparation
 from unimo.readers.region_batches import collate_regions
 
 SHOWN = 3  # ids that an error message spells out
@@ -149,50 +150,12 @@ def _refuse_doubles(stores: Sequence[FeatureStore], other: FeatureStore) -> None
         )
 
 
-class PixelImages:
-    """Pictures as squares of pixels, prepared as UNIMO-2's release prepares them (its image reader): RGB without
-    regard to EXIF or alpha, squashed to the size by Pillow's antialiased bicubic, then -1..1.
+class PixelSettings(Config):
+    """How a model of pixels gets its pictures."""
 
-    Args:
-        files: image id -> picture file; the files must exist.
-        side: pixels of each side.
-        patch: side of a patch, which is one position of the model's sequence.
-
-    Raises:
-        DataError: at reading, for a picture that is unknown, missing or broken.
-    """
-
-    key: Literal["pixels"] = "pixels"
-
-    def __init__(self, files: Mapping[str, Path], side: int, patch: int):
-        self.files, self.side, self.patch = files, side, patch
-        self.fingerprint = fingerprint("release", side, sorted((i, path.stat().st_size) for i, path in files.items()))
-
-    @property
-    def origin(self) -> Mapping[str, Any]:
-        """Nothing: pixels are what the files hold."""
-        return {}
-
-    def positions(self, ids: Sequence[str]) -> np.ndarray:
-        """Class token and patches, the same for every picture. [n] int64"""
-        return np.full(len(ids), (self.side // self.patch) ** 2 + 1)
-
-    def collate(self, ids: Sequence[str], rngs: Rngs | None = None) -> dict[str, np.ndarray]:
-        """Images float32 [B, 3, side, side]. No augmentation is known of the release's fine-tuning, so none is done."""
-        return {"images": np.stack([self._read(i) for i in ids])}
-
-    def _read(self, image_id: str) -> np.ndarray:
-        if image_id not in self.files:
-            raise DataError(f"image {image_id!r} is not among the {len(self.files)} pictures of this run")
-        try:
-            with Picture.open(self.files[image_id]) as opened:
-                picture = opened.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Picture.DecompressionBombError) as error:
-            raise DataError(f"image {image_id!r}: cannot read {self.files[image_id]}: {error}") from error
-        if picture.size != (self.side, self.side):
-            picture = picture.resize((self.side, self.side), Picture.Resampling.BICUBIC)
-        values = np.asarray(picture, np.float32) / 255  # (side, side, 3)
-        return ((values - 0.5) / 0.5).transpose(2, 0, 1)
+    shards: Stores = ()  # picture shards (`corpora pack`); by default the records' files are read
+    preparation: Preparation = "upright"
+    augmentation: Augmentation = Augmentation()  # of training pictures
 
 
 def open_images(
@@ -201,16 +164,18 @@ def open_images(
     regions: Stores,
     config: Any,
     max_regions: int,
+    pixels: PixelSettings | None = None,
 ) -> Images:
     """The pictures of some records as the model of these sizes reads them.
 
     Args:
         folder: that the records' paths are relative to; only pixels are read from there.
         regions: feature stores, for a model of regions.
+        pixels: for a model of pixels.
 
     Raises:
         ConfigError: a model of regions without a store, or of other features; one of pixels with a store.
-        DataError: a picture is not in the store, or has no file.
+        DataError: a picture is not in the store or the shards, or has no file.
     """
     if described(config).images == "regions":
         if not regions:
@@ -218,11 +183,27 @@ def open_images(
         return open_regions(regions, config, max_regions)
     if regions:
         raise ConfigError(f"this model reads pixels, not regions: leave out the feature store {', '.join(regions)}")
-    files = {record.image_id: folder / record.image for record in records}
-    missing = [str(path) for path in files.values() if not path.is_file()]
-    if missing:
-        raise DataError(f"{len(missing)} picture file(s) do not exist, such as {', '.join(missing[:SHOWN])}")
-    return PixelImages(files, config.image_size, config.resolution)
+    return open_pixels(records, folder, config, pixels or PixelSettings())
+
+
+def open_pixels(records: Sequence[Pair | Image], folder: Path, config: Any, settings: PixelSettings) -> PixelImages:
+    """The pictures of some records as pixels, for a model of these sizes; see `open_images`."""
+    files: PictureFiles
+    if settings.shards:
+        files = Together([PictureShards(find(path)) for path in settings.shards])
+        missing = [record.image_id for record in records if record.image_id not in files]
+        if missing:
+            raise DataError(
+                f"{len(missing):,} of {len(records):,} pictures are not in the shards {', '.join(settings.shards)}, "
+                f"such as {', '.join(map(repr, missing[:SHOWN]))}; pack them too"
+            )
+    else:
+        paths = {record.image_id: folder / record.image for record in records}
+        absent = [str(path) for path in paths.values() if not path.is_file()]
+        if absent:
+            raise DataError(f"{len(absent)} picture file(s) do not exist, such as {', '.join(absent[:SHOWN])}")
+        files = FolderPictures(paths)
+    return PixelImages(files, config.image_size, config.resolution, settings.preparation, settings.augmentation)
 
 
 def trainable(records: Sequence[R], images: Images) -> list[R]:

@@ -7,10 +7,10 @@ import pytest
 
 from data_prep.demo.build import build
 from data_prep.near_duplicates import normalise
-from data_prep.pictures import read_picture, write_picture
 from data_prep.stage import read_manifest
 from unimo.errors import DataError
 from unimo.readers.annotations import read_images, read_pairs, read_texts, write_jsonl
+from unimo.readers.pictures import read_picture, write_picture
 
 pytestmark = pytest.mark.usefixtures("text_packages")
 PICTURE, CAPTION = (f"near-duplicate of a {what} of the other set" for what in ("picture", "caption"))

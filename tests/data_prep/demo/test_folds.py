@@ -10,10 +10,10 @@ from PIL import Image
 
 from data_prep.demo.contents import SHIPPED
 from data_prep.demo.folds import build, deal
-from data_prep.pictures import read_picture
 from data_prep.stage import read_manifest
 from unimo.errors import DataError
 from unimo.readers.annotations import read_images, read_pairs, read_rewrites, write_jsonl
+from unimo.readers.pictures import read_picture
 
 
 @st.composite

@@ -2,7 +2,7 @@
 
 from data_prep.demo.contents import SHIPPED
 from data_prep.near_duplicates import normalise
-from data_prep.pictures import read_picture
+from unimo.readers.pictures import read_picture
 
 
 def test_size_and_notice():

@@ -6,7 +6,7 @@ from PIL import Image
 from data_prep.demo.contents import SHIPPED
 from data_prep.demo.splits import assign, groups
 from data_prep.near_duplicates import look, normalise
-from data_prep.pictures import read_picture
+from unimo.readers.pictures import read_picture
 
 
 def test_near_identical_pictures_share_a_group_and_others_do_not():

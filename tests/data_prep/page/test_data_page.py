@@ -16,12 +16,12 @@ from markupsafe import escape
 from data_prep.page.build import BOXES, IMAGES, TEXTS, write_page
 from data_prep.page.counts import manifests
 from data_prep.page.marks import changed, highlighted
-from data_prep.pictures import read_picture
 from data_prep.retrieve import build as retrieve
 from data_prep.rewrite import build as rewrite
 from unimo.errors import DataError
 from unimo.readers.annotations import Negative, read_pairs, read_rewrites, write_jsonl
 from unimo.readers.feature_store import RegionRecord, StoreWriter
+from unimo.readers.pictures import read_picture
 from unimo.readers.scene_graphs import read_graph
 
 HOSTILE = [

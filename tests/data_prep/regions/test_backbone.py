@@ -7,7 +7,6 @@ import numpy as np
 import paddle
 import pytest
 
-from data_prep.pictures import read_picture, write_picture
 from data_prep.regions import backbone, resnet
 from data_prep.regions.backbone import Backbone
 from data_prep.regions.build import build
@@ -20,6 +19,7 @@ from unimo.hardware import has_bfloat16
 from unimo.models.faster_rcnn import FasterRCNN
 from unimo.models.vision import ResNet50
 from unimo.readers.feature_store import FeatureStore
+from unimo.readers.pictures import read_picture, write_picture
 
 needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="the processor has no avx512_bf16")
 

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.merge import merge
-from data_prep.pictures import write_picture
 from data_prep.regions.build import build
 from data_prep.regions.butd import picture_size, prepare
 from data_prep.regions.registry import make
@@ -21,6 +20,7 @@ from unimo.errors import CheckpointError, ConfigError
 from unimo.models.faster_rcnn import FasterRCNNConfig, choose
 from unimo.models.oner import Oner, OnerConfig
 from unimo.readers.feature_store import FeatureStore
+from unimo.readers.pictures import write_picture
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "detector"
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from data_prep.demo.contents import SHIPPED
-from data_prep.pictures import read_picture
 from data_prep.regions.build import build
 from data_prep.regions.ssd import CLASS_NAMES, Detector
 from unimo.errors import ConfigError, DataError
 from unimo.readers.feature_store import FeatureStore
+from unimo.readers.pictures import read_picture
 
 
 @pytest.fixture(scope="module")

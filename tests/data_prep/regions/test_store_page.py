@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from data_prep.demo.contents import SHIPPED
-from data_prep.pictures import read_picture
 from data_prep.regions.store_page import inspect
 from unimo.errors import DataError
 from unimo.readers.feature_store import FeatureStore, RegionRecord, StoreWriter
+from unimo.readers.pictures import read_picture
 
 CLASSES = ["background", "tiger <b>", "car"]
 

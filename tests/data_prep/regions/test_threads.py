@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.pictures import read_picture
 from data_prep.regions import build as stage
 from data_prep.regions import threads
 from data_prep.regions.extractor import Regions, record_of
@@ -22,6 +21,7 @@ from data_prep.regions.registry import EXTRACTORS
 from data_prep.regions.threads import AHEAD, decoded, writing
 from unimo.errors import DataError, Stopped
 from unimo.readers.feature_store import FeatureStore, StoreWriter
+from unimo.readers.pictures import read_picture
 
 PICTURES, BROKEN = 24, 11
 

@@ -15,6 +15,7 @@ from data_prep.scenes.build import FILES, build
 from data_prep.scenes.paint import SHADES, painted
 from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import read_pairs, read_rewrites
+from unimo.readers.picture_shards import PictureShards
 
 SHAPES = "ball box disc flag kite lamp pole ring sail tube vase wheel".split()
 
@@ -63,6 +64,17 @@ def test_the_same_arguments_make_the_same_bytes_and_another_seed_others(cutouts,
     for pair in first:
         assert (tmp_path / "again" / pair.image).read_bytes() == (made / pair.image).read_bytes()
     assert read_pairs(tmp_path / "other" / "pairs.jsonl", "train") != first
+
+
+def test_shards_hold_the_same_pictures(cutouts, made, tmp_path):
+    arguments = {"train": 20, "dev": 10, "test": 10, "plain": True, "cutouts": cutouts, "shards": True}
+    for _ in range(2):  # a run that was stopped begins anew
+        build(tmp_path / "packed", **arguments)
+        (tmp_path / "packed" / "manifest.json").unlink()
+    pairs, shards = read_pairs(tmp_path / "packed" / "pairs.jsonl"), PictureShards(tmp_path / "packed" / "shards")
+    assert not (tmp_path / "packed" / "images").exists() and shards.ids == [pair.image_id for pair in pairs]
+    for pair in pairs[:20]:
+        assert shards.read(pair.image_id) == (made / pair.image).read_bytes()
 
 
 def test_things_are_where_the_boxes_are_in_the_colours_that_are_said(made):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_prep.demo.contents import SHIPPED
-from data_prep.pictures import read_picture, shrink, write_picture
 from unimo.errors import DataError
+from unimo.readers.pictures import read_picture, shrink, write_picture
 
 APPLE = SHIPPED / "red-apple.png"
 
