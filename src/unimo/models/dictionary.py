@@ -1,7 +1,8 @@
 """The grounded dictionary of UNIMO-2: the codes that image and text vote for, all at once and without order.
 
-Source: `topk_vector_quantizer` of the release's unimo_grounded.py (PaddlePaddle/Research, NLP/UNIMO-2). There is no
-straight-through estimator, no moving average and no distance: similarity is a sigmoid of the scaled dot product.
+Source: `topk_vector_quantizer` and `vector_quantizer` of the release's unimo_grounded.py (PaddlePaddle/Research,
+NLP/UNIMO-2). There is no straight-through estimator, no moving average and no distance in the first: similarity is a
+sigmoid of the scaled dot product.
 """
 
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ class Grounding:
     """The codes chosen for one batch, and what they were chosen for."""
 
     tokens: Tensor  # [B, S, H], the states that voted
-    chosen: Tensor  # [B, K] int64, most votes first
-    codes: Tensor  # [B, K, H], the chosen rows of the dictionary
+    chosen: Tensor  # [B, K] int64, most votes first; one to one: [B, S], each token's own
+    codes: Tensor  # [B, K, H] or [B, S, H], the chosen rows of the dictionary
+    votes: Tensor | None = None  # [B, S] 0/1, the tokens that had one; None: all
+    one_to_one: bool = False
 
 
 class GroundedDictionary(nn.Layer):
@@ -36,26 +39,53 @@ class GroundedDictionary(nn.Layer):
         """Each token's similarity to each code, 0..1: [B, S, H] and [C, H] or [B, C, H] -> [B, S, C]."""
         return F.sigmoid(self.temperature.clip(1.0, 1e4) * paddle.matmul(tokens, codes, transpose_y=True))
 
-    def forward(self, tokens: Tensor, k: int) -> Grounding:
+    def forward(self, tokens: Tensor, k: int, votes: Tensor | None = None) -> Grounding:
         """The `k` codes of the largest summed similarity. [B, S, H] -> Grounding.
 
-        Every position votes, padded ones too, as in the release. The choice has no gradient; the codes get theirs as
-        inputs of what follows, and from `loss`.
+        The choice has no gradient; the codes get theirs as inputs of what follows, and from `losses`.
+
+        Args:
+            votes: [B, S] 0/1. In the release every position votes, padded ones too, so that what is chosen depends on
+                the batch's longest text.
         """
         with paddle.no_grad(), paddle.amp.auto_cast(enable=False):  # sums of hundreds would tie in bfloat16
-            votes = self.similarity(tokens.astype("float32"), self.codes).sum(1)  # (B, C)
-            chosen = votes.topk(k)[1]
-        codes = self.codes.index_select(chosen.flatten()).reshape([*chosen.shape, -1])  # (B, K, H)
-        return Grounding(tokens, chosen, codes)
+            similar = self.similarity(tokens.astype("float32"), self.codes)  # (B, S, C)
+            similar = similar if votes is None else similar * votes.astype("float32").unsqueeze(2)
+            chosen = similar.sum(1).topk(k)[1]
+        return Grounding(tokens, chosen, self.rows(chosen), votes)
 
-    def loss(self, grounding: Grounding) -> Tensor:
-        """Codes towards the tokens they stand for, and tokens towards their codes; a scalar.
+    def nearest(self, tokens: Tensor, votes: Tensor | None = None) -> Grounding:
+        """Each token's nearest code by squared distance, the release's "normal" method. [B, S, H] -> Grounding."""
+        with paddle.no_grad(), paddle.amp.auto_cast(enable=False):
+            products = paddle.matmul(tokens.astype("float32"), self.codes, transpose_y=True)  # (B, S, C)
+            chosen = (self.codes.square().sum(1) - 2 * products).argmin(2)
+        return Grounding(tokens, chosen, self.rows(chosen), votes, one_to_one=True)
 
-        Only the chosen codes' similarities enter, so they are computed anew for these instead of kept for all. They are
-        not detached: the temperature learns here, and nowhere else.
+    def rows(self, chosen: Tensor) -> Tensor:
+        """The codes of these numbers. [B, K] int64 -> [B, K, H]"""
+        return self.codes.index_select(chosen.flatten()).reshape([*chosen.shape, -1])
+
+    def losses(self, grounding: Grounding) -> Tensor:
+        """Codes towards the tokens they stand for, and tokens towards their codes: one loss a sample. [B]
+
+        Of the codes of the most votes only the chosen ones' similarities enter, so they are computed anew for these
+        instead of kept for all. They are not detached: the temperature learns here, and nowhere else.
         """
-        tokens, codes = grounding.tokens, grounding.codes
-        share = self.similarity(tokens, codes)  # (B, S, K)
-        means = paddle.matmul(share / (share.sum(1, keepdim=True) + TINY), tokens, transpose_x=True)  # (B, K, H)
-        rebuilt = paddle.matmul(share / (share.sum(2, keepdim=True) + TINY), codes)  # (B, S, H)
-        return ALPHA * F.mse_loss(rebuilt, tokens.detach()) + BETA * F.mse_loss(means, codes.detach())
+        tokens, codes, votes = grounding.tokens, grounding.codes, grounding.votes
+        rebuilt, means = codes, tokens
+        if not grounding.one_to_one:
+            share = self.similarity(tokens, codes)  # (B, S, K)
+            share = share if votes is None else share * votes.astype(share.dtype).unsqueeze(2)
+            means = paddle.matmul(share / (share.sum(1, keepdim=True) + TINY), tokens, transpose_x=True)  # (B, K, H)
+            rebuilt = paddle.matmul(share / (share.sum(2, keepdim=True) + TINY), codes)  # (B, S, H)
+        of_tokens = _mean((rebuilt - tokens.detach()).square().mean(2), votes)
+        of_codes = _mean((means - codes.detach()).square().mean(2), votes if grounding.one_to_one else None)
+        return ALPHA * of_tokens + BETA * of_codes
+
+
+def _mean(values: Tensor, counted: Tensor | None) -> Tensor:
+    """Mean of each row over the places that are counted. [B, S] -> [B]"""
+    if counted is None:
+        return values.mean(1)
+    counted = counted.astype(values.dtype)
+    return (values * counted).sum(1) / counted.sum(1)

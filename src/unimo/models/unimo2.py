@@ -8,7 +8,7 @@ otherwise.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import paddle
 import paddle.nn.functional as F
@@ -20,7 +20,7 @@ from unimo.errors import ConfigError
 from unimo.models.dictionary import GroundedDictionary, Grounding
 from unimo.models.heads import ClassifyHead, MaskedLMHead, PoolHead, choose_heads
 from unimo.models.layers import Cache, LayerNorm, PostNormBlock, attention_bias, dropout, initialise, run_blocks
-from unimo.models.streams import Pixels, Text, given
+from unimo.models.streams import FIRST_POSITION, Pixels, Text, given
 from unimo.models.vision import VisionTransformer
 
 GRID = 14  # the release's position table always has 14 x 14 + 1 rows
@@ -54,6 +54,16 @@ class Unimo2Config(Config):
     resolution: int = Field(16, gt=0, le=1 << 14)  # side of a patch in pixels
     num_codebook: int = Field(2048, gt=0, le=1 << 22)
     topk_value: int = Field(100, gt=0)
+    # topk: codes of the most votes; normal: each token's nearest code; none: no dictionary, image and text see each
+    # other, which is the baseline of the paper's tables (the release's model_type baseline)
+    grounding_method: Literal["topk", "normal", "none"] = "topk"
+    with_grounding_projection: bool = False  # voters pass an affine map, ReLU and normalisation
+    with_grounding_pos: bool = False  # codes get position embeddings, of the text's table
+    with_cmcl_projection: bool = False  # what is contrasted passes an affine map and ReLU
+    cmcl_share_parameters: bool = False  # the maps of the voters
+    fusion_method: Literal["mul", "sum"] = "mul"  # of the pooled image and text that are matched
+    open_bridge: bool = False  # ours, a control: image and text of a pair see each other beside the codes
+    padding_votes: bool = True  # as in the release: what is chosen for a text depends on the longest of its batch
     num_labels: int = Field(2, gt=0)
     recompute: bool = False  # ours: trade a second forward pass of each layer for its activations
 
@@ -61,6 +71,10 @@ class Unimo2Config(Config):
     def _fits(self) -> "Unimo2Config":
         if self.topk_value > self.num_codebook:
             raise ValueError(f"topk_value ({self.topk_value}) is more than num_codebook ({self.num_codebook})")
+        if self.cmcl_share_parameters and not (self.with_cmcl_projection and self.with_grounding_projection):
+            raise ValueError("cmcl_share_parameters needs with_cmcl_projection and with_grounding_projection")
+        if self.grounding_method == "none" and (self.with_grounding_projection or self.with_grounding_pos):
+            raise ValueError("grounding_method none has no voters to project and no codes to place")
         if self.image_size < self.resolution:
             raise ValueError(f"image_size ({self.image_size}) is less than one patch, resolution ({self.resolution})")
         return self
@@ -79,22 +93,14 @@ class Unimo2Config(Config):
         if problems:
             raise ConfigError(f"{source} asks for what UNIMO-2 does not have\n  - " + "\n  - ".join(problems))
         taken = {k: v for k, v in values.items() if k in cls.model_fields and k not in _RELEASE_CONSTANT}
+        if values.get("model_type") == "baseline":
+            taken["grounding_method"] = "none"
         config = validate(cls, taken, source)
         return config.model_copy(update={"image_size": GRID * config.resolution})
 
 
 _RELEASE_CONSTANT = ("vit_layer_norm_eps", "image_size")
-_RELEASE_FIXED = {
-    "hidden_act": "gelu",
-    "text_hidden_act": "gelu",
-    "vit_hidden_act": "gelu",
-    "type_vocab_size": 0,
-    "grounding_method": "topk",
-    "model_type": "grounded",
-    "with_grounding_projection": False,
-    "with_grounding_pos": False,
-    "with_cmcl_projection": False,
-}
+_RELEASE_FIXED = {"hidden_act": "gelu", "text_hidden_act": "gelu", "vit_hidden_act": "gelu", "type_vocab_size": 0}
 
 
 @dataclass
@@ -104,24 +110,33 @@ class Encoded:
     vit: Tensor | None  # [B, P + 1, H]
     text_encoder: Tensor | None  # [B, S, H]
     image: Tensor | None  # [B, P + 1, H], grounded
-    codes: Tensor  # [B, K, H], grounded
+    codes: Tensor | None  # [B, K, H], grounded
     text: Tensor | None  # [B, S, H], grounded
-    grounding: Grounding  # what was chosen, before the grounded encoder
+    grounding: Grounding | None  # what was chosen, before the grounded encoder; None without a dictionary
     cache: Cache | None  # of the text, then of the grounded encoder's layers; captioning in evaluation only
 
 
 class Encoder(nn.Layer):
     """Post-LN blocks, and the layer norm and dropout of what enters them anew; the grounded encoder is one as it is."""
 
-    def __init__(self, config: Unimo2Config, num_layers: int, num_heads: int, rate: float, attention_rate: float):
+    def __init__(
+        self,
+        config: Unimo2Config,
+        num_layers: int,
+        num_heads: int,
+        rate: float,
+        attention_rate: float,
+        enters: bool = True,
+    ):
         super().__init__()
         h, eps = config.hidden_size, config.layer_norm_eps
         self.dropout, self.recompute = rate, config.recompute
-        self.norm = LayerNorm(h, eps)
+        self.norm = LayerNorm(h, eps) if enters else None
         self.layers = nn.LayerList(PostNormBlock(h, num_heads, rate, attention_rate, eps) for _ in range(num_layers))
 
     def enter(self, x: Tensor) -> Tensor:
         """[B, S, H] -> [B, S, H]: words and codes pass here; image and text states enter the grounded stack as is."""
+        assert self.norm is not None  # only a stack that nothing enters anew has none
         return dropout(self.norm(x), self.dropout, self.training)
 
     def forward(
@@ -145,26 +160,29 @@ class TextEncoder(Encoder):
         return self.enter(self.word_embedding(text.ids) + self.position_embedding(text.positions))
 
 
-def pair_mask(image: int, codes: int, text: Tensor) -> Tensor:
+def pair_mask(image: int, codes: Tensor, text: Tensor, bridge: bool = False) -> Tensor:
     """Mask of a pair: image and text see the codes and themselves, the codes see all.
 
-    Sizes of image and codes, text [B, S] 0/1 -> [B, image + codes + S, the same].
+    Size of the image, codes [B, K] and text [B, S] 0/1 -> [B, image + K + S, the same].
+
+    Args:
+        bridge: whether image and text see each other, too.
     """
-    (b, s), key = text.shape, text.astype("float32").unsqueeze(1)  # (B, 1, S)
-    rows = [
-        paddle.concat([paddle.ones([b, image, image + codes]), paddle.zeros([b, image, s])], axis=2),
-        paddle.concat([paddle.ones([b, codes, image + codes]), key.expand([b, codes, s])], axis=2),
-        paddle.concat([paddle.zeros([b, s, image]), paddle.ones([b, s, codes]), key.expand([b, s, s])], axis=2),
-    ]
-    return paddle.concat(rows, axis=1)
+    (b, s), k = text.shape, codes.shape[1]
+    key, across = text.astype("float32").unsqueeze(1), float(bridge)  # (B, 1, S)
+    middle = codes.astype("float32").unsqueeze(1)  # (B, 1, K)
+    whole = lambda n: [paddle.ones([b, n, image]), middle.expand([b, n, k]), key.expand([b, n, s])]  # noqa: E731
+    of_image, of_text = whole(image), whole(s)
+    of_image[2], of_text[0] = of_image[2] * across, of_text[0] * across
+    return paddle.concat([paddle.concat(row, axis=2) for row in (of_image, whole(k), of_text)], axis=1)
 
 
-def grounded_captioning_mask(image: int, codes: int, text: Tensor) -> Tensor:
-    """Mask of captioning: image and codes see each other and never the text; the text sees both.
+def grounded_captioning_mask(context: int, text: Tensor) -> Tensor:
+    """Mask of captioning: image and codes, the context, see each other and never the text; the text sees both.
 
-    Sizes of image and codes, text [B, S, S] 0/1 (`layers.seq2seq_mask`) -> [B, image + codes + S, the same].
+    Size of the context, text [B, S, S] 0/1 (`layers.seq2seq_mask`) -> [B, context + S, the same].
     """
-    (b, s), context = text.shape[:2], image + codes
+    b, s = text.shape[:2]
     rows = [
         paddle.concat([paddle.ones([b, context, context]), paddle.zeros([b, context, s])], axis=2),
         paddle.concat([paddle.ones([b, s, context]), text.astype("float32")], axis=2),
@@ -174,6 +192,17 @@ def grounded_captioning_mask(image: int, codes: int, text: Tensor) -> Tensor:
 
 HEADS = ("pool", "match", "cmcl", "lm", "code", "classify")
 STREAMS = ("image", "text")
+
+
+class Projections(nn.Layer):
+    """ReLU(affine) of the states of each stream, not yet normalised."""
+
+    def __init__(self, hidden_size: int, streams: Iterable[str]):
+        super().__init__()
+        if "image" in streams:
+            self.image = PoolHead(hidden_size)
+        if "text" in streams:
+            self.text = PoolHead(hidden_size)
 
 
 class Unimo2(nn.Layer):
@@ -209,9 +238,17 @@ class Unimo2(nn.Layer):
             )
         if "text" in streams:
             self.text = TextEncoder(config)
-        self.dictionary = GroundedDictionary(config.num_codebook, h)
+        grounds = config.grounding_method != "none"
+        if grounds:
+            self.dictionary = GroundedDictionary(config.num_codebook, h)
+        if "code" in heads and not grounds:
+            raise ConfigError("the code head predicts codes: it needs a grounding_method")
+        if config.with_grounding_projection:
+            self.voters = Projections(h, self.streams)
+        if config.with_cmcl_projection and not config.cmcl_share_parameters:
+            self.contrasted = Projections(h, self.streams)
         rates = config.hidden_dropout_prob, config.attention_probs_dropout_prob
-        self.grounded = Encoder(config, config.num_hidden_layers, config.num_attention_heads, *rates)
+        self.grounded = Encoder(config, config.num_hidden_layers, config.num_attention_heads, *rates, enters=grounds)
         if "pool" in heads:
             if "text" in streams:
                 self.pool_text = PoolHead(h)
@@ -284,28 +321,67 @@ class Unimo2(nn.Layer):
             image: states of the ViT, [B, P + 1, H].
             text: states of the text encoder, [B, S, H], with its mask, [B, S] 0/1.
         """
-        voters = [x[:, 1:] for x in (image, None if caption_mask is not None else text) if x is not None]
-        if not voters:
+        if image is None and text is None:
             raise ConfigError("UNIMO-2 got no stream: give text, pixels or both")
-        grounding = self.dictionary(paddle.concat(voters, axis=1), self.config.topk_value)
-        codes = grounding.codes
-        if masked_codes is not None:
-            codes = codes * (1.0 - masked_codes.astype("float32")).unsqueeze(2)
-        parts = [x for x in (image, self.grounded.enter(codes), text) if x is not None]
-        sizes = [x.shape[1] for x in parts]
-        if caption_mask is not None:
-            mask = grounded_captioning_mask(sizes[0], sizes[1], caption_mask)
-        elif image is not None and text_mask is not None:
-            mask = pair_mask(sizes[0], sizes[1], text_mask)
-        else:  # every position sees every real one
-            mask = paddle.ones([parts[0].shape[0], self.config.topk_value + (0 if image is None else sizes[0])])
-            mask = mask if text_mask is None else paddle.concat([mask, text_mask.astype("float32")], axis=1)
+        grounding = self._grounding(image, text, text_mask, caption_mask)
+        parts, counted = [], []
+        if image is not None:
+            parts.append(image)
+            counted.append(paddle.ones(image.shape[:2]))
+        if grounding is not None:
+            codes = grounding.codes
+            if self.config.with_grounding_pos:
+                codes = codes + self.text.position_embedding.weight[FIRST_POSITION : FIRST_POSITION + codes.shape[1]]
+            if masked_codes is not None:
+                codes = codes * (1.0 - masked_codes.astype("float32")).unsqueeze(2)
+            parts.append(self.grounded.enter(codes))
+            seen = grounding.votes if grounding.one_to_one else None
+            counted.append(paddle.ones(codes.shape[:2]) if seen is None else seen.astype("float32"))
+        if text is not None:
+            parts.append(text)
+            counted.append(paddle.ones(text.shape[:2]) if text_mask is None else text_mask.astype("float32"))
+        mask = self._mask(image, text, counted, caption_mask)
         x, cache = self.grounded(paddle.concat(parts, axis=1), mask, keep_cache=caption_mask is not None)
+        sizes = [part.shape[1] for part in parts]
         states = iter(x.split(sizes, axis=1))
         grounded_image = None if image is None else next(states)
-        grounded_codes = next(states)
+        grounded_codes = None if grounding is None else next(states)
         grounded_text = None if text is None else next(states)
         return Encoded(image, text, grounded_image, grounded_codes, grounded_text, grounding, cache or None)
+
+    def _grounding(
+        self, image: Tensor | None, text: Tensor | None, text_mask: Tensor | None, caption_mask: Tensor | None
+    ) -> Grounding | None:
+        """The codes for encoded streams, whose class tokens have no vote; text has none in captioning."""
+        config = self.config
+        if config.grounding_method == "none":
+            return None
+        voters = {"image": image, "text": None if caption_mask is not None else text}
+        states = [(name, x[:, 1:]) for name, x in voters.items() if x is not None]
+        if config.with_grounding_projection:
+            states = [(name, F.normalize(getattr(self.voters, name)(x), axis=-1)) for name, x in states]
+        votes = None
+        if not config.padding_votes and text_mask is not None and voters["text"] is not None:
+            of = {"image": lambda x: paddle.ones(x.shape[:2]), "text": lambda x: text_mask[:, 1:].astype("float32")}
+            votes = paddle.concat([of[name](x) for name, x in states], axis=1)
+        tokens = paddle.concat([x for _, x in states], axis=1)
+        if config.grounding_method == "normal":
+            return self.dictionary.nearest(tokens, votes)
+        return self.dictionary(tokens, config.topk_value, votes)
+
+    def _mask(
+        self, image: Tensor | None, text: Tensor | None, counted: list[Tensor], caption_mask: Tensor | None
+    ) -> Tensor:
+        """What the positions of the grounded encoder see; `counted` are 0/1 of its parts, [B, n] each."""
+        if caption_mask is not None:
+            context = sum(part.shape[1] for part in counted[:-1])
+            return grounded_captioning_mask(context, caption_mask)
+        if self.config.grounding_method == "none":
+            whole = paddle.concat(counted, axis=1)
+            return whole.unsqueeze(2) * whole.unsqueeze(1)  # of the release's baseline: a pad sees nothing
+        if image is not None and text is not None:
+            return pair_mask(image.shape[1], counted[1], counted[2], self.config.open_bridge)
+        return paddle.concat(counted, axis=1)  # every position sees every real one
 
     def decode(self, text: Text, cache: Cache, text_mask: Tensor, mask: Tensor) -> tuple[Tensor, Cache]:
         """Grounded states [B, S, H] of the next tokens of a caption, and the cache with these.
@@ -321,9 +397,11 @@ class Unimo2(nn.Layer):
         states, grounded_cache = self.grounded(words, mask, Cache(cache[layers:]), keep_cache=True)
         return states, Cache([*text_cache, *grounded_cache])
 
-    def dictionary_loss(self, encoded: Encoded) -> Tensor:
-        """Loss of the grounded dictionary, a scalar."""
-        return self.dictionary.loss(encoded.grounding)
+    def dictionary_losses(self, encoded: Encoded) -> Tensor:
+        """Loss of the grounded dictionary of each sample. [B]"""
+        if encoded.grounding is None:
+            raise ConfigError("this model has no dictionary (grounding_method none)")
+        return self.dictionary.losses(encoded.grounding)
 
     def pooled_text(self, encoded: Encoded) -> Tensor:
         """ReLU(affine) of the first text position. [B, H]"""
@@ -335,12 +413,27 @@ class Unimo2(nn.Layer):
 
     def match_logits(self, encoded: Encoded) -> Tensor:
         """Whether image and text of a pair fit; class 1 says yes. [B, 2]"""
-        return self.match(self.pooled_text(encoded) * self.pooled_image(encoded))
+        text, image = self.pooled_text(encoded), self.pooled_image(encoded)
+        return self.match(text * image if self.config.fusion_method == "mul" else text + image)
+
+    def contrast_features(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        """What is contrasted of image and text before they meet, not normalised: class tokens of the ViT and of the
+        text encoder, through the projections if there are any. [B, H], [B, H]"""
+        image, text = given(encoded.vit)[:, 0], given(encoded.text_encoder)[:, 0]
+        if self.config.with_cmcl_projection:
+            maps = self.voters if self.config.cmcl_share_parameters else self.contrasted
+            image, text = maps.image(image), maps.text(text)
+        return image, text
+
+    def contrast_temperature(self) -> Tensor:
+        """The learnt temperature of the contrast, within the release's limits. [1]"""
+        return self.cmcl_temperature.clip(0.001, 0.5)
 
     def contrast_score(self, encoded: Encoded) -> Tensor:
-        """Product of the class tokens of ViT, normalised, and text encoder, as it is in the release. [B, 1]"""
-        image = F.normalize(given(encoded.vit)[:, 0], axis=-1)
-        return (image * given(encoded.text_encoder)[:, 0]).sum(-1, keepdim=True)
+        """Product of what is contrasted, the text normalised only where it is projected, as in the release. [B, 1]"""
+        image, text = self.contrast_features(encoded)
+        text = F.normalize(text, axis=-1) if self.config.with_cmcl_projection else text
+        return (F.normalize(image, axis=-1) * text).sum(-1, keepdim=True)
 
     def lm_logits(self, states: Tensor) -> Tensor:
         """Vocabulary logits of gathered text states; the output table is the word table. [M, H] -> [M, V]"""

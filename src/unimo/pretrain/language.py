@@ -1,12 +1,20 @@
 """Language objectives: masked words (bidirectional) and fragment prediction (seq2seq), UNIMO section 3.2."""
 
+from typing import Protocol
+
 import paddle.nn.functional as F
 from paddle import Tensor
 
-from unimo.models.unimo import Unimo
+
+class Speaks(Protocol):
+    """A model with the lm head."""
+
+    def lm_logits(self, states: Tensor) -> Tensor:
+        """Vocabulary logits of gathered text states. [M, H] -> [M, V]"""
+        ...
 
 
-def word_prediction_loss(model: Unimo, text_states: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
+def word_prediction_loss(model: Speaks, text_states: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
     """Summed cross-entropy of the words at some positions; the same for masked words and for seq2seq targets.
 
     Only these positions go through the head, whose vocabulary product costs most of a step.

@@ -251,30 +251,31 @@ def test_tanh_pooler_differs(monkeypatch):
 def test_pads_without_a_vote_differ(monkeypatch):
     right = GroundedDictionary.forward
     real = paddle.to_tensor(GOLDEN["txt"]["in_tmask"][:, 0, 1:, None])
-    monkeypatch.setattr(GroundedDictionary, "forward", lambda self, z, k: right(self, z * real, k))
+    monkeypatch.setattr(GroundedDictionary, "forward", lambda self, z, k, votes: right(self, z * real, k))
     assert "out_vq" in differing(verify("txt"))
 
 
 def test_class_tokens_with_a_vote_differ(monkeypatch):
     right = GroundedDictionary.forward
-    once_more = lambda self, z, k: right(self, paddle.concat([z[:, :1], z], 1), k)  # noqa: E731
+    once_more = lambda self, z, k, votes: right(self, paddle.concat([z[:, :1], z], 1), k)  # noqa: E731
     monkeypatch.setattr(GroundedDictionary, "forward", once_more)
     assert "out_vq" in differing(verify("img"))
 
 
 def test_image_and_text_that_see_each_other_differ(monkeypatch):
-    monkeypatch.setattr(unimo2, "pair_mask", lambda v, k, t: paddle.ones([3, v + k + 9, v + k + 9]) * seen(v + k, t))
+    monkeypatch.setattr(unimo2, "pair_mask", open_mask)
     assert differing(verify("vl")) >= {"out_v", "out_l", "out_g"}
 
 
-def seen(context: int, text: paddle.Tensor) -> paddle.Tensor:
-    return paddle.concat([paddle.ones([3, context]), text.astype("float32")], 1).unsqueeze(1)
+def open_mask(image: int, codes: paddle.Tensor, text: paddle.Tensor, bridge: bool) -> paddle.Tensor:
+    seen = paddle.concat([paddle.ones([3, image]), codes, text.astype("float32")], 1)
+    return paddle.ones([3, seen.shape[1], 1]) * seen.unsqueeze(1)
 
 
 def test_caption_that_does_not_see_the_image_differs(monkeypatch):
-    def blind(image, codes, text):
-        mask = right(image, codes, text)
-        mask[:, image + codes :, :image] = 0
+    def blind(context, text):
+        mask = right(context, text)
+        mask[:, context:, : context - 5] = 0  # five codes follow the image
         return mask
 
     right = unimo2.grounded_captioning_mask
@@ -323,7 +324,6 @@ def test_unusable_golden_file(case, tmp_path):
     ("key", "value"),
     [
         ("vit_hidden_act", "relu"),
-        ("with_grounding_projection", True),
         ("grounding_method", "normal"),
         ("hidden_size", 0),
     ],

@@ -5,7 +5,7 @@ fine-tuning programs.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from unimo.models.unimo2 import GRID, STREAMS, Unimo2Config
 from unimo.port.names.release_names import Rows, affine, block, holds, norm
@@ -56,11 +56,21 @@ HEAD_PARTS = {"pool": ("pool_text", "pool_image")} | {
 }
 LAYERS = {"vit": "vit_num_hidden_layers", "text": "text_num_hidden_layers", "grounded": "num_hidden_layers"}
 
+# Our projections -> the release's, of which no released recipe makes use.
+PROJECTIONS = {
+    "voters.image": "grounded.grounding_patch_projection",
+    "voters.text": "grounded.grounding_token_projection",
+    "contrasted.image": "grounded.cmcl_pooled_fc_image",
+    "contrasted.text": "grounded.cmcl_pooled_fc_text",
+}
+
 # Variables of the release that this model has no place for, and what they belong to.
-_PROJECTIONS = [f"grounded.{name}" for name in ("grounding_patch_projection", "grounding_token_projection")]
-_PROJECTIONS += [f"grounded.{name}" for name in ("cmcl_pooled_fc_text", "cmcl_pooled_fc_image")]
 NOT_OURS = {
-    **{f"{name}.{kind}": "projection that no released recipe uses" for name in _PROJECTIONS for kind in ("w_0", "b_0")},
+    **{
+        f"{name}.{kind}": "projection that the config does not ask for"
+        for name in PROJECTIONS.values()
+        for kind in ("w_0", "b_0")
+    },
     "cls_out_new_w": "head of a task that starts from MNLI's model",
     "cls_out_new_b": "head of a task that starts from MNLI's model",
     "grounded.mask_lm_out_fc.w_0": "output table of an LM head that is not tied to the word table",
@@ -69,13 +79,24 @@ NOT_OURS = {
 }
 
 
-def name_table(config: Unimo2Config, parts: Iterable[str] = PARTS) -> Rows:
-    """The rows of `parts` with layer numbers filled in."""
-    table = {}
+def name_table(config: Unimo2Config, parts: Collection[str] = tuple(PARTS)) -> Rows:
+    """The rows of `parts` that a model of these sizes has, with layer numbers filled in."""
+    table: dict[str, tuple[str, ...]] = {}
+    grounds = config.grounding_method != "none"
+    wanted = {"voters": config.with_grounding_projection}
+    wanted["contrasted"] = config.with_cmcl_projection and not config.cmcl_share_parameters
+    encoders = {"image": "vit", "text": "text"}
+    for name, projection in PROJECTIONS.items():
+        of, stream = name.split(".")
+        if wanted[of] and encoders[stream] in parts:
+            table |= affine(f"{name}.affine", projection)
     for part in parts:
+        if part == "dictionary" and not grounds:
+            continue
         for i in range(getattr(config, LAYERS[part]) if part in LAYERS else 1):
             for ours, theirs in PARTS[part].items():
-                table[ours.format(i=i)] = tuple(name.format(i=i) for name in theirs)
+                if grounds or not ours.startswith("grounded.norm."):
+                    table[ours.format(i=i)] = tuple(name.format(i=i) for name in theirs)
     return table
 
 

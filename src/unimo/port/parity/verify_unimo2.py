@@ -14,6 +14,7 @@ import paddle
 from paddle import Tensor
 
 from unimo.errors import ConfigError, DataError
+from unimo.models.dictionary import Grounding
 from unimo.models.streams import given
 from unimo.models.unimo2 import STREAMS, Encoded, Pixels, Text, Unimo2, Unimo2Config
 from unimo.port.interchange import Options
@@ -45,11 +46,11 @@ BOTH = ("pool_text", "pool_image")
 OUTPUTS = {
     "out_venc": Output(("B", "P+1", "H"), ("image",), (), lambda m, e: given(e.vit)),
     "out_tenc": Output(("B", "S", "H"), ("text",), (), lambda m, e: given(e.text_encoder)),
-    "out_idx": Output(("B", "K"), (), (), lambda m, e: e.grounding.chosen),
+    "out_idx": Output(("B", "K"), (), (), lambda m, e: _grounded(e).chosen),
     "out_v": Output(("B", "P+1", "H"), ("image",), (), lambda m, e: given(e.image)),
-    "out_g": Output(("B", "K", "H"), (), (), lambda m, e: e.codes),
+    "out_g": Output(("B", "K", "H"), (), (), lambda m, e: given(e.codes)),
     "out_l": Output(("B", "S", "H"), ("text",), (), lambda m, e: given(e.text)),
-    "out_vq": Output((), (), (), lambda m, e: m.dictionary_loss(e)),
+    "out_vq": Output((), (), (), lambda m, e: m.dictionary_losses(e).mean()),
     "out_cmcl": Output(("B", 1), STREAMS, (), lambda m, e: m.contrast_score(e)),
     "out_pool": Output(("B", "H"), ("text",), ("pool_text",), lambda m, e: m.pooled_text(e)),
     "out_match": Output(("B", "H"), STREAMS, BOTH, lambda m, e: m.pooled_text(e) * m.pooled_image(e)),
@@ -59,6 +60,11 @@ OUTPUTS = {
     ),
     "out_lm_logits": Output(("B", "S", "V"), ("text",), ("lm",), lambda m, e: m.lm_logits(given(e.text))),
 }
+
+
+def _grounded(encoded: Encoded) -> Grounding:
+    assert encoded.grounding is not None  # `verify_unimo2` takes no other config
+    return encoded.grounding
 
 
 def verify_unimo2(folder: Path, config_file: Path, golden_file: Path) -> tuple[list[str], list[Comparison]]:
@@ -76,6 +82,8 @@ def verify_unimo2(folder: Path, config_file: Path, golden_file: Path) -> tuple[l
     streams, captioning = _pass_of(golden, outputs, shapes)
     sizes = _sizes_of(golden, shapes)
     config = Unimo2Config.from_release(read_json(config_file, ConfigError) | sizes, source=str(config_file))
+    if config.grounding_method != "topk":
+        raise ConfigError(f"{config_file}: grounding_method is {config.grounding_method!r}, a recording is of 'topk'")
     parts = [part for part in PARTS if part in CORE or any(part in output.parts for output in outputs.values())]
     parts += [part for part in ("vit", "text") if part in parts_of((), streams)]
     used = [name for stream in streams for name in INPUTS[stream]]
@@ -160,7 +168,7 @@ def _compare(
             comparisons.append(Comparison(name, float(max(missing)), recorded.size))
             continue
         if name == "out_g" and "out_idx" in golden:
-            got = _in_order(got, encoded.grounding.chosen.numpy(), golden["out_idx"])
+            got = _in_order(got, _grounded(encoded).chosen.numpy(), golden["out_idx"])
         where = np.ones([1], bool) if got.ndim == 0 else np.ones([batch], bool)
         if "S" in output.size:
             where = valid
