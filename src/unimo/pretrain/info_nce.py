@@ -4,6 +4,7 @@ The rows may be spread over processes. Each computes its own rows of the matrix 
 right side, a vector of column sums, and the gradient of the right side.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import paddle
@@ -13,8 +14,11 @@ from paddle.autograd import PyLayer
 
 from unimo.engine.distributed import World
 
-ROWS = 512  # of one block (ours)
+ROWS, COLUMNS = 512, 1024  # of one block, which stays in the processor's cache (ours)
 SAFE = 1e-30  # sums of exponentials below this have lost digits
+# What the largest possible exponential is, as a power of e: 16,384 of them can be summed, and those of logits 140 below
+# it are still no subnormal numbers, with which a processor is many times slower.
+HIGHEST = 60.0
 
 
 def info_nce(left: Tensor, right: Tensor, weights: Tensor, world: World) -> Tensor:
@@ -41,50 +45,112 @@ class _InfoNCE(PyLayer):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, weights: Tensor, world: World) -> Tensor:
         everyone, all_weights = _gathered(right, world), _gathered(weights, world)
-        first = world.rank * left.shape[0]
-        own = (left * right).sum(1)  # the diagonal
-        bound = _most(left.square().sum(1).max().sqrt() * right.square().sum(1).max().sqrt(), world)
-        rows, columns = _sums(left, everyone, bound, bound, world)
+        ctx.mine = mine = slice(world.rank * len(left), (world.rank + 1) * len(left))
+        bound = _most(left.square().sum(1).max().sqrt() * right.square().sum(1).max().sqrt(), world) - HIGHEST
+        rows, columns = _sums(_alike(left, everyone, bound), world)
         lowest = paddle.minimum(rows.min(), columns.min())
         if world.size > 1:
             dist.all_reduce(lowest, op=dist.ReduceOp.MIN)
-        ctx.exact = not float(lowest) > SAFE
-        row_shift, column_shift = bound, bound
-        if ctx.exact:
-            row_shift, column_shift = _maxima(left, everyone, world)
-            rows, columns = _sums(left, everyone, row_shift, column_shift, world)
-        mine = slice(first, first + left.shape[0])
-        of_columns = column_shift[mine] if ctx.exact else column_shift
-        by_row, by_column = rows.log() + row_shift, columns[mine].log() + of_columns
-        ctx.save_for_backward(left, everyone, weights, all_weights, rows, columns, row_shift, column_shift)
-        ctx.world, ctx.mine = world, mine
-        ctx.asked = not left.stop_gradient, not right.stop_gradient
-        return (weights * ((by_row + by_column) / 2 - own)).sum()
+        ctx.alike = float(lowest) > SAFE
+        of_rows, of_columns = bound, bound
+        if not ctx.alike:
+            of_rows, of_columns = _maxima(left, everyone, world)
+            rows, columns = _sums(_apart(left, everyone, -of_rows, -of_columns), world)
+        by_row, by_column = rows.log() + of_rows, (columns.log() + of_columns)[mine]
+        ctx.world, ctx.asked = world, (not left.stop_gradient, not right.stop_gradient)
+        row_share, column_share = weights / rows, all_weights / columns
+        if not ctx.alike:
+            row_share, column_share = row_share.log() - of_rows, column_share.log() - of_columns
+        ctx.save_for_backward(left, everyone, weights, row_share, column_share, bound)
+        return (weights * ((by_row + by_column) / 2 - (left * right).sum(1))).sum()
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
-        left, right, weights, all_weights, rows, columns, row_shift, column_shift = ctx.saved_tensor()
-        d_left, d_right = [], paddle.zeros_like(right)
-        for start in range(0, left.shape[0], ROWS):
-            block = slice(start, start + ROWS)
-            logits = paddle.matmul(left[block], right, transpose_y=True)
-            of_rows, of_columns = weights[block] / rows[block], all_weights / columns
-            if ctx.exact:
-                shares = (logits - row_shift[block].unsqueeze(1)).exp_() * of_rows.unsqueeze(1)
-                shares = shares + (logits - column_shift).exp_() * of_columns
-            else:  # times a matrix of rank two, made by one product
-                outer = paddle.stack([of_rows, paddle.ones_like(of_rows)], axis=1)
-                inner = paddle.stack([paddle.ones_like(of_columns), of_columns])
-                shares = (logits - row_shift).exp_().multiply_(paddle.matmul(outer, inner))
-            d_left.append(paddle.matmul(shares, right))
-            d_right.add_(paddle.matmul(shares, left[block], transpose_x=True))
+        left, right, weights, row_share, column_share, bound = ctx.saved_tensor()
+        d_left, d_right = ([paddle.zeros_like(x) for x in _parts(*of)] for of in ((left, ROWS), (right, COLUMNS)))
+        if ctx.alike:  # shares of both softmaxes: the exponentials times a matrix of rank two, made by one product
+            one, other = paddle.ones_like(row_share), paddle.ones_like(column_share)
+            first = _parts(paddle.stack([row_share, one], 1), ROWS)
+            second = _parts(paddle.stack([other, column_share], 1), COLUMNS)
+            blocks = _alike(left, right, bound)
+        else:
+            blocks = _apart(left, right, row_share, column_share)
+        for i, j, by_row, by_column in blocks:
+            if ctx.alike:
+                shares = by_row.multiply_(paddle.matmul(first[i], second[j], transpose_y=True))
+            else:
+                shares = by_row.add_(by_column)
+            d_left[i].add_(paddle.matmul(shares, right[j * COLUMNS : (j + 1) * COLUMNS]))
+            d_right[j].add_(paddle.matmul(shares, left[i * ROWS : (i + 1) * ROWS], transpose_x=True))
+        ours, theirs = paddle.concat(d_left), paddle.concat(d_right)
         if ctx.world.size > 1:
-            dist.all_reduce(d_right)
-        on_diagonal = weights.unsqueeze(1)
-        half = dy / 2
-        d_left = paddle.concat(d_left) - 2 * on_diagonal * right[ctx.mine]
-        d_right = d_right[ctx.mine] - 2 * on_diagonal * left
-        return *(d * half if asked else None for d, asked in zip((d_left, d_right), ctx.asked)), None
+            dist.all_reduce(theirs)
+        twice, half = 2 * weights.unsqueeze(1), dy / 2  # the diagonal counts for the row and for the column
+        found = ours - twice * right[ctx.mine], theirs[ctx.mine] - twice * left
+        return *(d * half if asked else None for d, asked in zip(found, ctx.asked)), None
+
+
+Blocks = Iterator[tuple[int, int, Tensor, Tensor]]
+
+
+def _parts(x: Tensor, size: int) -> list[Tensor]:
+    """Consecutive rows, `size` of them each but for the last ones."""
+    return [x[first : first + size] for first in range(0, len(x), size)]
+
+
+def _alike(left: Tensor, right: Tensor, bound: Tensor) -> Blocks:
+    """Each block of the matrix: its place, and twice the same exponentials of the logits less a bound."""
+    parts = _parts(right, COLUMNS)
+    for i, block in enumerate(_parts(left, ROWS)):
+        for j, part in enumerate(parts):
+            exponentials = paddle.matmul(block, part, transpose_y=True).subtract_(bound).exp_()
+            yield i, j, exponentials, exponentials
+
+
+def _apart(left: Tensor, right: Tensor, to_rows: Tensor, to_columns: Tensor) -> Blocks:
+    """Each block: its place, and the exponentials of the logits plus a number of the row, and plus one of the column.
+    The numbers are one more coordinate of the products: sums of rows and columns are slow in Paddle on a CPU."""
+    first, second = paddle.concat([left, to_rows.unsqueeze(1)], 1), _with_ones(left)
+    columns = _parts(_with_ones(right), COLUMNS), _parts(paddle.concat([right, to_columns.unsqueeze(1)], 1), COLUMNS)
+    for i, rows in enumerate(zip(_parts(first, ROWS), _parts(second, ROWS))):
+        for j, parts in enumerate(zip(*columns)):
+            by_row, by_column = (paddle.matmul(x, y, transpose_y=True).exp_() for x, y in zip(rows, parts))
+            yield i, j, by_row, by_column
+
+
+def _with_ones(x: Tensor) -> Tensor:
+    return paddle.concat([x, paddle.ones([len(x), 1])], 1)
+
+
+def _sums(blocks: Blocks, world: World) -> tuple[Tensor, Tensor]:
+    """Sums of the exponentials: of each own row [n], and over all processes of each column [N]."""
+    rows: dict[int, Tensor] = {}
+    columns: dict[int, Tensor] = {}
+    for i, j, by_row, by_column in blocks:
+        across = paddle.matmul(by_row, paddle.ones([by_row.shape[1], 1])).squeeze(1)
+        down = paddle.matmul(paddle.ones([1, by_column.shape[0]]), by_column).squeeze(0)
+        rows[i] = rows[i].add_(across) if i in rows else across
+        columns[j] = columns[j].add_(down) if j in columns else down
+    below = paddle.concat([*columns.values()])
+    if world.size > 1:
+        dist.all_reduce(below)
+    return paddle.concat([*rows.values()]), below
+
+
+def _maxima(left: Tensor, right: Tensor, world: World) -> tuple[Tensor, Tensor]:
+    """The largest logit of each own row [n], and over all processes of each column [N]."""
+    rows, columns = [], paddle.full([len(right)], -float("inf"))
+    for block in _parts(left, ROWS):
+        logits = paddle.matmul(block, right, transpose_y=True)
+        rows.append(logits.max(1))
+        columns = paddle.maximum(columns, logits.max(0))
+    return paddle.concat(rows), _most(columns, world)
+
+
+def _most(x: Tensor, world: World) -> Tensor:
+    if world.size > 1:
+        dist.all_reduce(x, op=dist.ReduceOp.MAX)
+    return x
 
 
 def _gathered(x: Tensor, world: World) -> Tensor:
@@ -94,38 +160,3 @@ def _gathered(x: Tensor, world: World) -> Tensor:
     parts: list[Tensor] = []
     dist.all_gather(parts, x.contiguous())
     return paddle.concat(parts)
-
-
-def _most(x: Tensor, world: World) -> Tensor:
-    if world.size > 1:
-        dist.all_reduce(x, op=dist.ReduceOp.MAX)
-    return x
-
-
-def _sums(left: Tensor, right: Tensor, row_shift: Tensor, column_shift: Tensor, world: World) -> tuple[Tensor, Tensor]:
-    """Sums of exponentials of the shifted logits: of each own row [n], and over all processes of each column [N]."""
-    rows, columns = [], paddle.zeros([right.shape[0]])
-    one = row_shift.ndim == 0  # a shift for all
-    for start in range(0, left.shape[0], ROWS):
-        block = slice(start, start + ROWS)
-        logits = paddle.matmul(left[block], right, transpose_y=True)
-        if one:
-            shares = by_column = (logits - row_shift).exp_()
-        else:
-            shares = (logits - row_shift[block].unsqueeze(1)).exp_()
-            by_column = (logits - column_shift).exp_()
-        rows.append(paddle.mv(shares, paddle.ones([right.shape[0]])))
-        columns.add_(paddle.mv(by_column.t(), paddle.ones([by_column.shape[0]])))
-    if world.size > 1:
-        dist.all_reduce(columns)
-    return paddle.concat(rows), columns
-
-
-def _maxima(left: Tensor, right: Tensor, world: World) -> tuple[Tensor, Tensor]:
-    """The largest logit of each own row [n], and over all processes of each column [N]."""
-    rows, columns = [], paddle.full([right.shape[0]], -float("inf"))
-    for start in range(0, left.shape[0], ROWS):
-        logits = paddle.matmul(left[start : start + ROWS], right, transpose_y=True)
-        rows.append(logits.max(1))
-        columns = paddle.maximum(columns, logits.max(0))
-    return paddle.concat(rows), _most(columns, world)

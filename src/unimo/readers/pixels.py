@@ -40,7 +40,8 @@ def release(content: bytes, side: int, crop: Crop | None = None) -> np.ndarray:
     try:
         with Picture.open(io.BytesIO(content)) as opened:
             _check_size(*opened.size)
-            picture = opened.convert("RGB")
+            opened.load()
+            picture = opened if opened.mode == "RGB" else opened.convert("RGB")
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
@@ -244,7 +245,7 @@ class PixelImages:
                     picture = vary_colours(picture, rng, vary.jitter)
         except DataError as error:
             raise BrokenPicture(f"image {image_id!r} {str(error).removeprefix('picture ')}") from error
-        return VALUES[picture.transpose(2, 0, 1)]
+        return np.stack([cv2.LUT(channel, VALUES) for channel in cv2.split(picture)])
 
     def readable(
         self, samples: Sequence[int] | np.ndarray, image_ids: Sequence[str], rngs: Sequence[np.random.Generator]
