@@ -25,7 +25,8 @@ from unimo.models.streams import Pixels, Regions, Text
 from unimo.models.systems import longest_text
 from unimo.readers.annotations import Rewrite, Split, read_pairs, read_rewrites
 from unimo.readers.captions import Captions, caption_ids, collate_text
-from unimo.readers.images import Stores, open_images
+from unimo.readers.images import PixelSettings, Stores, open_images
+from unimo.readers.pixels import Preparation
 from unimo.readers.tensors import as_picture, as_text
 from unimo.readers.tokenizer import Tokenizer
 
@@ -38,6 +39,10 @@ class RetrievalSettings(Config):
     pairs: str = Field(description="pairs.jsonl")
     regions: Stores = Field(
         (), description="Feature store of the pairs' images; several are one set. None for a model of pixels."
+    )
+    shards: Stores = Field((), description="Picture shards (corpora pack), for a model of pixels; else the files.")
+    preparation: Preparation = Field(
+        "upright", description="Of pixels, by default the run's own: upright, or release as in the papers' rows."
     )
     rewrites: str | None = Field(
         None, description="rewrites.jsonl: also score rewritten captions against the original ones."
@@ -63,7 +68,7 @@ class RetrievalSettings(Config):
     @property
     def files(self) -> tuple[str, ...]:
         """All that must be there."""
-        return (self.pairs, *self.regions, *([self.rewrites] if self.rewrites else []))
+        return (self.pairs, *self.regions, *self.shards, *([self.rewrites] if self.rewrites else []))
 
 
 class Gallery:
@@ -83,7 +88,8 @@ class Gallery:
             for other in (("train", "dev") if settings.baseline else ())
         ]
         self.captions = Captions.of(self.pairs, tokenizer, self.max_tokens)
-        self.images = open_images(self.pairs, path.parent, settings.regions, config, settings.max_regions)
+        pixels = PixelSettings(shards=settings.shards, preparation=settings.preparation)
+        self.images = open_images(self.pairs, path.parent, settings.regions, config, settings.max_regions, pixels)
         self.rewrites = read_rewrites(find(settings.rewrites), self.pairs) if settings.rewrites else {}
         self.units = [pair.image_id for pair in self.pairs]
         self.images.positions(self.units)  # raises for a picture that is not there

@@ -135,7 +135,7 @@ def finetune(
     data = Mixer({source.name: stream}, {source.name: 1}, engine.seed, engine.accumulate)
     engine = engine.over(data.updates_per_epoch)
     recipe = recipe.model_copy(update={"engine": engine})
-    settings = settings_of(family, recipe.model_dump())
+    settings = settings_of(family, recipe.model_dump() | recipe.model_dump().get("pixels", {}))
     facts = {"label": label, "start": str(start), "seed": engine.seed, "compat": engine.compat.model_dump()}
     facts |= {"paper": paper.join(recipe.paper)} if recipe.paper else {}
     final = family.evaluate(config, tokenizer, settings, split)  # opened before hours of work: files may lack
@@ -209,7 +209,9 @@ def evaluate(
     family, world = FAMILIES[name], World()
     world.connect(sharding=0)
     (config, _), tokenizer = read_sizes(folder, tuple(family.heads)), load_tokenizer(folder)
-    limits = {key: value for key, value in read_recipe(folder).items() if key.startswith("max_")}
+    own = read_recipe(folder)
+    limits = {key: value for key, value in own.items() if key.startswith("max_")}
+    limits["preparation"] = (own.get("pixels") or {}).get("preparation")
     evaluator = family.evaluate(config, tokenizer, settings_of(family, limits, **given), split)
     earlier_results(against, family.result, {**facts, **evaluator.facts}, evaluator.units)  # before hours of work
     facts = {**facts, **_model(folder)}

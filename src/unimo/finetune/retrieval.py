@@ -22,7 +22,7 @@ from unimo.finetune.circle import circle_loss
 from unimo.readers.annotations import read_pairs
 from unimo.readers.batching import Batch, fingerprint
 from unimo.readers.captions import Captions, collate_text
-from unimo.readers.images import Stores, open_images, trainable
+from unimo.readers.images import PixelSettings, Stores, open_images, trainable
 from unimo.readers.pairings import group_by_cost
 from unimo.readers.tensors import as_picture
 from unimo.readers.tokenizer import Tokenizer
@@ -36,6 +36,7 @@ class RetrievalRecipe(Config):
     family: Literal["retrieval"] = "retrieval"
     pairs: str
     regions: Stores = ()  # feature store of the pairs' images, or several; none for a model of pixels
+    pixels: PixelSettings = PixelSettings()  # for one
     negatives: int = Field(10, gt=0)  # images and captions each: 21 pairs per caption at 10
     captions_per_batch: int = Field(32, gt=0)  # of one micro-batch, over all processes
     margin: float = 0.2
@@ -50,7 +51,7 @@ class RetrievalRecipe(Config):
     @property
     def files(self) -> tuple[str, ...]:
         """All that must be there."""
-        return (self.pairs, *self.regions)
+        return (self.pairs, *self.regions, *self.pixels.shards)
 
     @property
     def batch_positions(self) -> int:
@@ -66,7 +67,7 @@ class RetrievalStream:
     def __init__(self, recipe: RetrievalRecipe, config: Any, tokenizer: Tokenizer):
         path = find(recipe.pairs)
         pairs = read_pairs(path, "train")
-        self.images = open_images(pairs, path.parent, recipe.regions, config, recipe.max_regions)
+        self.images = open_images(pairs, path.parent, recipe.regions, config, recipe.max_regions, recipe.pixels)
         pairs = trainable(pairs, self.images)
         if len(pairs) < 2:
             raise DataError(f"retrieval needs at least two training images for its negatives, got {len(pairs)}")
@@ -80,7 +81,7 @@ class RetrievalStream:
         self.lengths = np.ones([sum(counts), 1], np.int64)  # batches hold a fixed number of captions
         self._tokens, self._slots = np.array([len(s) for s in self.sequences]), self.images.positions(self.image_ids)
         named = list(zip(captions.ids, captions.rows.tolist(), captions.texts))
-        settings = recipe.model_dump(exclude={"engine", "paper", "pairs", "regions", "family"})
+        settings = recipe.model_dump(exclude={"engine", "paper", "pairs", "regions", "pixels", "family"})
         if not recipe.sigmoid:
             del settings["sigmoid"]  # runs of before the choice know their data without it
         self.fingerprint = fingerprint(named, self.images.fingerprint, tokenizer.fingerprint, settings)
