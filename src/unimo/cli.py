@@ -55,7 +55,7 @@ def init(recipe: Path, overrides: tuple[str, ...], output: Path) -> None:
     from unimo.config import find
     from unimo.engine.model_folder import check_replaceable, write_model
     from unimo.engine.seen import Seen, seen_at_start
-    from unimo.pretrain.run import build_model, start_of
+    from unimo.pretrain.run import build_model, starts_of
     from unimo.pretrain.systems import read_recipe
     from unimo.readers.tokenizer import load_tokenizer
     from unimo.storage.locks import check_writable
@@ -64,7 +64,7 @@ def init(recipe: Path, overrides: tuple[str, ...], output: Path) -> None:
     check_replaceable(output)
     check_writable(output)
     tokenizer = load_tokenizer(find(settings.tokenizer))
-    seen = Seen(before=seen_at_start(start_of(settings)), training=None)
+    seen = Seen(before=seen_at_start(starts_of(settings)), training=None)
     write_model(output, build_model(settings, tokenizer), tokenizer, seen)
 
 

@@ -22,20 +22,20 @@ def folder(path: Path, seen: Seen | None) -> Path:
 def test_an_untrained_model_a_trained_one_and_one_that_nobody_described(tmp_path: Path):
     start = folder(tmp_path / "start", Seen(before=["started from minilm"], training=None))
     assert seen_by(start) == ["started from minilm", "not trained"]
-    tuned = folder(tmp_path / "tuned", Seen(before=seen_at_start(start), training="fine-tuned on 5 captions"))
+    tuned = folder(tmp_path / "tuned", Seen(before=seen_at_start([start]), training="fine-tuned on 5 captions"))
     assert seen_by(tuned) == ["started from minilm", "fine-tuned on 5 captions"]
     (tuned / "trainer_state.json").write_text('{"step": 40}')
-    assert seen_at_start(tuned) == ["started from minilm", "fine-tuned on 5 captions, 40 updates"]
+    assert seen_at_start([tuned]) == ["started from minilm", "fine-tuned on 5 captions, 40 updates"]
     ported = folder(tmp_path / "ported", None)
-    assert seen_by(ported) == [] and seen_at_start(ported) == [f"started from {ported}"]
+    assert seen_by(ported) == [] and seen_at_start([ported]) == [f"started from {ported}"]
 
 
 def test_other_starts(tmp_path: Path):
-    assert seen_at_start(None) == ["started at random"]
-    assert seen_at_start("unimo-base-en") == ["started from unimo-base-en"]
+    assert seen_at_start([]) == ["started at random"]
+    assert seen_at_start(["unimo-base-en"]) == ["started from unimo-base-en"]
     (tmp_path / "model.safetensors").write_bytes(b"")
-    assert seen_at_start(tmp_path / "model.safetensors") == [f"started from {tmp_path}/model.safetensors"]
-    assert seen_at_start(tmp_path) == [f"started from {tmp_path}"], "a folder of another library"
+    assert seen_at_start([tmp_path / "model.safetensors"]) == [f"started from {tmp_path}/model.safetensors"]
+    assert seen_at_start([tmp_path]) == [f"started from {tmp_path}"], "a folder of another library"
 
 
 @pytest.mark.parametrize(

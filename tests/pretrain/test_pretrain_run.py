@@ -125,7 +125,7 @@ def test_a_recipe_names_its_system(small_recipe, tmp_path):
     code, output = run(small_recipe | {"system": "unimo"}, tmp_path / "named", "engine.steps=1")
     assert code == 0, output
     assert read_recipe(tmp_path / "named" / "run" / "config.yaml").system == "unimo"
-    for system in ("unimo-2", "bert"):
+    for system in ("oner", "bert"):
         code, output = run(small_recipe, tmp_path / "other", f"system={system}")
         assert code == 2 and f"system: '{system}', expected one of {', '.join(PRETRAINING)}" in output
 

@@ -1,5 +1,6 @@
 """What a model has seen: a sentence for each training behind it, kept in its folder and in those that start there."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
@@ -34,10 +35,12 @@ def seen_by(folder: Path) -> list[str]:
     return [*before, f"{training}, {state['step']} updates" if "step" in state else training]
 
 
-def seen_at_start(source: str | Path | None) -> list[str]:
-    """What a model has seen that starts from a folder, a run, a file or a name of the zoo, or from nothing."""
-    if source is None:
-        return ["started at random"]
+def seen_at_start(sources: Iterable[str | Path]) -> list[str]:
+    """What a model has seen that starts from folders, runs, files or names of the zoo, or from nothing."""
+    return [part for source in sources for part in _seen_by_source(source)] or ["started at random"]
+
+
+def _seen_by_source(source: str | Path) -> list[str]:
     known: list[str] = []
     if Path(source).is_dir():
         try:

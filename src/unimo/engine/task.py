@@ -44,6 +44,10 @@ class Task(nn.Layer):
         or eval, that the task put it in."""
         return {}
 
+    def observed(self) -> Mapping[str, float]:
+        """What the log says of the task beside its losses, such as a temperature. Every rank calls it."""
+        return {}
+
     def before_update(self, batches: Sequence[Batch]) -> None:
         """Called with all micro-batches of an update before the first forward pass: a contrast may see them all."""
 

@@ -142,6 +142,8 @@ class Trainer:
     def record(self, step: int) -> dict[str, Any]:
         """The log's record of the updates since the last one, of which `step`, counted from 1, is the newest."""
         found = {"step": step, "lr": learning_rate(self.config, step - 1), **self.interval.record}
+        if observed := dict(self.task.observed()):
+            found["observed"] = observed
         self.interval = Interval()
         return found
 

@@ -158,7 +158,7 @@ def finetune(
     if world.rank == 0 and (warning := other_features(start, features)):
         say(warning)
     training = f"fine-tuned on {source.about}, of {', '.join(recipe.files[:1])} (training split)"
-    seen = Seen(before=seen_at_start(start), training=training)
+    seen = Seen(before=seen_at_start([start]), training=training)
     described = {"model": model, "tokenizer": tokenizer, "recipe": recipe, "features": features, "seen": seen}
     describe = partial(write_description, **described)
     train(task, data, engine, run_dir, events, describe, {"start": checkpoint.digest(start)})

@@ -1,6 +1,6 @@
 """What a pre-training run is made of: data, streams, masking, contrast, weights, engine. The YAML files mirror this."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
@@ -63,6 +63,11 @@ class PretrainRecipe(Config):
     weights: dict[Objective, NonNegativeFloat]  # of each objective's mean loss; the papers do not state theirs
     engine: EngineConfig
     paper: Paper | None = None
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How an evaluation of retrieval on the way reads pictures and captions."""
+        return {"regions": self.data.regions, "max_tokens": self.max_tokens, "max_regions": self.max_regions}
 
     @model_validator(mode="after")
     def _lengths(self) -> "PretrainRecipe":

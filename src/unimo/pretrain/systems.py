@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from unimo.config import Config, load_named
 from unimo.engine.task import Task
-from unimo.pretrain import unimo
+from unimo.pretrain import unimo, unimo2
 from unimo.pretrain.recipe import PretrainRecipe
+from unimo.pretrain.unimo2_recipe import Unimo2Recipe
 from unimo.readers.batching import Source
 from unimo.readers.tokenizer import Tokenizer
 
@@ -16,13 +17,14 @@ class Pretraining(NamedTuple):
     """One system's pre-training."""
 
     recipe: type[Config]
-    heads: tuple[str, ...]  # that its objectives need
+    heads: Callable[[Any], tuple[str, ...]]  # (recipe) -> those that its objectives need
     sources: Callable[[Any, Tokenizer], Mapping[str, Source]]  # (recipe, tokenizer) -> by stream
     task: Callable[[Any, Any], Task]  # (model of the system, recipe)
 
 
 PRETRAINING = {
-    "unimo": Pretraining(PretrainRecipe, unimo.HEADS, unimo.build_sources, unimo.build_task),
+    "unimo": Pretraining(PretrainRecipe, lambda recipe: unimo.HEADS, unimo.build_sources, unimo.build_task),
+    "unimo-2": Pretraining(Unimo2Recipe, unimo2.heads_of, unimo2.build_sources, unimo2.build_task),
 }
 
 

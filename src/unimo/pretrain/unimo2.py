@@ -1,0 +1,161 @@
+"""UNIMO-2's pre-training: where it draws from, and which objectives run on which stream. The engine trains it.
+
+The release has the losses and no program that trains by them; ratios, weights and what is drawn are ours.
+"""
+
+from collections.abc import Mapping
+
+import paddle
+from paddle import Tensor, nn
+
+from unimo.config import find, find_all
+from unimo.engine.task import Task
+from unimo.errors import ConfigError
+from unimo.models.unimo2 import Unimo2
+from unimo.pretrain.grounding import CodeUse, masked_code_loss
+from unimo.pretrain.language import word_prediction_loss
+from unimo.pretrain.matching import contrast_loss, matching_loss, view_loss
+from unimo.pretrain.recipe import Masking
+from unimo.pretrain.unimo2_recipe import FEEDS, Unimo2Recipe
+from unimo.pretrain.unimo2_streams import CaptionedStream, ViewStream
+from unimo.pretrain.unimo_streams import TextStream, TokenStream
+from unimo.readers.annotations import read_images, read_pairs, read_texts
+from unimo.readers.batching import Batch, Source
+from unimo.readers.images import open_pixels
+from unimo.readers.tensors import as_pixels, as_text
+from unimo.readers.token_shards import TokenShards
+from unimo.readers.tokenizer import Tokenizer
+
+FILES = {"text": "texts", "image": "images", "pair": "pairs"}  # stream -> key of its file
+
+
+def heads_of(recipe: Unimo2Recipe) -> tuple[str, ...]:
+    """The heads that its objectives and the score of a pair need."""
+    return ("pool", "match", "cmcl", "lm", *(["code"] if "code" in recipe.objectives else []))
+
+
+def build_sources(recipe: Unimo2Recipe, tokenizer: Tokenizer) -> dict[str, Source]:
+    """The streams that the recipe draws from, on the training split of its files.
+
+    Raises:
+        ConfigError: a stream's file is not named, its budget is missing, or no objective of it has a weight.
+        DataError: a file is missing or broken.
+    """
+    streams = [name for name in FEEDS if recipe.streams.get(name)]
+    problems = [f"stream {s} needs data.{FILES[s]}" for s in streams if not getattr(recipe.data, FILES[s])]
+    problems += [f"stream {s} needs batch_positions.{s}" for s in streams if s not in recipe.batch_positions]
+    problems += [
+        f"no objective of stream {s} has a weight; give one of {', '.join(sorted(FEEDS[s]))}, or set streams.{s}=0"
+        for s in streams
+        if not FEEDS[s] & recipe.objectives.keys()
+    ]
+    if problems:
+        raise ConfigError("the recipe's streams are incomplete\n  - " + "\n  - ".join(problems))
+    named = {s: str(getattr(recipe.data, FILES[s])) for s in streams}
+    find_all([*named.values(), *(recipe.pixels.shards if {"image", "pair"} & named.keys() else ())])
+    masking = Masking(text_ratio=recipe.mask_ratio, seq2seq_share=0.0)
+    codes = (recipe.model.topk_value, recipe.code_ratio) if "code" in recipe.objectives else None
+    sources: dict[str, Source] = {}
+    if "text" in named:
+        texts = find(named["text"])
+        if texts.is_dir():
+            sources["text"] = TokenStream(TokenShards(texts, tokenizer), tokenizer, masking, recipe.max_tokens)
+        else:
+            sources["text"] = TextStream(read_texts(texts), tokenizer, masking, recipe.max_tokens)
+    if "image" in named:
+        path = find(named["image"])
+        records = read_images(path)
+        views = recipe.pixels.model_copy(update={"augmentation": recipe.views})
+        images = open_pixels(records, path.parent, recipe.model, views)
+        sources["image"] = ViewStream([record.image_id for record in records], images, codes)
+    if "pair" in named:
+        path = find(named["pair"])
+        pairs = read_pairs(path, "train")
+        images = open_pixels(pairs, path.parent, recipe.model, recipe.pixels)
+        limits = recipe.mismatched, recipe.max_tokens, codes
+        sources["pair"] = CaptionedStream(pairs, images, tokenizer, masking, *limits)
+    return sources
+
+
+class Unimo2Pretraining(Task):
+    """Summed loss of each objective of one batch, all of them from one pass.
+
+    text: mlm. image: view. pair: mlm, match, contrast. Each: dictionary, and code where some are masked.
+    """
+
+    model: Unimo2
+
+    def __init__(self, model: Unimo2, recipe: Unimo2Recipe):
+        super().__init__()
+        self.model, self.recipe, self.weights = model, recipe, recipe.objectives
+        self.use = None
+        if recipe.model.grounding_method != "none":
+            self.use = CodeUse(recipe.model.num_codebook, recipe.engine.log_every)
+
+    def items(self, batch: Batch) -> dict[str, int]:
+        """Hidden words, pairs, pairs that fit, pictures, samples with their codes, and masked codes."""
+        inputs, found = batch.inputs, {}
+        if "text" in inputs:
+            found["mlm"] = len(inputs["text"]["words"])
+            found["dictionary"] = len(inputs["text"]["ids"])
+        if "pixels" in inputs:
+            found["dictionary"] = len(inputs["pixels"]["images"])
+        if batch.stream == "image":
+            found["view"] = len(batch.ids)
+        if "pairs" in inputs:
+            found["match"] = len(batch.ids)
+            found["contrast"] = int(inputs["pairs"]["labels"].sum())
+        if "codes" in inputs:
+            found["code"] = int(inputs["codes"]["masked"].sum())
+        return {name: count for name, count in found.items() if name in self.weights}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The objectives that `items` counts."""
+        model, inputs, counts = self.model, batch.inputs, self.items(batch)
+        text = as_text(inputs["text"]) if "text" in inputs else None
+        pixels = as_pixels(inputs["pixels"]) if "pixels" in inputs else None
+        masked = paddle.to_tensor(inputs["codes"]["masked"]) if "codes" in inputs else None
+        encoded = model(text, pixels, masked_codes=masked)
+        losses: dict[str, Tensor] = {}
+        if "mlm" in counts:
+            assert encoded.text is not None  # only texts have hidden words
+            words, labels = (paddle.to_tensor(inputs["text"][name]) for name in ("words", "labels"))
+            losses["mlm"] = word_prediction_loss(model, encoded.text, words, labels)
+        if "view" in counts:
+            losses["view"] = view_loss(model, encoded, self.recipe.view_temperature, self.world)
+        if "pairs" in inputs:
+            fit = paddle.to_tensor(inputs["pairs"]["labels"])
+            if "match" in counts:
+                losses["match"] = matching_loss(model, encoded, fit)
+            if "contrast" in counts:
+                fits = fit.astype("float32")
+                losses["contrast"] = contrast_loss(model, encoded, fits, self.recipe.normalised, self.world)
+        if "dictionary" in counts:
+            losses["dictionary"] = model.dictionary_losses(encoded).sum()
+        if "code" in counts:
+            assert masked is not None
+            losses["code"] = masked_code_loss(model, encoded, masked)
+        if self.use is not None and encoded.grounding is not None:
+            self.use.add(encoded.grounding.chosen)
+        return losses
+
+    def kept(self) -> Mapping[str, nn.Layer]:
+        """The counts of codes."""
+        return {} if self.use is None else {"use": self.use}
+
+    def after_update(self, step: int) -> None:
+        """Let an interval of those counts end with the log's."""
+        if self.use is not None:
+            self.use.after_update(step)
+
+    def observed(self) -> dict[str, float]:
+        """Codes in use, the entropy of their choice, and the temperatures."""
+        found = {"contrast_temperature": float(self.model.contrast_temperature())}
+        if self.use is not None:
+            found |= self.use.facts(self.world) | {"code_temperature": float(self.model.dictionary.temperature)}
+        return found
+
+
+def build_task(model: Unimo2, recipe: Unimo2Recipe) -> Unimo2Pretraining:
+    """The task of a recipe."""
+    return Unimo2Pretraining(model, recipe)
