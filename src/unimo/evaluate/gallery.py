@@ -12,11 +12,10 @@ from tqdm import tqdm
 from unimo.config import Config, find
 from unimo.console import say
 from unimo.engine.distributed import World
-from unimo.errors import ConfigError
 from unimo.evaluate.pair_scorers import pair_scorer
 from unimo.evaluate.results import Measured, measure
 from unimo.evaluate.retrieval import KS, recall_chances, recall_samples
-from unimo.evaluate.ridge import Captioned, fit_ridge
+from unimo.evaluate.ridge import Captioned, fit_ridge, seen
 from unimo.evaluate.runtimes import Runtime, check_precision, choose_runtime
 from unimo.evaluate.scoring import cost, plan_blocks, score_matrix
 from unimo.evaluate.shortlist import Shortlist, alone_scores
@@ -62,7 +61,8 @@ class RetrievalSettings(Config):
     baseline: Literal["ridge"] | None = Field(
         None,
         description="Score by ridge regression, fitted to the pairs' training split, from a picture's mean region "
-        "feature to the model's sentence vector of the caption: what a trained model must be read against.",
+        "feature, or its pixels at 16 x 16, to the model's sentence vector of the caption: what a trained model must "
+        "be read against.",
     )
 
     @property
@@ -121,11 +121,9 @@ class Gallery:
         return Measured(metrics, samples, values, files, facts)
 
     def captioned(self) -> Captioned:
-        """All pictures and captions, as the ridge baseline sees them; raises a ConfigError if they are of pixels."""
-        if self.images.key != "regions":
-            raise ConfigError("the ridge baseline is of region features, these pictures are read as pixels")
-        features = [self.images.collate([i])["features"][:, 0] for i in self.units]  # slot 0
-        return Captioned(np.concatenate(features).astype(np.float32), self.captions.sequences, self.captions.rows)
+        """All pictures and captions, as the ridge baseline sees them."""
+        features = [seen(picture).numpy() for picture in self._pictures()]
+        return Captioned(np.concatenate(features), self.captions.sequences, self.captions.rows)
 
     @property
     def _fitted(self) -> str:

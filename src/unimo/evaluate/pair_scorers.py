@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from unimo.errors import ConfigError
@@ -80,7 +81,11 @@ def _unimo2(model: Unimo2) -> PairScorer:
         paired = model.ground(patches.index_select(columns), words.index_select(rows), mask.index_select(rows))
         return model.match_logits(paired)[:, 1] + CONTRAST_WEIGHT * model.contrast_score(paired).squeeze(1)
 
-    return PairScorer(encode_texts, encode_images, score)
+    alone = (
+        lambda text: model.scored_text(model.contrasted("text", text[0])),
+        lambda image: F.normalize(model.contrasted("image", image[0]), axis=-1),
+    )
+    return PairScorer(encode_texts, encode_images, score, alone=alone)
 
 
 def _oner(model: Oner) -> PairScorer:

@@ -246,7 +246,7 @@ class Unimo2(nn.Layer):
         if config.with_grounding_projection:
             self.voters = Projections(h, self.streams)
         if config.with_cmcl_projection and not config.cmcl_share_parameters:
-            self.contrasted = Projections(h, self.streams)
+            self.projections = Projections(h, self.streams)
         rates = config.hidden_dropout_prob, config.attention_probs_dropout_prob
         self.grounded = Encoder(config, config.num_hidden_layers, config.num_attention_heads, *rates, enters=grounds)
         if "pool" in heads:
@@ -416,14 +416,17 @@ class Unimo2(nn.Layer):
         text, image = self.pooled_text(encoded), self.pooled_image(encoded)
         return self.match(text * image if self.config.fusion_method == "mul" else text + image)
 
+    def contrasted(self, stream: str, states: Tensor) -> Tensor:
+        """What is contrasted of one stream, "image" or "text", by the states of its own encoder. [B, S, H] -> [B, H]"""
+        cls = states[:, 0]
+        if not self.config.with_cmcl_projection:
+            return cls
+        return getattr(self.voters if self.config.cmcl_share_parameters else self.projections, stream)(cls)
+
     def contrast_features(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
         """What is contrasted of image and text before they meet, not normalised: class tokens of the ViT and of the
         text encoder, through the projections if there are any. [B, H], [B, H]"""
-        image, text = given(encoded.vit)[:, 0], given(encoded.text_encoder)[:, 0]
-        if self.config.with_cmcl_projection:
-            maps = self.voters if self.config.cmcl_share_parameters else self.contrasted
-            image, text = maps.image(image), maps.text(text)
-        return image, text
+        return self.contrasted("image", given(encoded.vit)), self.contrasted("text", given(encoded.text_encoder))
 
     def contrast_temperature(self) -> Tensor:
         """The learnt temperature of the contrast, within the release's limits. [1]"""
@@ -432,8 +435,11 @@ class Unimo2(nn.Layer):
     def contrast_score(self, encoded: Encoded) -> Tensor:
         """Product of what is contrasted, the text normalised only where it is projected, as in the release. [B, 1]"""
         image, text = self.contrast_features(encoded)
-        text = F.normalize(text, axis=-1) if self.config.with_cmcl_projection else text
-        return (F.normalize(image, axis=-1) * text).sum(-1, keepdim=True)
+        return (F.normalize(image, axis=-1) * self.scored_text(text)).sum(-1, keepdim=True)
+
+    def scored_text(self, text: Tensor) -> Tensor:
+        """A text's part of that product. [B, H] -> [B, H]"""
+        return F.normalize(text, axis=-1) if self.config.with_cmcl_projection else text
 
     def lm_logits(self, states: Tensor) -> Tensor:
         """Vocabulary logits of gathered text states; the output table is the word table. [M, H] -> [M, V]"""

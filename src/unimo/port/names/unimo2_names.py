@@ -60,8 +60,8 @@ LAYERS = {"vit": "vit_num_hidden_layers", "text": "text_num_hidden_layers", "gro
 PROJECTIONS = {
     "voters.image": "grounded.grounding_patch_projection",
     "voters.text": "grounded.grounding_token_projection",
-    "contrasted.image": "grounded.cmcl_pooled_fc_image",
-    "contrasted.text": "grounded.cmcl_pooled_fc_text",
+    "projections.image": "grounded.cmcl_pooled_fc_image",
+    "projections.text": "grounded.cmcl_pooled_fc_text",
 }
 
 # Variables of the release that this model has no place for, and what they belong to.
@@ -84,7 +84,7 @@ def name_table(config: Unimo2Config, parts: Collection[str] = tuple(PARTS)) -> R
     table: dict[str, tuple[str, ...]] = {}
     grounds = config.grounding_method != "none"
     wanted = {"voters": config.with_grounding_projection}
-    wanted["contrasted"] = config.with_cmcl_projection and not config.cmcl_share_parameters
+    wanted["projections"] = config.with_cmcl_projection and not config.cmcl_share_parameters
     encoders = {"image": "vit", "text": "text"}
     for name, projection in PROJECTIONS.items():
         of, stream = name.split(".")
