@@ -46,3 +46,16 @@ supervise() {
   trap - TERM INT HUP
   return "$code"
 }
+
+# Print a command, run it as `supervise` does, and tell how long it took. After a signal the script ends with 75: what ran
+# has saved, and no later step may start.
+step() {
+  printf '\n== %s\n' "$*"
+  local start=$SECONDS
+  supervise "$@"
+  ((stopped)) && exit 75
+  printf '== done in %d s\n' $((SECONDS - start))
+}
+# A step of launch.sh in as many processes as the script's variable `processes` says, each with its share of the cores.
+# shellcheck disable=SC2154
+launch() { step env -u OMP_NUM_THREADS NPROC="$processes" bash "$UNIMO_REPO/run_scripts/launch.sh" "$@"; }

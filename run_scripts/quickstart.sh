@@ -1,29 +1,26 @@
 #!/usr/bin/env bash
 # UNIMO from nothing on two CPU cores: real pictures and captions, region features, paraphrases and hard negatives, similar
 # sentences and images, pre-training on texts and pictures, retrieval fine-tuned with it and without it beside a linear
-# baseline, and two pages to look at: one of the data, one of the runs.
-#   bash run_scripts/quickstart.sh
+# baseline, and two pages to look at: one of the data, one of the runs. Or UNIMO-2 from pixels: composed pictures,
+# pre-training, zero-shot retrieval beside a linear baseline, and a page (quickstart_unimo2.sh).
+#   bash run_scripts/quickstart.sh [unimo | unimo-2]
 # Run again after an interruption: every stage goes on where it was.
 # Variables: OUTPUT (default runs/quickstart), DATA (default data/quickstart), SOURCE (auto, debian or openclipart: where
 # pictures come from), PRETRAIN_STEPS, FINETUNE_STEPS, LIMIT (records of each kind; for a try), NPROC (processes), and
 # those of setup.sh.
 set -euo pipefail
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+case ${1:-unimo} in
+  unimo) ;;
+  unimo-2) exec bash "$repo/run_scripts/quickstart_unimo2.sh" ;;
+  *) echo "error: no quickstart of $1; there are unimo and unimo-2" >&2 && exit 2 ;;
+esac
 source "$repo/run_scripts/setup.sh" data,report
 cd "$repo"
 OUTPUT=${OUTPUT:-runs/quickstart} DATA=${DATA:-data/quickstart} SOURCE=${SOURCE:-auto}
 processes=${NPROC:-2}
 unset NPROC # env.sh gives the stages of one process all cores
 source "$repo/run_scripts/env.sh"
-
-step() { # print a command, run it, and tell how long it took
-  printf '\n== %s\n' "$*"
-  local start=$SECONDS
-  supervise "$@"
-  ((stopped)) && exit 75 # it was done already when the signal came
-  printf '== done in %d s\n' $((SECONDS - start))
-}
-launch() { step env -u OMP_NUM_THREADS NPROC="$processes" bash "$repo/run_scripts/launch.sh" "$@"; }
 
 data=(data.pairs="$DATA/pairs.jsonl" data.rewrites="$DATA/augmented.jsonl" data.images="$DATA/images.jsonl"
   data.texts="$DATA/texts.jsonl" data.regions="$DATA/regions"

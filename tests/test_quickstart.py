@@ -57,6 +57,34 @@ def test_quickstart_on_a_few_drawings(tmp_path: Path):
     assert logs[0].read_text() != logs[1].read_text(), "the arms differ"
 
 
+@pytest.mark.skipif(
+    sys.prefix == sys.base_prefix, reason="needs a virtual environment, which run_scripts/test.sh makes"
+)
+def test_quickstart_of_unimo2_on_a_few_pictures(tmp_path: Path):
+    """Downloads the stamps, emoji and photographs of scenes once into the cache, and the text encoder."""
+    environment = {
+        **os.environ,
+        "VIRTUAL_ENV": sys.prefix,
+        "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
+        "OUTPUT": str(tmp_path / "run"),
+        "DATA": str(tmp_path / "data"),
+        "PICTURES": "40",
+        "HELD_OUT": "12",
+        "STEPS": "3",
+        "NPROC": "1",
+    }
+    command = ["bash", ROOT / "run_scripts" / "quickstart.sh", "unimo-2"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.stdout.rstrip().splitlines()[-1] == str(tmp_path / "run" / "report.html")
+    table = done.stdout.rsplit("recall in %", 1)[1].splitlines()
+    for row in ("ridge of thumbnails", "zero-shot", "chance"):
+        assert sum(line.startswith(f"{row} ") for line in table) >= 2, "both ways"
+    assert "shortlist: " in done.stderr and "minus ridge" in done.stdout
+    wrong = subprocess.run([*command[:2], "unimo-3"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert wrong.returncode == 2 and "no quickstart of unimo-3" in wrong.stderr
+
+
 def run_twice(name: str, environment: dict, choices: dict, output: Path) -> str:
     """What a study prints on the data of the quickstart; run again it does nothing, and it refuses a wrong arm."""
     command = ["bash", ROOT / "run_scripts" / "tables" / name]

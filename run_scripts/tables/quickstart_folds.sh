@@ -16,11 +16,6 @@ processes=${NPROC:-2}
 unset NPROC # env.sh gives the evaluations all cores
 source "$repo/run_scripts/env.sh"
 
-step() {
-  printf '\n== %s\n' "$*"
-  "$@"
-}
-launch() { step env -u OMP_NUM_THREADS NPROC="$processes" bash "$repo/run_scripts/launch.sh" "$@"; }
 check() {
   case $1 in
     ridge | contrast | plain) ;;

@@ -38,11 +38,6 @@ settings() {
     *) echo "error: ARMS: no arm $1; there are none, plain, X-, tfidf, X+, XI, XT, full" >&2 && return 2 ;;
   esac
 }
-step() {
-  printf '\n== %s\n' "$*"
-  "$@"
-}
-launch() { step env -u OMP_NUM_THREADS NPROC="$processes" bash "$repo/run_scripts/launch.sh" "$@"; }
 evaluate() { # MODEL ARM SEED
   step unimo evaluate retrieval "$1" --pairs "$DATA/pairs.jsonl" --regions "$DATA/regions" --rewrites "$REWRITES" \
     --label "$2" --output "$OUTPUT/runs/$2/$3"

@@ -5,12 +5,14 @@ The release has the losses and no program that trains by them; ratios, weights a
 
 from collections.abc import Mapping
 
+import numpy as np
 import paddle
 from paddle import Tensor, nn
 
 from unimo.config import find, find_all
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
+from unimo.models.streams import Text, given
 from unimo.models.unimo2 import Unimo2
 from unimo.pretrain.grounding import CodeUse, masked_code_loss
 from unimo.pretrain.language import word_prediction_loss
@@ -78,7 +80,7 @@ def build_sources(recipe: Unimo2Recipe, tokenizer: Tokenizer) -> dict[str, Sourc
 
 
 class Unimo2Pretraining(Task):
-    """Summed loss of each objective of one batch, all of them from one pass.
+    """Summed loss of each objective of one batch.
 
     text: mlm. image: view. pair: mlm, match, contrast. Each: dictionary, and code where some are masked.
     """
@@ -93,43 +95,45 @@ class Unimo2Pretraining(Task):
             self.use = CodeUse(recipe.model.num_codebook, recipe.engine.log_every)
 
     def items(self, batch: Batch) -> dict[str, int]:
-        """Hidden words, pairs, pairs that fit, pictures, samples with their codes, and masked codes."""
-        inputs, found = batch.inputs, {}
+        """Hidden words, pairings, pairs, pictures, samples with their codes, and masked codes."""
+        inputs, samples, found = batch.inputs, len(batch.ids), {}
         if "text" in inputs:
             found["mlm"] = len(inputs["text"]["words"])
-            found["dictionary"] = len(inputs["text"]["ids"])
-        if "pixels" in inputs:
-            found["dictionary"] = len(inputs["pixels"]["images"])
+        if batch.stream == "pair":
+            found["match"] = samples + len(inputs.get("others", {}).get("captions", ()))
+            found["contrast"] = samples
         if batch.stream == "image":
-            found["view"] = len(batch.ids)
-        if "pairs" in inputs:
-            found["match"] = len(batch.ids)
-            found["contrast"] = int(inputs["pairs"]["labels"].sum())
+            found["view"] = samples
+        found["dictionary"] = 2 * samples if batch.stream == "image" else samples
         if "codes" in inputs:
             found["code"] = int(inputs["codes"]["masked"].sum())
         return {name: count for name, count in found.items() if name in self.weights}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The objectives that `items` counts."""
+        """The objectives that `items` counts: each picture and each text is encoded once."""
         model, inputs, counts = self.model, batch.inputs, self.items(batch)
         text = as_text(inputs["text"]) if "text" in inputs else None
-        pixels = as_pixels(inputs["pixels"]) if "pixels" in inputs else None
+        words = None if text is None else model.encode_text(text)[0]
+        images, wrong = None, None
+        if "pixels" in inputs:
+            images = model.vit(as_pixels(inputs["pixels"]).images)
+            if batch.stream == "pair":
+                images, wrong = images[: len(batch.ids)], images[len(batch.ids) :]
         masked = paddle.to_tensor(inputs["codes"]["masked"]) if "codes" in inputs else None
-        encoded = model(text, pixels, masked_codes=masked)
+        encoded = model.ground(images, words, None if text is None else text.mask, masked_codes=masked)
         losses: dict[str, Tensor] = {}
         if "mlm" in counts:
-            assert encoded.text is not None  # only texts have hidden words
-            words, labels = (paddle.to_tensor(inputs["text"][name]) for name in ("words", "labels"))
-            losses["mlm"] = word_prediction_loss(model, encoded.text, words, labels)
+            places, labels = (paddle.to_tensor(inputs["text"][name]) for name in ("words", "labels"))
+            losses["mlm"] = word_prediction_loss(model, given(encoded.text), places, labels)
         if "view" in counts:
             losses["view"] = view_loss(model, encoded, self.recipe.view_temperature, self.world)
-        if "pairs" in inputs:
-            fit = paddle.to_tensor(inputs["pairs"]["labels"])
-            if "match" in counts:
-                losses["match"] = matching_loss(model, encoded, fit)
-            if "contrast" in counts:
-                fits = fit.astype("float32")
-                losses["contrast"] = contrast_loss(model, encoded, fits, self.recipe.normalised, self.world)
+        if "match" in counts:
+            losses["match"] = matching_loss(model, encoded, paddle.ones([len(batch.ids)], "int64"))
+            if wrong is not None and len(wrong):
+                losses["match"] = losses["match"] + self._mismatched(wrong, words, text, inputs["others"]["captions"])
+        if "contrast" in counts:
+            every = paddle.ones([len(batch.ids)])
+            losses["contrast"] = contrast_loss(model, encoded, every, self.recipe.normalised, self.world)
         if "dictionary" in counts:
             losses["dictionary"] = model.dictionary_losses(encoded).sum()
         if "code" in counts:
@@ -138,6 +142,13 @@ class Unimo2Pretraining(Task):
         if self.use is not None and encoded.grounding is not None:
             self.use.add(encoded.grounding.chosen)
         return losses
+
+    def _mismatched(self, images: Tensor, words: Tensor | None, text: Text | None, captions: np.ndarray) -> Tensor:
+        """The matching loss of pictures and the captions of others, whose rows are `captions`."""
+        assert words is not None and text is not None  # of pairs
+        rows = paddle.to_tensor(captions)
+        paired = self.model.ground(images, words.index_select(rows), text.mask.index_select(rows))
+        return matching_loss(self.model, paired, paddle.zeros([len(captions)], "int64"))
 
     def kept(self) -> Mapping[str, nn.Layer]:
         """The counts of codes."""

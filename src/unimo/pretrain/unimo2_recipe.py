@@ -45,8 +45,8 @@ class Unimo2Recipe(Config):
     max_tokens: int = Field(512, gt=2)
     batch_multiple: PositiveInt = 8  # batches hold a multiple of this many samples where the budget allows it
     mask_ratio: float = Field(0.15, gt=0, lt=1)  # of the words of texts and captions (release)
-    mismatched: float = Field(0.5, ge=0, lt=1)  # share of pairs that get the picture of another one
-    normalised: Normalised = "image"  # in the contrast; as the release within a batch, and as its score
+    mismatched: float = Field(0.5, ge=0, le=1)  # share of captions that are also matched with another's picture
+    normalised: Normalised = "both"  # in the contrast; the release: image within a batch
     views: Augmentation = Augmentation(crop=0.5, flip=0.5, jitter=0.4)  # of a picture without text
     view_temperature: float = Field(0.1, gt=0)
     code_ratio: float = Field(0.15, gt=0, lt=1)  # of the codes, for the objective code (release)
@@ -57,8 +57,8 @@ class Unimo2Recipe(Config):
     @model_validator(mode="after")
     def _fits(self) -> "Unimo2Recipe":
         check_length(self.max_tokens, self.model)
-        if self.weights.get("contrast") and not 1 - self.mismatched > 0:
-            raise ValueError("the contrast is of pairs that fit: mismatched must be below 1")
+        if self.weights.get("match") and not self.mismatched:
+            raise ValueError("matching needs pairs that do not fit: give mismatched, or weights.match=0")
         if self.objectives.get("view") and self.views.idle:
             raise ValueError("views that do not differ teach nothing: give views.crop, views.flip or views.jitter")
         return self

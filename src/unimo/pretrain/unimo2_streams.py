@@ -1,9 +1,10 @@
-"""UNIMO-2's streams of pictures: captioned ones, some under a wrong caption, and two views of those without.
+"""UNIMO-2's streams of pictures: captioned ones, some under another caption, too, and two views of those without.
 
 Every random choice is a function of (seed, epoch, sample). Texts alone are the text stream of UNIMO (`unimo_streams`).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,11 @@ class ViewStream:
 
 
 class CaptionedStream:
-    """One sample is one caption with its picture, or, for a share of them, with the picture of another one.
+    """One sample is one caption with its picture; a share of captions is also paired with the picture of another one.
+
+    The release's data has such pairs as samples of their own, which take part in the contrast as candidates that are
+    nobody's partner. Candidates that are only pushed away drove image and text to opposite ends in our runs, where
+    nothing is learnt any more (docs/unimo2.md); so here each sample is a pair that fits.
 
     Args:
         mismatched: that share; which, and with what picture, is a function of (seed, epoch, sample).
@@ -72,27 +77,31 @@ class CaptionedStream:
         self.mismatched = mismatched if len(pairs) > 1 else 0.0
         captions = Captions.of(pairs, tokenizer, max_tokens)
         self.ids, self.image_ids, self.sequences = captions.ids, captions.image_ids, captions.sequences
-        self.lengths = np.stack([images.positions(self.image_ids), [len(s) for s in self.sequences]], axis=1)
+        own = np.stack([images.positions(self.image_ids), [len(s) for s in self.sequences]], axis=1)
+        self.lengths = np.ceil(own * (1 + self.mismatched)).astype(np.int64)  # on average
         texts = list(zip(self.ids, self.image_ids, captions.texts))
         settings = (masking, mismatched, max_tokens, codes)
         self.fingerprint = fingerprint(texts, images.fingerprint, tokenizer.fingerprint, *settings)
 
     def batch(self, samples: np.ndarray, rngs: Rngs, batch_rng: np.random.Generator) -> Batch:
-        """Masked `text`, `pixels`, and `labels` [B] int64, 1 where they belong together.
-
-        `words` and `labels` of the text are of those pairs alone; the words of the others are hidden, too, so that the
-        mask does not tell which is which.
-        """
-        own = [int(sample) for sample in samples]
-        pictured = [self._another(i, rng) if rng.random() < self.mismatched else i for i, rng in zip(own, rngs)]
-        taken, pixels = self.images.readable(pictured, self.image_ids, rngs)
-        # where another picture stands in for a broken one, its caption stands in, too
-        own = [new if old == i else i for i, old, new in zip(own, pictured, taken)]
-        fit = np.array([self.image_ids[i] == self.image_ids[j] for i, j in zip(own, taken)])
-        text = hide_words([self.sequences[i] for i in own], self.tokenizer, self.masking, rngs)
-        kept = fit[text["words"] // text["ids"].shape[1]]
-        text |= {"words": text["words"][kept], "labels": text["labels"][kept]}
-        inputs = {"text": text, "pixels": pixels, "pairs": {"labels": fit.astype(np.int64)}}
+        """Masked `text` of B captions, `pixels` of their pictures and of M others; `others`: `captions` [M], rows of
+        the captions that those are paired with."""
+        wrong = [
+            (row, self._another(int(sample), rng))
+            for row, (sample, rng) in enumerate(zip(samples, rngs))
+            if rng.random() < self.mismatched
+        ]
+        own, pixels = self.images.readable(samples, self.image_ids, rngs)
+        more = [rngs[row].spawn(1)[0] for row, _ in wrong]
+        sequences = [self.sequences[i] for i in own]
+        inputs: dict[str, Any] = {"text": hide_words(sequences, self.tokenizer, self.masking, rngs)}
+        if wrong:
+            taken, others = self.images.readable([i for _, i in wrong], self.image_ids, more)
+            # what stands in for a broken picture may be the caption's own
+            kept = [k for k, (row, _) in enumerate(wrong) if self.image_ids[taken[k]] != self.image_ids[own[row]]]
+            pixels = {"images": np.concatenate([pixels["images"], others["images"][kept]])}
+            inputs["others"] = {"captions": np.array([wrong[k][0] for k in kept], np.int64)}
+        inputs["pixels"] = pixels
         return Batch(self.name, [self.ids[i] for i in own], inputs | mask_codes(self.codes, rngs))
 
     def _another(self, sample: int, rng: np.random.Generator) -> int:
