@@ -11,7 +11,7 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$repo/run_scripts/setup.sh" data,report
 cd "$repo"
 OUTPUT=${OUTPUT:-runs/quickstart-unimo-2} DATA=${DATA:-data/quickstart-unimo-2}
-PICTURES=${PICTURES:-20000} HELD_OUT=${HELD_OUT:-1000}
+PICTURES=${PICTURES:-10000} HELD_OUT=${HELD_OUT:-1000}
 processes=${NPROC:-2}
 unset NPROC # env.sh gives the stages of one process all cores
 source "$repo/run_scripts/env.sh"
@@ -26,7 +26,7 @@ minilm=(model.hidden_size=384 model.num_attention_heads=6 model.vit_num_attentio
 step python -m data_prep minilm "$DATA/minilm"
 [[ -f $DATA/scenes/manifest.json ]] ||
   step python -m data_prep scenes "$DATA/scenes" --train "$PICTURES" --dev 200 --test "$HELD_OUT"
-launch pretrain "$recipe" "${data[@]}" ${STEPS:+engine.steps="$STEPS"} --output "$OUTPUT/pretrain"
+launch pretrain "$recipe" "${data[@]}" engine.steps="${STEPS:-480}" --output "$OUTPUT/pretrain"
 
 test=(--pairs "$DATA/scenes/pairs.jsonl" --max-tokens 32)
 step unimo init "$recipe" "${data[@]}" "${minilm[@]}" --output "$OUTPUT/sentences"
