@@ -32,7 +32,7 @@ test=(--pairs "$DATA/scenes/pairs.jsonl" --max-tokens 32)
 step unimo init "$recipe" "${data[@]}" "${minilm[@]}" --output "$OUTPUT/sentences"
 step unimo evaluate retrieval "$OUTPUT/sentences" --baseline ridge "${test[@]}" --label "ridge of thumbnails" \
   --output "$OUTPUT/ridge"
-step unimo evaluate retrieval "$OUTPUT/pretrain" --shortlist 16 "${test[@]}" --label zero-shot --output "$OUTPUT/zero_shot"
+step unimo evaluate retrieval "$OUTPUT/pretrain" --shortlist 8 "${test[@]}" --label zero-shot --output "$OUTPUT/zero_shot"
 
 runs=("$OUTPUT/pretrain" "$OUTPUT/ridge" "$OUTPUT/zero_shot")
 step unimo report run "${runs[@]}" --baseline ridge --output "$OUTPUT/report.html"
