@@ -197,7 +197,8 @@ def test_batches_do_not_depend_on_the_number_of_processes(recipe):
         if name == "pair":
             none = {"captions": []}
             rows = [2 * row + rank for rank, p in enumerate(parts) for row in p.inputs.get("others", none)["captions"]]
-            assert sorted(rows) == [r for r in whole.inputs.get("others", none)["captions"] if r < 2 * len(parts[0].ids)]
+            both = whole.inputs.get("others", none)["captions"]
+            assert sorted(rows) == [row for row in both if row < 2 * len(parts[0].ids)]
 
 
 def test_views_of_a_picture_differ_and_are_its_own(recipe):
