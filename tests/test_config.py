@@ -92,6 +92,7 @@ def test_every_model_config_loads():
         "oner_tiny": 32,
         "unimo2_base": 768,
         "unimo2_large": 1024,
+        "unimo2_micro": 128,
         "unimo2_tiny": 32,
         "unimo_base": 768,
         "unimo_large": 1024,

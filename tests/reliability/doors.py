@@ -41,8 +41,8 @@ def _recipes(scratch: Path) -> Door:
     inputs = []
     for kind in ("pretrain", "finetune"):
         for path in sorted((ROOT / "model_configs" / kind).glob("*.yaml")):
-            inputs.append({f"{kind}.yaml": path.read_bytes(), "overrides": b"engine.steps=3\nengine.seed=7"})
-    inputs[0] |= sizes
+            given = {f"{kind}.yaml": path.read_bytes(), "overrides": b"engine.steps=3\nengine.seed=7"}
+            inputs.append(given | sizes if path.name == "unimo_base.yaml" else given)
 
     def run(folder: Path) -> object:
         overrides = (folder / "overrides").read_bytes().decode("utf-8", "surrogateescape").split("\n")

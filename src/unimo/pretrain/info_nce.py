@@ -35,7 +35,8 @@ def info_nce(left: Tensor, right: Tensor, weights: Tensor, world: World) -> Tens
     Returns:
         A scalar, of this process's rows. Summed over processes, value and gradient are those of one that has them all.
     """
-    return _InfoNCE.apply(left, right, weights, world)
+    with paddle.amp.auto_cast(enable=False):  # logits of a hundred have no digits to spare
+        return _InfoNCE.apply(left, right, weights, world)
 
 
 class _InfoNCE(PyLayer):
