@@ -40,9 +40,9 @@ def read_picture(source: Path | bytes, formats: tuple[str, ...] = FORMATS) -> np
         raise DataError(f"{name} cannot be decoded as a picture: it is no regular file")
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as opened:
-            _check_size(opened, name)
+            check_size(opened, name)
             opened.load()
-            _check_size(opened, name)  # a container may hold more than its head says
+            check_size(opened, name)  # a container may hold more than its head says
             image = _upright(opened, _eight_bits(opened, name))
             if image.has_transparency_data:
                 ground = Image.new("RGBA", image.size, "white")
@@ -59,7 +59,8 @@ def read_picture(source: Path | bytes, formats: tuple[str, ...] = FORMATS) -> np
         raise DataError(f"{name} cannot be decoded as a picture: {str(error) or type(error).__name__}") from error
 
 
-def _check_size(image: Image.Image, name: str) -> None:
+def check_size(image: Image.Image, name: str) -> None:
+    """Raise a DataError for a picture of more than MAX_PIXELS, by what its head says."""
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"{name} has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}: scale it down")
 

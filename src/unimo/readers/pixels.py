@@ -19,7 +19,7 @@ from unimo.config import Config
 from unimo.console import say
 from unimo.errors import DataError
 from unimo.readers.batching import fingerprint
-from unimo.readers.pictures import MAX_PIXELS, read_picture
+from unimo.readers.pictures import FORMATS, check_size, read_picture
 
 Preparation = Literal["release", "upright"]
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
@@ -32,14 +32,15 @@ RATIO = (3 / 4, 4 / 3)  # width to height of a crop, relative to the picture's: 
 
 def release(content: bytes, side: int, crop: Crop | None = None) -> np.ndarray:
     """RGB [side, side, 3] uint8 of a picture file as UNIMO-2's release makes it (src/utils/image_utils.py): no turn by
-    EXIF, alpha dropped without a ground, squashed by Pillow's antialiased bicubic.
+    EXIF, alpha dropped without a ground, squashed by Pillow's antialiased bicubic. A cut file, which the release fills
+    with grey, is an error.
 
     Raises:
         DataError: it cannot be decoded, or is larger than MAX_PIXELS.
     """
     try:
-        with Picture.open(io.BytesIO(content)) as opened:
-            _check_size(*opened.size)
+        with Picture.open(io.BytesIO(content), formats=FORMATS) as opened:
+            check_size(opened, "picture")
             opened.load()
             picture = opened if opened.mode == "RGB" else opened.convert("RGB")
     except DataError:
@@ -84,7 +85,7 @@ def _fast(content: bytes, side: int, crop: Crop | None) -> np.ndarray | None:
         with Picture.open(io.BytesIO(content), formats=("JPEG",)) as opened:
             if opened.mode not in ("RGB", "L"):
                 return None
-            _check_size(*opened.size)
+            check_size(opened, "picture")
             shorter = min(opened.size)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Picture.DecompressionBombError):
         return None
@@ -94,11 +95,6 @@ def _fast(content: bytes, side: int, crop: Crop | None) -> np.ndarray | None:
         flag = next((f for scale, f in scales if shorter >= scale * side), flag)
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
     return None if decoded is None else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise DataError(f"has {width} x {height} pixels, more than {MAX_PIXELS:,}: scale it down")
 
 
 def _shown(error: Exception) -> str:
