@@ -13,23 +13,22 @@ from unimo.config import ROOT
 SETUP = ROOT / "run_scripts" / "setup.sh"
 
 
-@pytest.mark.skipif(
+in_environment = pytest.mark.skipif(
     sys.prefix == sys.base_prefix, reason="needs a virtual environment, which run_scripts/test.sh makes"
 )
+
+
+def environment_in(folder: Path, **choices: str) -> dict[str, str]:
+    """Of a quickstart in one process that leaves everything in a folder."""
+    own = {"VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}", "NPROC": "1"}
+    return {**os.environ, **own, "OUTPUT": str(folder / "run"), "DATA": str(folder / "data"), **choices}
+
+
+@in_environment
 def test_quickstart_on_a_few_drawings(tmp_path: Path):
     """Downloads 290 MB once into the cache (detectors, text encoder, sentences)."""
-    environment = {
-        **os.environ,
-        "VIRTUAL_ENV": sys.prefix,
-        "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
-        "OUTPUT": str(tmp_path / "run"),
-        "DATA": str(tmp_path / "data"),
-        "SOURCE": "openclipart",
-        "LIMIT": "40",
-        "PRETRAIN_STEPS": "4",
-        "FINETUNE_STEPS": "2",
-        "NPROC": "1",
-    }
+    steps = {"PRETRAIN_STEPS": "4", "FINETUNE_STEPS": "2"}
+    environment = environment_in(tmp_path, SOURCE="openclipart", LIMIT="40", **steps)
     command = ["bash", ROOT / "run_scripts" / "quickstart.sh"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -57,22 +56,10 @@ def test_quickstart_on_a_few_drawings(tmp_path: Path):
     assert logs[0].read_text() != logs[1].read_text(), "the arms differ"
 
 
-@pytest.mark.skipif(
-    sys.prefix == sys.base_prefix, reason="needs a virtual environment, which run_scripts/test.sh makes"
-)
+@in_environment
 def test_quickstart_of_unimo2_on_a_few_pictures(tmp_path: Path):
     """Downloads the stamps, emoji and photographs of scenes once into the cache, and the text encoder."""
-    environment = {
-        **os.environ,
-        "VIRTUAL_ENV": sys.prefix,
-        "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
-        "OUTPUT": str(tmp_path / "run"),
-        "DATA": str(tmp_path / "data"),
-        "PICTURES": "40",
-        "HELD_OUT": "12",
-        "STEPS": "3",
-        "NPROC": "1",
-    }
+    environment = environment_in(tmp_path, PICTURES="40", HELD_OUT="12", STEPS="3")
     command = ["bash", ROOT / "run_scripts" / "quickstart.sh", "unimo-2"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from unimo.cli import main
 from unimo.config import validate
+from unimo.errors import ConfigError
+from unimo.finetune.family import FAMILIES, settings_of
 from unimo.finetune.retrieval import RetrievalRecipe, RetrievalStream, RetrievalTask
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.readers import pairings
@@ -94,3 +96,12 @@ def test_training_is_learnt_and_writes_what_reports_read(small_world, small_reci
     assert shown["candidates"].keys() == {"original", "paraphrase", "object", "tfidf"}
     first = np.mean([row["top"][0]["hit"] for row in shown["captions"]])
     assert 100 * first == pytest.approx(again["metrics"]["image_recall@1"]["value"])
+
+
+def test_pictures_of_fine_tuning_are_not_varied(recipe):
+    """What a key asks for and nothing does would be a silent difference."""
+    with pytest.raises(ConfigError, match="leave out pixels.augmentation"):
+        validate(RetrievalRecipe, recipe | {"pixels": {"augmentation": {"flip": 0.5}}}, "the test")
+    varied = {"preparation": "release", "shards": ["here"]}
+    settings = settings_of(FAMILIES["retrieval"], {"pairs": "pairs.jsonl", "pixels": varied}, shards=["there"])
+    assert settings.preparation == "release" and settings.shards == ("there",), "the run's own, unless another is given"

@@ -264,6 +264,7 @@ def test_variants_are_one_key(recipe, change, named):
         ({"batch_positions": {"pair": 256}}, "stream image needs batch_positions.image"),
         ({"model": {"topk_value": 25}}, "topk_value \\(25\\) is more than num_codebook \\(24\\)"),
         ({"views": {"crop": 1.0, "flip": 0.0, "jitter": 0.0}}, "views that do not differ teach nothing"),
+        ({"model": {"grounding_method": "normal"}}, "code masks a set of topk_value codes"),
         ({"mismatched": 0.0}, "matching needs pairs that do not fit"),
         ({"max_tokens": 50}, "max_tokens is 50, the model has positions for 38"),
         ({"normalised": "all"}, "normalised: Input should be 'image', 'neither' or 'both', got 'all'"),
@@ -294,3 +295,10 @@ def test_a_start_of_two_encoders_takes_both(recipe, tmp_path):
     assert code == 0, output
     trained, _ = read_model(locate(tmp_path / "from" / "run"), ("unimo-2",))
     assert np.abs(trained.vit.patch.weight.numpy() - whole.vit.patch.weight.numpy()).max() < 1e-6
+
+
+def test_without_matching_no_other_pictures_are_read(recipe):
+    recipe["weights"]["match"] = 0.0
+    _, sources = opened(recipe)
+    batch = sources["pair"].batch(np.arange(20), rngs(20), None)
+    assert "others" not in batch.inputs and len(batch.inputs["pixels"]["images"]) == 20

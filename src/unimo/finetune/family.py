@@ -92,7 +92,8 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = (), family: str | N
 
 
 def settings_of(family: Family, values: Mapping[str, Any], **given: Any) -> Any:
-    """The settings of an evaluation: those given, and for the others what `values` say of them."""
+    """The settings of an evaluation: those given, and for the others what `values`, or their `pixels`, say of them."""
+    values = {**values, **(values.get("pixels") or {})}
     known = {name: values[name] for name in family.settings.model_fields if values.get(name) is not None}
     asked = {name: value for name, value in given.items() if value not in (None, ())}
     return validate(family.settings, known | asked, "the evaluation")
@@ -135,7 +136,7 @@ def finetune(
     data = Mixer({source.name: stream}, {source.name: 1}, engine.seed, engine.accumulate)
     engine = engine.over(data.updates_per_epoch)
     recipe = recipe.model_copy(update={"engine": engine})
-    settings = settings_of(family, recipe.model_dump() | recipe.model_dump().get("pixels", {}))
+    settings = settings_of(family, recipe.model_dump())
     facts = {"label": label, "start": str(start), "seed": engine.seed, "compat": engine.compat.model_dump()}
     facts |= {"paper": paper.join(recipe.paper)} if recipe.paper else {}
     final = family.evaluate(config, tokenizer, settings, split)  # opened before hours of work: files may lack
@@ -211,7 +212,7 @@ def evaluate(
     (config, _), tokenizer = read_sizes(folder, tuple(family.heads)), load_tokenizer(folder)
     own = read_recipe(folder)
     limits = {key: value for key, value in own.items() if key.startswith("max_")}
-    limits["preparation"] = (own.get("pixels") or {}).get("preparation")
+    limits["preparation"] = (own.get("pixels") or {}).get("preparation")  # its shards may not have these pictures
     evaluator = family.evaluate(config, tokenizer, settings_of(family, limits, **given), split)
     earlier_results(against, family.result, {**facts, **evaluator.facts}, evaluator.units)  # before hours of work
     facts = {**facts, **_model(folder)}

@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unimo.config import Config, Paper, find
 from unimo.engine.settings import EngineConfig
@@ -47,6 +47,12 @@ class RetrievalRecipe(Config):
     max_regions: int = Field(100, gt=0)
     engine: EngineConfig
     paper: Paper | None = None
+
+    @model_validator(mode="after")
+    def _unvaried(self) -> "RetrievalRecipe":
+        if not self.pixels.augmentation.idle:
+            raise ValueError("retrieval is fine-tuned on pictures as they are: leave out pixels.augmentation")
+        return self
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -16,13 +16,12 @@ from unimo.pretrain.contrast import cmcl_loss
 from unimo.pretrain.language import word_prediction_loss
 from unimo.pretrain.recipe import Objective, PretrainRecipe
 from unimo.pretrain.regions import feature_regression_loss, hidden_rows, soft_class_loss, without_hidden
-from unimo.pretrain.unimo_streams import ImageStream, PairStream, TextStream, TokenStream
-from unimo.readers.annotations import read_images, read_pairs, read_rewrites, read_texts
+from unimo.pretrain.unimo_streams import ImageStream, PairStream, open_texts
+from unimo.readers.annotations import read_images, read_pairs, read_rewrites
 from unimo.readers.batching import Batch, Source
 from unimo.readers.feature_store import FeatureStore
 from unimo.readers.images import open_regions, trainable
 from unimo.readers.tensors import as_regions, as_text
-from unimo.readers.token_shards import TokenShards
 from unimo.readers.tokenizer import Tokenizer
 
 Losses = dict[str, Tensor]
@@ -67,12 +66,7 @@ def build_sources(recipe: PretrainRecipe, tokenizer: Tokenizer) -> dict[str, Sou
     sources: dict[str, Source] = {}
     if "text" in streams:
         assert data.texts  # this and the other files were asked for above
-        texts = find(data.texts)
-        if texts.is_dir():
-            shards = TokenShards(texts, tokenizer)
-            sources["text"] = TokenStream(shards, tokenizer, recipe.masking, recipe.max_tokens)
-        else:
-            sources["text"] = TextStream(read_texts(texts), tokenizer, recipe.masking, recipe.max_tokens)
+        sources["text"] = open_texts(find(data.texts), tokenizer, recipe.masking, recipe.max_tokens)
     if "image" in streams:
         assert data.images and images
         listed = trainable(read_images(find(data.images)), images)

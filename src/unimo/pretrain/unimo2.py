@@ -20,12 +20,11 @@ from unimo.pretrain.matching import contrast_loss, matching_loss, view_loss
 from unimo.pretrain.recipe import Masking
 from unimo.pretrain.unimo2_recipe import FEEDS, Unimo2Recipe
 from unimo.pretrain.unimo2_streams import CaptionedStream, ViewStream
-from unimo.pretrain.unimo_streams import TextStream, TokenStream
-from unimo.readers.annotations import read_images, read_pairs, read_texts
+from unimo.pretrain.unimo_streams import open_texts
+from unimo.readers.annotations import read_images, read_pairs
 from unimo.readers.batching import Batch, Source
 from unimo.readers.images import open_pixels
 from unimo.readers.tensors import as_pixels, as_text
-from unimo.readers.token_shards import TokenShards
 from unimo.readers.tokenizer import Tokenizer
 
 FILES = {"text": "texts", "image": "images", "pair": "pairs"}  # stream -> key of its file
@@ -59,11 +58,7 @@ def build_sources(recipe: Unimo2Recipe, tokenizer: Tokenizer) -> dict[str, Sourc
     codes = (recipe.model.topk_value, recipe.code_ratio) if "code" in recipe.objectives else None
     sources: dict[str, Source] = {}
     if "text" in named:
-        texts = find(named["text"])
-        if texts.is_dir():
-            sources["text"] = TokenStream(TokenShards(texts, tokenizer), tokenizer, masking, recipe.max_tokens)
-        else:
-            sources["text"] = TextStream(read_texts(texts), tokenizer, masking, recipe.max_tokens)
+        sources["text"] = open_texts(find(named["text"]), tokenizer, masking, recipe.max_tokens)
     if "image" in named:
         path = find(named["image"])
         records = read_images(path)
@@ -74,8 +69,8 @@ def build_sources(recipe: Unimo2Recipe, tokenizer: Tokenizer) -> dict[str, Sourc
         path = find(named["pair"])
         pairs = read_pairs(path, "train")
         images = open_pixels(pairs, path.parent, recipe.model, recipe.pixels)
-        limits = recipe.mismatched, recipe.max_tokens, codes
-        sources["pair"] = CaptionedStream(pairs, images, tokenizer, masking, *limits)
+        mismatched = recipe.mismatched if "match" in recipe.objectives else 0.0  # nothing else looks at them
+        sources["pair"] = CaptionedStream(pairs, images, tokenizer, masking, mismatched, recipe.max_tokens, codes)
     return sources
 
 

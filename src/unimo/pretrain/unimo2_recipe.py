@@ -59,6 +59,10 @@ class Unimo2Recipe(Config):
         check_length(self.max_tokens, self.model)
         if self.weights.get("match") and not self.mismatched:
             raise ValueError("matching needs pairs that do not fit: give mismatched, or weights.match=0")
+        if self.objectives.get("code") and self.model.grounding_method == "normal":
+            raise ValueError(
+                "code masks a set of topk_value codes, grounding_method normal has one a token: weights.code=0"
+            )
         if self.objectives.get("view") and self.views.idle:
             raise ValueError("views that do not differ teach nothing: give views.crop, views.flip or views.jitter")
         return self

@@ -7,12 +7,13 @@ they give.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from unimo.pretrain.recipe import Contrast, Masking
-from unimo.readers.annotations import Pair, Rewrite, Sentence
+from unimo.readers.annotations import Pair, Rewrite, Sentence, read_texts
 from unimo.readers.batching import Batch, fingerprint
 from unimo.readers.captions import Captions, caption_ids, collate_text
 from unimo.readers.images import RegionImages, Rngs
@@ -99,6 +100,13 @@ class TokenStream:
         sequences = [[cls, *self.windows.read(i).tolist(), sep] for i in samples]
         text = predict_words(sequences, self.tokenizer, self.masking, rngs, batch_rng)
         return Batch("text", [self.windows.name(i) for i in samples], {"text": text})
+
+
+def open_texts(path: Path, tokenizer: Tokenizer, masking: Masking, max_tokens: int) -> TextStream | TokenStream:
+    """The text stream of a texts.jsonl, or of a folder of token shards."""
+    if path.is_dir():
+        return TokenStream(TokenShards(path, tokenizer), tokenizer, masking, max_tokens)
+    return TextStream(read_texts(path), tokenizer, masking, max_tokens)
 
 
 def predict_words(
