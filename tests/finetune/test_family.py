@@ -278,6 +278,7 @@ def test_what_scored_the_pairs_is_written(tmp_path, models, recipe, monkeypatch)
         ("engine", ["--runtime", "inference"]),
         ("whole", ["--shortlist", 6]),
         ("short", ["--shortlist", 1]),
+        ("alone", ["--score", "alone"]),
     ):
         code, output = invoke("evaluate", "retrieval", models["unimo"], *data, *given, "--output", tmp_path / name)
         assert code == 0, output
@@ -285,6 +286,7 @@ def test_what_scored_the_pairs_is_written(tmp_path, models, recipe, monkeypatch)
         assert ("shortlist: 100.0 % of the pairs" in output) == (name == "whole")
     assert found["auto"]["scoring"] == {"runtime": "dygraph", "precision": "float32"}, "so few are not traced"
     assert found["engine"]["scoring"] == {"runtime": "inference", "precision": "float32"}
+    assert found["alone"]["scoring"] == {"score": "alone"} and found["alone"]["metrics"] != found["auto"]["metrics"]
     assert found["engine"]["metrics"] == found["whole"]["metrics"] == found["auto"]["metrics"]
     short = found["short"]["scoring"]["shortlist"]
     assert (short["pictures_per_caption"], short["captions_per_picture"]) == (1, 2)
@@ -296,6 +298,7 @@ def test_what_scored_the_pairs_is_written(tmp_path, models, recipe, monkeypatch)
         (["--precision", "bfloat16", "--runtime", "inference"], "needs a processor with avx512_bf16"),
         (["--precision", "half"], "precision: Input should be 'float32' or 'bfloat16'"),
         (["--runtime", "onnx"], "'dygraph'"),
+        (["--score", "alone", "--shortlist", 3], "score alone reads no pair: leave out shortlist"),
         (["--shortlist", -1], "shortlist: Input should be greater than or equal to 0"),
     ):
         code, output = invoke("evaluate", "retrieval", models["unimo"], *data, *given, "--output", tmp_path / "x")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 from paddle import nn
-from pydantic import Field
+from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from unimo.config import Config, find
@@ -58,12 +58,23 @@ class RetrievalSettings(Config):
     shortlist: int = Field(
         0, ge=0, description="Pictures a caption that are scored jointly, 0 for all: not the protocol."
     )
+    score: Literal["joint", "alone"] = Field(
+        "joint",
+        description="joint: an encoder reads caption and picture together; alone: the match of streams encoded alone "
+        "that makes a shortlist, as a UNIMO-2's contrast.",
+    )
     baseline: Literal["ridge"] | None = Field(
         None,
         description="Score by ridge regression, fitted to the pairs' training split, from a picture's mean region "
         "feature, or its pixels at 16 x 16, to the model's sentence vector of the caption: what a trained model must "
         "be read against.",
     )
+
+    @model_validator(mode="after")
+    def _scores_once(self) -> "RetrievalSettings":
+        if self.score == "alone" and (self.shortlist or self.baseline or self.rewrites):
+            raise ValueError("score alone reads no pair: leave out shortlist, baseline and rewrites")
+        return self
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -105,9 +116,14 @@ class Gallery:
             train, dev = (other.captioned() for other in self.others)
             model, strength = fit_ridge(model, train, dev, self.tokenizer.pad_id)
             scoring |= {"baseline": self.settings.baseline, "penalty": strength}
-        shortlist = self.shortlist(model, world) if self.settings.shortlist else None
-        scoring["runtime"] = runtime = self._runtime(model, world, shortlist)
-        scores = self.scores(model, world, runtime, shortlist)
+        shortlist = None
+        if self.settings.score == "alone":
+            scoring = {"score": "alone"}
+            scores = self.alone(model, world)
+        else:
+            shortlist = self.shortlist(model, world) if self.settings.shortlist else None
+            scoring["runtime"] = runtime = self._runtime(model, world, shortlist)
+            scores = self.scores(model, world, runtime, shortlist)
         samples, chances = recall_samples(scores, self.captions.rows), recall_chances(self.captions.rows)
         metrics = {name: measure(sample, chance=chances[name]) for name, sample in samples.items()}
         values = {name: metric.value for name, metric in metrics.items()}
@@ -144,15 +160,18 @@ class Gallery:
         shown = f"{len(lengths)} captions x {len(slots)} images = {len(lengths) * len(slots)} pairs"
         if self.settings.baseline:
             return f"{shown}, by {self._fitted}"
-        if not pair_scorer(model).joint:
+        if self.settings.score == "alone" or not pair_scorer(model).joint:
             return f"{shown}, each caption and image encoded once"
         blocks = plan_blocks(lengths, slots)
         return f"{shown}, {cost(blocks)[1]} encoder positions, no padding, {len(blocks)} blocks"
 
+    def alone(self, model: nn.Layer, world: World) -> np.ndarray:
+        """Match of every caption with every image, each encoded alone. [captions, images] float32"""
+        return alone_scores(model, map(self._text, self.captions.sequences), self._pictures(), world)
+
     def shortlist(self, model: nn.Layer, world: World) -> Shortlist:
         """The pairs to score, of which rank 0 tells people what they hold."""
-        captions = map(self._text, self.captions.sequences)
-        shortlist = Shortlist.of(alone_scores(model, captions, self._pictures(), world), self.settings.shortlist)
+        shortlist = Shortlist.of(self.alone(model, world), self.settings.shortlist)
         if world.rank == 0:
             found = shortlist.facts(self.captions.rows)
             of = f"{found['image_recall']:.1f} % of the captions and {found['text_recall']:.1f} % of the pictures"
