@@ -12,16 +12,9 @@ from paddle import Tensor
 
 from unimo.config import load
 from unimo.errors import ConfigError
+from unimo.models.grounded import grounded_captioning_mask, pair_mask
 from unimo.models.layers import seq2seq_mask
-from unimo.models.unimo2 import (
-    HEADS,
-    Pixels,
-    Text,
-    Unimo2,
-    Unimo2Config,
-    grounded_captioning_mask,
-    pair_mask,
-)
+from unimo.models.unimo2 import HEADS, Pixels, Text, Unimo2, Unimo2Config
 
 CONFIGS = Path(__file__).parents[2] / "model_configs" / "models"
 TINY = dict(
@@ -323,6 +316,41 @@ def test_cached_steps_equal_the_full_pass(model):
         masks = paddle.ones([3, 1, t + 1]), paddle.ones([3, 1, context + t + 1])
         states, cache = model.decode(token, cache, *masks)
         assert difference(states[:, 0], full.text[:, t].index_select(rows)) < 1e-5
+
+
+# ---- reading less of the last layer
+
+
+@pytest.mark.parametrize("method", ["topk", "normal", "none"])
+@pytest.mark.parametrize("wanted", ["text", "classes"])
+@pytest.mark.parametrize("mode", ["eval", "train", "recompute"])
+def test_what_is_read_is_what_the_whole_pass_has_there(method, wanted, mode):
+    paddle.seed(3)
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "recompute": mode == "recompute"}
+    model = Unimo2(Unimo2Config(**TINY | still, grounding_method=method))
+    (model.eval if mode == "eval" else model.train)()
+    text, pixels = words([4, 7, 1], 7), images(3)
+    vit, tokens = model.vit(pixels.images).detach(), model.text(model.text.embed(text), text.mask)[0].detach()
+    vit.stop_gradient = tokens.stop_gradient = False
+    found = []
+    for read in ("all", wanted):
+        for image, spoken in ((vit, tokens), (vit, None), (None, tokens)):
+            encoded = model.ground(image, spoken, None if spoken is None else text.mask, wanted=read)
+            if wanted == read:
+                assert encoded.codes is None and (image is None or encoded.image.shape[1] == 1)
+            states = [] if image is None else [encoded.image[:, 0]]
+            if spoken is not None:
+                states.append(encoded.text if wanted == "text" else encoded.text[:, :1])
+            given = [x for x in (image, spoken) if x is not None]
+            weights = [
+                model.grounded.layers[-1].feed_forward.inner.weight,
+                model.grounded.layers[0].attention.qkv.weight,
+            ]
+            gradients = paddle.grad(sum((x * x.shape[-1]).tanh().sum() for x in states), [*given, *weights])
+            found.append([*states, *gradients])
+    for whole, part in zip(found[:3], found[3:]):
+        for a, b in zip(whole, part, strict=True):
+            assert difference(a, b) <= 1e-5 * max(1.0, float(a.abs().max()))
 
 
 # ---- streams and bad calls

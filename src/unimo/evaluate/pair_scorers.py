@@ -78,7 +78,9 @@ def _unimo2(model: Unimo2) -> PairScorer:
 
     def score(texts: Encoded, images: Encoded, rows: Tensor, columns: Tensor) -> Tensor:
         (words, mask), (patches,) = texts, images
-        paired = model.ground(patches.index_select(columns), words.index_select(rows), mask.index_select(rows))
+        paired = model.ground(
+            patches.index_select(columns), words.index_select(rows), mask.index_select(rows), wanted="classes"
+        )
         return model.match_logits(paired)[:, 1] + CONTRAST_WEIGHT * model.contrast_score(paired).squeeze(1)
 
     alone = (

@@ -125,9 +125,12 @@ class Cache(list[KeyValue]):
         return Cache(layer.select(rows) for layer in self)
 
 
-def _at(x: Tensor, positions: Sequence[int], axis: int) -> Tensor:
-    """Some positions of an axis, in their order; a traced one may depend on a length."""
-    return paddle.concat([x.slice([axis], [p], [p + 1]) for p in positions], axis)
+Spans = Sequence[tuple[int, int]]  # first position and the one behind the last
+
+
+def _at(x: Tensor, spans: Spans, axis: int) -> Tensor:
+    """Some spans of an axis, in their order; a traced one may depend on a length."""
+    return paddle.concat([x.slice([axis], [start], [stop]) for start, stop in spans], axis)
 
 
 class Attention(nn.Layer):
@@ -142,14 +145,14 @@ class Attention(nn.Layer):
         self.out = Linear(hidden_size, hidden_size)
 
     def forward(
-        self, x: Tensor, bias: Tensor, cache: KeyValue | None = None, read: Sequence[int] = ()
+        self, x: Tensor, bias: Tensor, cache: KeyValue | None = None, read: Spans = ()
     ) -> tuple[Tensor, KeyValue | None]:
         """States [B, S, H], bias broadcastable to [B, heads, S, T] -> ([B, S, H], cache extended by these S positions).
 
         In training nothing attends to these positions later, so there the second result is None.
 
         Args:
-            read: the R positions that are wanted, [B, R, H]; by default all. The bias must be of keys alone.
+            read: spans of the R positions that are wanted, [B, R, H]; by default all.
         """
         b, s, h = x.shape
         qkv = self.qkv(x)
@@ -157,7 +160,8 @@ class Attention(nn.Layer):
             return self.out(cpu_training.attention(qkv, bias, self.num_heads, self.dropout)), None
         q, k, v = qkv.reshape([b, s, 3, self.num_heads, self.head_dim]).transpose([2, 0, 3, 1, 4]).unbind(0)
         if read:
-            q, s = _at(q, read, 2), len(read)
+            q = _at(q, read, 2)
+            bias, s = bias if bias.shape[2] == 1 else _at(bias, read, 2), q.shape[2]
         if cache is not None:
             k = paddle.concat([cache.keys, k], axis=2)
             v = paddle.concat([cache.values, v], axis=2)
@@ -201,7 +205,7 @@ class PostNormBlock(nn.Layer):
         self.dropout = dropout
 
     def forward(
-        self, x: Tensor, bias: Tensor, cache: KeyValue | None = None, read: Sequence[int] = ()
+        self, x: Tensor, bias: Tensor, cache: KeyValue | None = None, read: Spans = ()
     ) -> tuple[Tensor, KeyValue | None]:
         """Arguments and results as those of `Attention`; the residual sums are normalised."""
         attended, cache = self.attention(x, bias, cache, read)
@@ -236,20 +240,24 @@ def run_blocks(
     cache: Sequence[KeyValue] | None = None,
     keep_cache: bool = True,
     recomputed: bool = False,
+    read: Spans = (),
 ) -> tuple[Tensor, Cache]:
     """Run a stack of blocks over [B, S, H] -> the last states and the cache, one entry a block; empty in training.
 
     Args:
         keep_cache: without it no block's keys and values outlive it: scoring needs none, and they are large.
         recomputed: in training, trade a second forward pass of each block for its activations.
+        read: spans of the positions that are wanted of the last block, of post-LN blocks; by default all.
     """
-    new_cache = Cache()
+    blocks, new_cache = list(blocks), Cache()
     for i, block in enumerate(blocks):
+        wanted = {"read": read} if read and block is blocks[-1] else {}
         if recomputed and block.training:
+            run = lambda x, bias, block=block, wanted=wanted: block(x, bias, **wanted)[0]  # noqa: E731
             # use_reentrant=False: the default drops gradients when the input needs none, and breaks DataParallel
-            x = recompute(lambda x, bias, block=block: block(x, bias)[0], x, bias, use_reentrant=False)
+            x = recompute(run, x, bias, use_reentrant=False)
         else:
-            x, kept = block(x, bias, cache[i] if cache is not None else None)
+            x, kept = block(x, bias, cache[i] if cache is not None else None, **wanted)
             if keep_cache and kept is not None:
                 new_cache.append(kept)
     return x, new_cache

@@ -219,9 +219,8 @@ class Unimo(nn.Layer):
         if self.training:
             x, _ = self.encode(x, bias, keep_cache=False)
         else:  # nobody reads the last layer's other positions
-            *layers, last = self.layers
-            x, _ = run_blocks(layers, x, bias, keep_cache=False)
-            (x, _), text_start = last(x, bias, read=(0, text_start)), 1
+            firsts = ((0, 1), (text_start, text_start + 1))
+            (x, _), text_start = run_blocks(self.layers, x, bias, keep_cache=False, read=firsts), 1
         encoded = Encoded(x[:, :text_start], None, x[:, text_start:], Cache())
         return self.pooled_text(encoded), self.pooled_image(encoded)
 

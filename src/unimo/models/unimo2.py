@@ -18,8 +18,9 @@ from pydantic import Field, model_validator
 from unimo.config import Config, validate
 from unimo.errors import ConfigError
 from unimo.models.dictionary import GroundedDictionary, Grounding
+from unimo.models.grounded import Wanted, grounded_captioning_mask, pair_mask, read_spans
 from unimo.models.heads import ClassifyHead, MaskedLMHead, PoolHead, choose_heads
-from unimo.models.layers import Cache, LayerNorm, PostNormBlock, attention_bias, dropout, initialise, run_blocks
+from unimo.models.layers import Cache, LayerNorm, PostNormBlock, Spans, attention_bias, dropout, initialise, run_blocks
 from unimo.models.streams import FIRST_POSITION, Pixels, Text, given
 from unimo.models.vision import VisionTransformer
 
@@ -140,10 +141,10 @@ class Encoder(nn.Layer):
         return dropout(self.norm(x), self.dropout, self.training)
 
     def forward(
-        self, x: Tensor, mask: Tensor, cache: Cache | None = None, keep_cache: bool = False
+        self, x: Tensor, mask: Tensor, cache: Cache | None = None, keep_cache: bool = False, read: Spans = ()
     ) -> tuple[Tensor, Cache]:
-        """[B, S, H] under a 0/1 mask [B, T] or [B, S, T] -> states [B, S, H], cache."""
-        return run_blocks(self.layers, x, attention_bias(mask), cache, keep_cache, self.recompute)
+        """[B, S, H] under a 0/1 mask [B, T] or [B, S, T] -> states [B, S, H], of `read` if given; cache."""
+        return run_blocks(self.layers, x, attention_bias(mask), cache, keep_cache, self.recompute, read)
 
 
 class TextEncoder(Encoder):
@@ -158,36 +159,6 @@ class TextEncoder(Encoder):
     def embed(self, text: Text) -> Tensor:
         """[B, S] ids and positions -> [B, S, H]."""
         return self.enter(self.word_embedding(text.ids) + self.position_embedding(text.positions))
-
-
-def pair_mask(image: int, codes: Tensor, text: Tensor, bridge: bool = False) -> Tensor:
-    """Mask of a pair: image and text see the codes and themselves, the codes see all.
-
-    Size of the image, codes [B, K] and text [B, S] 0/1 -> [B, image + K + S, the same].
-
-    Args:
-        bridge: whether image and text see each other, too.
-    """
-    (b, s), k = text.shape, codes.shape[1]
-    key, across = text.astype("float32").unsqueeze(1), float(bridge)  # (B, 1, S)
-    middle = codes.astype("float32").unsqueeze(1)  # (B, 1, K)
-    whole = lambda n: [paddle.ones([b, n, image]), middle.expand([b, n, k]), key.expand([b, n, s])]  # noqa: E731
-    of_image, of_text = whole(image), whole(s)
-    of_image[2], of_text[0] = of_image[2] * across, of_text[0] * across
-    return paddle.concat([paddle.concat(row, axis=2) for row in (of_image, whole(k), of_text)], axis=1)
-
-
-def grounded_captioning_mask(context: int, text: Tensor) -> Tensor:
-    """Mask of captioning: image and codes, the context, see each other and never the text; the text sees both.
-
-    Size of the context, text [B, S, S] 0/1 (`layers.seq2seq_mask`) -> [B, context + S, the same].
-    """
-    b, s = text.shape[:2]
-    rows = [
-        paddle.concat([paddle.ones([b, context, context]), paddle.zeros([b, context, s])], axis=2),
-        paddle.concat([paddle.ones([b, s, context]), text.astype("float32")], axis=2),
-    ]
-    return paddle.concat(rows, axis=1)
 
 
 HEADS = ("pool", "match", "cmcl", "lm", "code", "classify")
@@ -312,6 +283,7 @@ class Unimo2(nn.Layer):
         text_mask: Tensor | None,
         caption_mask: Tensor | None = None,
         masked_codes: Tensor | None = None,
+        wanted: Wanted = "all",
     ) -> Encoded:
         """Choose codes for encoded streams and run the grounded encoder.
 
@@ -320,13 +292,15 @@ class Unimo2(nn.Layer):
         Args:
             image: states of the ViT, [B, P + 1, H].
             text: states of the text encoder, [B, S, H], with its mask, [B, S] 0/1.
+            wanted: what to read of the grounded states; the others are not among those returned.
         """
         if image is None and text is None:
             raise ConfigError("UNIMO-2 got no stream: give text, pixels or both")
         grounding = self._grounding(image, text, text_mask, caption_mask)
-        parts, counted = [], []
+        parts: dict[str, Tensor] = {}
+        counted = []
         if image is not None:
-            parts.append(image)
+            parts["image"] = image
             counted.append(paddle.ones(image.shape[:2]))
         if grounding is not None:
             codes = grounding.codes
@@ -334,20 +308,18 @@ class Unimo2(nn.Layer):
                 codes = codes + self.text.position_embedding.weight[FIRST_POSITION : FIRST_POSITION + codes.shape[1]]
             if masked_codes is not None:
                 codes = codes * (1.0 - masked_codes.astype("float32")).unsqueeze(2)
-            parts.append(self.grounded.enter(codes))
+            parts["codes"] = self.grounded.enter(codes)
             seen = grounding.votes if grounding.one_to_one else None
             counted.append(paddle.ones(codes.shape[:2]) if seen is None else seen.astype("float32"))
         if text is not None:
-            parts.append(text)
+            parts["text"] = text
             counted.append(paddle.ones(text.shape[:2]) if text_mask is None else text_mask.astype("float32"))
         mask = self._mask(image, text, counted, caption_mask)
-        x, cache = self.grounded(paddle.concat(parts, axis=1), mask, keep_cache=caption_mask is not None)
-        sizes = [part.shape[1] for part in parts]
-        states = iter(x.split(sizes, axis=1))
-        grounded_image = None if image is None else next(states)
-        grounded_codes = None if grounding is None else next(states)
-        grounded_text = None if text is None else next(states)
-        return Encoded(image, text, grounded_image, grounded_codes, grounded_text, grounding, cache or None)
+        read, spans = read_spans({name: part.shape[1] for name, part in parts.items()}, wanted)
+        whole, keep = paddle.concat(list(parts.values()), axis=1), caption_mask is not None
+        x, cache = self.grounded(whole, mask, keep_cache=keep, read=spans)
+        of = dict(zip(read, x.split(list(read.values()), axis=1)))
+        return Encoded(image, text, of.get("image"), of.get("codes"), of.get("text"), grounding, cache or None)
 
     def _grounding(
         self, image: Tensor | None, text: Tensor | None, text_mask: Tensor | None, caption_mask: Tensor | None

@@ -13,7 +13,7 @@ from unimo.config import find, find_all
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
 from unimo.models.streams import Text, given
-from unimo.models.unimo2 import Unimo2
+from unimo.models.unimo2 import Unimo2, Wanted
 from unimo.pretrain.grounding import CodeUse, masked_code_loss
 from unimo.pretrain.language import word_prediction_loss
 from unimo.pretrain.matching import contrast_loss, matching_loss, view_loss
@@ -115,7 +115,8 @@ class Unimo2Pretraining(Task):
             if batch.stream == "pair":
                 images, wrong = images[: len(batch.ids)], images[len(batch.ids) :]
         masked = paddle.to_tensor(inputs["codes"]["masked"]) if "codes" in inputs else None
-        encoded = model.ground(images, words, None if text is None else text.mask, masked_codes=masked)
+        wanted: Wanted = "all" if masked is not None else "text" if "mlm" in counts else "classes"
+        encoded = model.ground(images, words, None if text is None else text.mask, masked_codes=masked, wanted=wanted)
         losses: dict[str, Tensor] = {}
         if "mlm" in counts:
             places, labels = (paddle.to_tensor(inputs["text"][name]) for name in ("words", "labels"))
@@ -142,7 +143,7 @@ class Unimo2Pretraining(Task):
         """The matching loss of pictures and the captions of others, whose rows are `captions`."""
         assert words is not None and text is not None  # of pairs
         rows = paddle.to_tensor(captions)
-        paired = self.model.ground(images, words.index_select(rows), text.mask.index_select(rows))
+        paired = self.model.ground(images, words.index_select(rows), text.mask.index_select(rows), wanted="classes")
         return matching_loss(self.model, paired, paddle.zeros([len(captions)], "int64"))
 
     def kept(self) -> Mapping[str, nn.Layer]:
