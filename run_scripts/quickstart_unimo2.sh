@@ -15,24 +15,18 @@ PICTURES=${PICTURES:-10000} HELD_OUT=${HELD_OUT:-1000}
 processes=${NPROC:-2}
 unset NPROC # env.sh gives the stages of one process all cores
 source "$repo/run_scripts/env.sh"
+source "$repo/run_scripts/thumbnail_ridge.sh"
 
 recipe=model_configs/pretrain/unimo2_micro.yaml
 data=(data.pairs="$DATA/scenes/pairs.jsonl" tokenizer="$DATA/minilm")
-# the ridge's sentence vectors are MiniLM's, whose size another model of the same make has
-minilm=(model.hidden_size=384 model.num_attention_heads=6 model.vit_num_attention_heads=6
-  model.text_num_hidden_layers=6 model.text_num_attention_heads=12 model.text_max_position_embeddings=514
-  initialise_from="$DATA/minilm/model.safetensors")
-
 step python -m data_prep minilm "$DATA/minilm"
 [[ -f $DATA/scenes/manifest.json ]] ||
   step python -m data_prep scenes "$DATA/scenes" --train "$PICTURES" --dev 200 --test "$HELD_OUT"
 launch pretrain "$recipe" "${data[@]}" engine.steps="${STEPS:-480}" --output "$OUTPUT/pretrain"
 
-test=(--pairs "$DATA/scenes/pairs.jsonl" --max-tokens 32)
-step unimo init "$recipe" "${data[@]}" "${minilm[@]}" --output "$OUTPUT/sentences"
-step unimo evaluate retrieval "$OUTPUT/sentences" --baseline ridge "${test[@]}" --label "ridge of thumbnails" \
-  --output "$OUTPUT/ridge"
-step unimo evaluate retrieval "$OUTPUT/pretrain" --shortlist 8 "${test[@]}" --label zero-shot --output "$OUTPUT/zero_shot"
+thumbnail_ridge "$DATA" "$OUTPUT/ridge"
+step unimo evaluate retrieval "$OUTPUT/pretrain" --shortlist 8 --pairs "$DATA/scenes/pairs.jsonl" --max-tokens 32 \
+  --label zero-shot --output "$OUTPUT/zero_shot"
 
 runs=("$OUTPUT/pretrain" "$OUTPUT/ridge" "$OUTPUT/zero_shot")
 step unimo report run "${runs[@]}" --baseline ridge --output "$OUTPUT/report.html"

@@ -71,6 +71,16 @@ def test_quickstart_of_unimo2_on_a_few_pictures(tmp_path: Path):
     wrong = subprocess.run([*command[:2], "unimo-3"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert wrong.returncode == 2 and "no quickstart of unimo-3" in wrong.stderr
 
+    choices = {"ARMS": "topk none", "SEEDS": "1", "SHORTLIST": "2"}
+    study = run_twice("unimo2_dictionary.sh", environment, choices, tmp_path / "dictionary")
+    assert study.count("minus none") == 2 and study.count("\ntopk ") == 4, "the joint score, and the contrast"
+    choices = {"SEEDS": "1", "SHORTLIST": "2", "UNPAIRED": "20", "DATA": str(tmp_path / "unpaired")}
+    study = run_twice("unimo2_unpaired.sh", environment, choices, tmp_path / "unpaired_study")
+    assert study.count("minus pairs") == 2 and "\nlonger " in study
+    logs = [tmp_path / "unpaired_study" / "training" / arm / "1" / "log.jsonl" for arm in ("pairs", "longer", "both")]
+    streams = [{name for line in log.read_text().splitlines() for name in json.loads(line)["streams"]} for log in logs]
+    assert streams[:2] == [{"pair"}, {"pair"}] and streams[2] > {"pair"}, "few updates draw not every stream"
+
 
 def run_twice(name: str, environment: dict, choices: dict, output: Path) -> str:
     """What a study prints on the data of the quickstart; run again it does nothing, and it refuses a wrong arm."""
@@ -85,7 +95,7 @@ def run_twice(name: str, environment: dict, choices: dict, output: Path) -> str:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     again = run()
     assert again.returncode == 0 and "== " not in again.stdout, "what is evaluated is not run again"
-    refused = run(ARMS="plain X")
+    refused = run(ARMS="X")
     assert refused.returncode == 2 and "no arm X" in refused.stderr
     return done.stdout
 

@@ -16,12 +16,13 @@ from data_prep.scenes.scene import Scene, draw
 from data_prep.sources.packages import fetch
 from data_prep.stage import Work
 from unimo.errors import ConfigError, DataError
-from unimo.readers.annotations import Pair, Split, write_jsonl
+from unimo.readers.annotations import Image, Pair, Sentence, Split, write_jsonl
 from unimo.readers.picture_shards import PictureShardWriter
 from unimo.readers.pictures import read_picture, shrink
 from unimo.storage.json_files import read_json
 
 FILES = ("pairs.jsonl", "rewrites.jsonl", "scenes.jsonl", "questions.jsonl")
+UNPAIRED = ("images.jsonl", "texts.jsonl")
 PHOTOGRAPHS = "gcompris-qt-data"
 # Its photographs, chosen by looking, that show none of the kinds that scenes are made of.
 GROUNDS = (
@@ -39,6 +40,7 @@ def build(
     train: int = 20_000,
     dev: int = 500,
     test: int = 1_000,
+    unpaired: int = 0,
     side: int = 112,
     plain: bool = False,
     shards: bool = False,
@@ -53,6 +55,7 @@ def build(
 
     Args:
         train, dev, test: pictures of each split.
+        unpaired: scenes more of which only the pictures are written, and as many of which only the captions are.
         side: pixels of a picture's side.
         cutouts: folder of own ones, as `paint.of_folder` takes them.
         plain: no photographs as grounds, which need a package more.
@@ -69,6 +72,8 @@ def build(
     packages = {name: fetch(name, cache) for name in names}
     settings = {"train": train, "dev": dev, "test": test, "side": side, "plain": plain, "seed": seed}
     settings |= {"shards": True} if shards else {}
+    settings |= {"unpaired": unpaired} if unpaired else {}
+    names_of_lists = FILES + (UNPAIRED if unpaired else ())
     work = Work(
         "scenes",
         out,
@@ -76,14 +81,14 @@ def build(
         inputs=sorted(cutouts.glob("*/*.png")) if cutouts else [],
         packages=[package.record() for package in packages.values()],
         distributions=("pillow", "numpy", "opencv-contrib-python"),
-        files=FILES,
+        files=names_of_lists,
     )
     _check_same(out, work.settings)
     things = of_folder(cutouts) if cutouts else of_packages(packages)
     grounds = [] if plain else photographs(packages[PHOTOGRAPHS].archive)
     make = Maker(things, Painter(things.pictures, grounds, side), seed)
-    lists: dict[str, list[Any]] = {name: [] for name in FILES}
-    total = sum(counts.values())
+    lists: dict[str, list[Any]] = {name: [] for name in names_of_lists}
+    total = sum(counts.values()) + unpaired
     with (
         _writing(out, side, shards) as write,
         tqdm(total=total, desc="scenes", unit="picture") as progress,
@@ -95,10 +100,17 @@ def build(
                     lists[name] += records
                 write(described[0][0], content)
                 progress.update()
+        for i in range(train, train + unpaired):
+            content, (pair,), *_ = make("train", i)
+            lists["images.jsonl"].append(Image(image_id=pair.image_id, image=pair.image, source=SOURCE))
+            write(pair.model_copy(update={"captions": []}), content)
+            lists["texts.jsonl"] += make.texts("train", i + unpaired)
+            progress.update()
     for name, records in lists.items():
         write_jsonl(out / name, records)
     made = {f"{split} pictures": number for split, number in counts.items()}
     made |= {"captions": len(lists["rewrites.jsonl"]), "questions": len(lists["questions.jsonl"])}
+    made |= {"pictures without captions": unpaired, "texts": len(lists["texts.jsonl"])} if unpaired else {}
     made["pictures"] = total
     return work.finish(made, "pictures")
 
@@ -145,11 +157,20 @@ class Maker:
         self._painter, self._seed = painter, seed
         self._kinds, self._others = things.kinds(), things.others()
 
-    def __call__(self, split: Split, i: int) -> tuple[bytes, list, list, list, list]:
-        """Paint scene `i` of a split: its file, and the records of FILES about it."""
+    def _draw(self, split: Split, i: int) -> tuple[Scene, np.random.Generator]:
+        """Scene `i` of a split, and the generator of what else is drawn for it."""
         rng = np.random.default_rng([self._seed, SPLITS.index(split), i])
         novel = split == "test" and i % 2 == 1
-        scene = draw(rng, self._kinds, lambda s: s.novel == novel)
+        return draw(rng, self._kinds, lambda s: s.novel == novel), rng
+
+    def texts(self, split: Split, i: int) -> list[Sentence]:
+        """Captions of a scene that is not painted."""
+        captions = sentences.captions(*self._draw(split, i))
+        return [Sentence(id=f"{split}-{i:06}#{k}", text=c.text(), source=SOURCE) for k, c in enumerate(captions)]
+
+    def __call__(self, split: Split, i: int) -> tuple[bytes, list, list, list, list]:
+        """Paint scene `i` of a split: its file, and the records of FILES about it."""
+        scene, rng = self._draw(split, i)
         image_id, image = f"{split}-{i:06}", f"images/{split}-{i // FOLDER:03}/{i:06}.jpg"
         content = self._painter.encoded(scene, rng)
         captions = sentences.captions(scene, rng)

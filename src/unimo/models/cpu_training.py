@@ -5,7 +5,7 @@ in broadcasts, in copies of permuted tensors, in dropout and in the backward pas
 are products with ones, broadcasts are rank-one products, permutations gather whole rows, dropout takes 16 random bits
 per element instead of a float, and GELU keeps its derivative.
 
-Everything is a `PyLayer` over Paddle's public operators. Tensors needed later go through `save_for_backward`, so that
+Each is a `PyLayer` over Paddle's public operators. Tensors needed later go through `save_for_backward`, so that
 recompute can drop them; nothing saved and no incoming gradient is changed in place. A frozen input gets no gradient,
 nor does a weight in a `paddle.grad` that is not for it: Paddle refuses one that nobody asked for.
 """
@@ -177,7 +177,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tenso
     return _LayerNorm.apply(x, weight, bias, epsilon)
 
 
-def _permute_rows(x: Tensor, order: list[int]) -> Tensor:
+def permute_rows(x: Tensor, order: list[int]) -> Tensor:
     """`x.transpose(order)` as a contiguous tensor, where the last axis stays: whole rows are gathered."""
     *axes, d = x.shape
     index = np.arange(math.prod(axes), dtype=np.int32).reshape(axes).transpose(order[:-1])
@@ -190,7 +190,7 @@ class _Attention(PyLayer):
         b, s, h3 = qkv.shape
         d = h3 // 3 // num_heads
         ctx.heads = [b, s, 3, num_heads, d]
-        q, k, v = _permute_rows(qkv.reshape(ctx.heads), [2, 0, 3, 1, 4]).unbind(0)  # (B, heads, S, D) each
+        q, k, v = permute_rows(qkv.reshape(ctx.heads), [2, 0, 3, 1, 4]).unbind(0)  # (B, heads, S, D) each
         logits = paddle.matmul(q * d**-0.5, k, transpose_y=True)
         weights = F.softmax_(logits.add_(bias.expand(logits.shape)))  # (B, heads, S, S)
         used, keep = weights, []
@@ -199,13 +199,13 @@ class _Attention(PyLayer):
             used, keep = _apply_mask(weights, mask, ctx.factor), [mask]
         context = paddle.matmul(used, v)
         ctx.save_for_backward(q, k, v, weights, context, *keep)
-        return _permute_rows(context, [0, 2, 1, 3]).reshape([b, s, h3 // 3])
+        return permute_rows(context, [0, 2, 1, 3]).reshape([b, s, h3 // 3])
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Tensor:
         q, k, v, weights, context, *keep = ctx.saved_tensor()
         b, s, _, num_heads, d = ctx.heads
-        dcontext = _permute_rows(dy.reshape([b, s, num_heads, d]), [0, 2, 1, 3])
+        dcontext = permute_rows(dy.reshape([b, s, num_heads, d]), [0, 2, 1, 3])
         used = _apply_mask(weights, keep[0], ctx.factor) if keep else weights
         dv = paddle.matmul(used, dcontext, transpose_x=True)
         dweights = paddle.matmul(dcontext, v, transpose_y=True)
@@ -217,7 +217,7 @@ class _Attention(PyLayer):
         dlogits.scale_(d**-0.5)
         dq = paddle.matmul(dlogits, k)
         dk = paddle.matmul(dlogits, q, transpose_x=True)
-        return _permute_rows(paddle.stack([dq, dk, dv]), [1, 3, 0, 2, 4]).reshape([b, s, -1])
+        return permute_rows(paddle.stack([dq, dk, dv]), [1, 3, 0, 2, 4]).reshape([b, s, -1])
 
 
 def attention(qkv: Tensor, bias: Tensor, num_heads: int, p: float) -> Tensor:

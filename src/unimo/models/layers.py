@@ -1,7 +1,7 @@
 """Transformer parts that the systems share: attention masks, attention with a key/value cache, post- and pre-LN blocks.
 
 `Linear`, `LayerNorm`, `gelu`, `dropout` and the attention take the operators of `cpu_training` when a CPU trains, and
-Paddle's own everywhere else: on a GPU, in evaluation, under `to_static`.
+Paddle's own everywhere else: on a GPU, under `to_static`, in evaluation but for permutations and broadcast sums.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,8 +20,12 @@ Activation = Literal["gelu", "relu"]
 MASKED = 1e4  # the release adds 1e4 * (mask - 1) to the logits, not -inf (transformer_encoder.py)
 
 
+def _runs_on_cpu(x: Tensor) -> bool:
+    return paddle.in_dynamic_mode() and x.place.is_cpu_place()
+
+
 def _trains_on_cpu(x: Tensor, training: bool) -> bool:
-    return training and paddle.in_dynamic_mode() and x.place.is_cpu_place()
+    return training and _runs_on_cpu(x)
 
 
 class Linear(nn.Linear):
@@ -133,6 +137,16 @@ def _at(x: Tensor, spans: Spans, axis: int) -> Tensor:
     return paddle.concat([x.slice([axis], [start], [stop]) for start, stop in spans], axis)
 
 
+def _permuted(x: Tensor, order: list[int]) -> Tensor:
+    """`x.transpose(order)`, where the last axis stays."""
+    return cpu_training.permute_rows(x, order) if _runs_on_cpu(x) else x.transpose(order)
+
+
+def _biased(logits: Tensor, bias: Tensor) -> Tensor:
+    """Their sum; on a CPU in the place of the logits."""
+    return logits.add_(bias.expand(logits.shape)) if _runs_on_cpu(logits) else logits + bias
+
+
 class Attention(nn.Layer):
     """Multi-head self-attention. Query, key and value are one product [H, 3H]; the port splits and joins the three."""
 
@@ -158,7 +172,7 @@ class Attention(nn.Layer):
         qkv = self.qkv(x)
         if cache is None and not read and _trains_on_cpu(x, self.training):
             return self.out(cpu_training.attention(qkv, bias, self.num_heads, self.dropout)), None
-        q, k, v = qkv.reshape([b, s, 3, self.num_heads, self.head_dim]).transpose([2, 0, 3, 1, 4]).unbind(0)
+        q, k, v = _permuted(qkv.reshape([b, s, 3, self.num_heads, self.head_dim]), [2, 0, 3, 1, 4]).unbind(0)
         if read:
             q = _at(q, read, 2)
             bias, s = bias if bias.shape[2] == 1 else _at(bias, read, 2), q.shape[2]
@@ -166,8 +180,8 @@ class Attention(nn.Layer):
             k = paddle.concat([cache.keys, k], axis=2)
             v = paddle.concat([cache.values, v], axis=2)
         logits = paddle.matmul(q * self.head_dim**-0.5, k, transpose_y=True)  # (B, heads, S, T)
-        weights = F.dropout(F.softmax(logits + bias), self.dropout, training=self.training)
-        context = paddle.matmul(weights, v).transpose([0, 2, 1, 3]).reshape([b, s, h])
+        weights = F.dropout(F.softmax(_biased(logits, bias)), self.dropout, training=self.training)
+        context = _permuted(paddle.matmul(weights, v), [0, 2, 1, 3]).reshape([b, s, h])
         return self.out(context), None if self.training else KeyValue(k, v)
 
 

@@ -1,6 +1,7 @@
 """The stage: pictures show what the lists say, and a run is a function of its arguments."""
 
 import json
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from data_prep.scenes.build import FILES, build
 from data_prep.scenes.paint import SHADES, painted
 from unimo.errors import ConfigError, DataError
-from unimo.readers.annotations import read_pairs, read_rewrites
+from unimo.readers.annotations import read_images, read_pairs, read_rewrites, read_texts
 from unimo.readers.picture_shards import PictureShards
 
 SHAPES = "ball box disc flag kite lamp pole ring sail tube vase wheel".split()
@@ -54,6 +55,21 @@ def test_what_readers_open_is_there(made):
     manifest = json.loads((made / "manifest.json").read_text())
     assert manifest["settings"]["synthetic"] is True and set(manifest["sha256"]) == set(FILES)
     assert {p.source for p in pairs} == {"scenes (synthetic)"}
+
+
+def test_unpaired_pictures_and_texts_are_of_scenes_of_their_own(cutouts, made, tmp_path):
+    said = build(tmp_path, train=900, dev=10, test=300, unpaired=20, plain=True, cutouts=cutouts, shards=True)
+    assert "20 pictures without captions" in said and "1,230 pictures" in said
+    assert (tmp_path / "pairs.jsonl").read_bytes() == (made / "pairs.jsonl").read_bytes()
+    pictures, texts = read_images(tmp_path / "images.jsonl"), read_texts(tmp_path / "texts.jsonl")
+    pairs = read_pairs(tmp_path / "pairs.jsonl")
+    assert len(pictures) == 20 and not {p.image_id for p in pictures} & {p.image_id for p in pairs}
+    spoken_of = {text.id.split("#")[0] for text in texts}
+    assert len(spoken_of) == 20 and not spoken_of & {p.image_id for p in [*pictures, *pairs]}
+    with tarfile.open(next((tmp_path / "shards").glob("*.tar"))) as tar:
+        said_of = [json.load(tar.extractfile(member)) for member in tar if member.name.endswith(".json")]
+    known = {one["id"]: one["captions"] for one in said_of}
+    assert all(known[picture.image_id] == [] for picture in pictures) and all(known[p.image_id] for p in pairs)
 
 
 def test_the_same_arguments_make_the_same_bytes_and_another_seed_others(cutouts, made, tmp_path):
