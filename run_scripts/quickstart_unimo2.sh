@@ -28,8 +28,12 @@ thumbnail_ridge "$DATA" "$OUTPUT/ridge"
 step unimo evaluate retrieval "$OUTPUT/pretrain" --shortlist 8 --pairs "$DATA/scenes/pairs.jsonl" --max-tokens 32 \
   --label zero-shot --output "$OUTPUT/zero_shot"
 
+# what its codes have come to stand for, on a few pictures
+step unimo evaluate codes "$OUTPUT/pretrain" --pairs "$DATA/scenes/pairs.jsonl" --split dev --max-tokens 32 \
+  --label codes --output "$OUTPUT/codes"
+
 runs=("$OUTPUT/pretrain" "$OUTPUT/ridge" "$OUTPUT/zero_shot")
-step unimo report run "${runs[@]}" --baseline ridge --output "$OUTPUT/report.html"
+step unimo report run "${runs[@]}" "$OUTPUT/codes" --baseline ridge --output "$OUTPUT/report.html"
 printf '\n'
 unimo report table "${runs[@]}" --baseline ridge
 printf '\n%s\n' "$(realpath "$OUTPUT/report.html")"

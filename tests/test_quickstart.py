@@ -68,6 +68,8 @@ def test_quickstart_of_unimo2_on_a_few_pictures(tmp_path: Path):
     for row in ("ridge of thumbnails", "zero-shot", "chance"):
         assert sum(line.startswith(f"{row} ") for line in table) >= 2, "both ways"
     assert "shortlist: " in done.stderr and "minus ridge" in done.stdout
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Codes of the dictionary" in page and "live codes" in page
     wrong = subprocess.run([*command[:2], "unimo-3"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert wrong.returncode == 2 and "no quickstart of unimo-3" in wrong.stderr
 

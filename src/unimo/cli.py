@@ -7,6 +7,7 @@ import click
 
 from unimo import __version__
 from unimo.console import Console
+from unimo.finetune import ABOUT, LOOKED_AT
 from unimo.finetune.commands import Families, Finetune, evaluate_command, finetune_command
 from unimo.hardware import keep_freed_memory, load_paddle, use_fast_gemm
 
@@ -72,11 +73,14 @@ main.add_command(
     Finetune(
         "finetune",
         finetune_command,
+        ABOUT,
         help="Fine-tune a pre-trained model on a task and evaluate it. A recipe names its FAMILY.",
         subcommand_metavar="[FAMILY] RECIPE [KEY=VALUE]...",
     )
 )
-main.add_command(Families("evaluate", evaluate_command, help="Evaluate a model without training it."))
+main.add_command(
+    Families("evaluate", evaluate_command, ABOUT | LOOKED_AT, help="Evaluate a model without training it.")
+)
 
 
 @main.command()

@@ -17,7 +17,7 @@ from unimo.config import ROOT
 from unimo.engine import checkpoint
 from unimo.engine.model_folder import read_model, read_recipe, write_model
 from unimo.evaluate import runtimes
-from unimo.finetune.family import FAMILIES, load_recipe
+from unimo.finetune.family import EVALUATIONS, FAMILIES, load_recipe
 from unimo.models.oner import Oner, OnerConfig
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.models.unimo2 import Unimo2, Unimo2Config
@@ -90,13 +90,13 @@ def test_the_recipe_names_its_family(tmp_path, models, recipe):
 
 
 def test_the_commands_are_made_of_the_registry():
-    for group in ("finetune", "evaluate"):
+    for group, registry in (("finetune", FAMILIES), ("evaluate", EVALUATIONS)):
         families = main.commands[group]
-        assert families.list_commands(click.Context(families)) == sorted(FAMILIES)
+        assert families.list_commands(click.Context(families)) == sorted(registry)
         code, output = invoke(group, "--help")
-        assert code == 0 and all(name in output for name in FAMILIES)
+        assert code == 0 and all(name in output for name in registry)
     code, output = invoke("evaluate", "retrieval", "--help")
-    for name, field in FAMILIES["retrieval"].settings.model_fields.items():
+    for name, field in EVALUATIONS["retrieval"].settings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in output and field.description.split()[0] in output
 
 

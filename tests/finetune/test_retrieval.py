@@ -103,5 +103,7 @@ def test_pictures_of_fine_tuning_are_not_varied(recipe):
     with pytest.raises(ConfigError, match="leave out pixels.augmentation"):
         validate(RetrievalRecipe, recipe | {"pixels": {"augmentation": {"flip": 0.5}}}, "the test")
     varied = {"preparation": "release", "shards": ["here"]}
-    settings = settings_of(FAMILIES["retrieval"], {"pairs": "pairs.jsonl", "pixels": varied}, shards=["there"])
+    settings = settings_of(
+        FAMILIES["retrieval"].evaluation, {"pairs": "pairs.jsonl", "pixels": varied}, shards=["there"]
+    )
     assert settings.preparation == "release" and settings.shards == ("there",), "the run's own, unless another is given"

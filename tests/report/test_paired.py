@@ -101,12 +101,17 @@ def test_rows_over_other_galleries_are_refused(tmp_path: Path, more: dict, messa
 def test_all_that_cannot_be_compared_is_named_at_once(tmp_path: Path):
     write(tmp_path / "old" / "metrics.json", metrics("old", 0.3))
     classification(tmp_path / "sentences", "sentences", [1, 0])
-    runs = open_runs([row(tmp_path, "base", scores(1.0)), tmp_path / "old", tmp_path / "sentences"])
+    others = [row(tmp_path, "dev", scores(1.0), split="dev"), row(tmp_path, "ours", scores(2.0))]
+    paths = [row(tmp_path, "base", scores(1.0)), tmp_path / "old", *others, tmp_path / "sentences"]
+    runs = open_runs(paths)
     with pytest.raises(DataError) as error:
         paired(runs, "base")
     assert "old has no items.json to compare with" in str(error.value)
-    assert "task 'classify', here 'retrieval'" in str(error.value)
-    with pytest.raises(DataError, match=r"--baseline none: expected .* there are base \(base\), old \(old\), sent"):
+    assert "split 'dev', here 'test'" in str(error.value)
+    assert "sentences" not in str(error.value), "the rows of another task have a table of their own"
+    one = paired([runs[0], runs[3], runs[4]], "base")
+    assert [[line[1] for line in grid[1:]] for grid in one.grids] == [["ours"]] * len(one.grids)
+    with pytest.raises(DataError, match=r"--baseline none: expected .* there are base \(base\), old \(old\), dev "):
         paired(runs, "none")
 
 

@@ -138,7 +138,7 @@ class Gallery:
 
     def captioned(self) -> Captioned:
         """All pictures and captions, as the ridge baseline sees them."""
-        features = [seen(picture).numpy() for picture in self._pictures()]
+        features = [seen(picture).numpy() for picture in self.pictures()]
         return Captioned(np.concatenate(features), self.captions.sequences, self.captions.rows)
 
     @property
@@ -167,7 +167,7 @@ class Gallery:
 
     def alone(self, model: nn.Layer, world: World) -> np.ndarray:
         """Match of every caption with every image, each encoded alone. [captions, images] float32"""
-        return alone_scores(model, map(self._text, self.captions.sequences), self._pictures(), world)
+        return alone_scores(model, map(self.text, self.captions.sequences), self.pictures(), world)
 
     def shortlist(self, model: nn.Layer, world: World) -> Shortlist:
         """The pairs to score, of which rank 0 tells people what they hold."""
@@ -190,14 +190,14 @@ class Gallery:
     ) -> np.ndarray:
         """Score of every caption with every image, with a progress bar. [captions, images] float32"""
         mine = range(world.rank, len(self.captions.ids), world.size)
-        captions = [self._text(self.captions.sequences[row]) for row in mine]
+        captions = [self.text(self.captions.sequences[row]) for row in mine]
         wanted = shortlist.chosen[world.rank :: world.size] if shortlist else None
         pairs = len(captions) * len(self.pairs) if wanted is None else int(wanted.sum())
         with tqdm(total=pairs, unit="pair", desc="scoring", mininterval=2, disable=world.rank > 0) as bar:
             part = score_matrix(
                 model,
                 captions,
-                self._pictures(),
+                self.pictures(),
                 progress=bar.update,
                 runtime=runtime,
                 precision=self.settings.precision,
@@ -220,8 +220,8 @@ class Gallery:
             if rewrite := rewrites.get(key):
                 texts += [("paraphrase", p.text) for p in rewrite.positives]
                 texts += [(n.kind, n.text) for n in rewrite.negatives]
-            encoded = [self._text(caption_ids(self.tokenizer, text, self.max_tokens)) for _, text in texts]
-            scores = score_matrix(model, encoded, [self._picture(self.units[row])])
+            encoded = [self.text(caption_ids(self.tokenizer, text, self.max_tokens)) for _, text in texts]
+            scores = score_matrix(model, encoded, [self.picture(self.units[row])])
             for (kind, _), score in zip(texts, scores[:, 0].tolist()):
                 found.setdefault(kind, {}).setdefault(key, []).append(score)
         return found
@@ -241,11 +241,14 @@ class Gallery:
             rows.append(named | picture(own) | {"top": top})
         return rows
 
-    def _text(self, ids: list[int]) -> Text:
+    def text(self, ids: list[int]) -> Text:
+        """Token ids without padding, as a model reads them."""
         return as_text(collate_text([ids], self.tokenizer.pad_id))
 
-    def _picture(self, image_id: str) -> Regions | Pixels:
+    def picture(self, image_id: str) -> Regions | Pixels:
+        """One picture, as a model reads it."""
         return as_picture({self.images.key: self.images.collate([image_id])})
 
-    def _pictures(self) -> Iterator[Regions | Pixels]:
-        return map(self._picture, self.units)
+    def pictures(self) -> Iterator[Regions | Pixels]:
+        """All of them, one at a time."""
+        return map(self.picture, self.units)

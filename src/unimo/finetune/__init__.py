@@ -6,3 +6,8 @@ ABOUT = {
     "retrieval": "Image-text retrieval: circle loss over random negatives; "
     "R@1/5/10 both ways, all captions with all pictures.",
 }
+# What is evaluated only.
+LOOKED_AT = {
+    "codes": "What a UNIMO-2's dictionary has learnt: codes that captions share with their own pictures and with "
+    "others, nearest patches and words, heat-maps (docs/unimo2.md).",
+}

@@ -3,13 +3,13 @@
 The registry loads Paddle, so it is asked only when one of its families is; names and help come from `finetune.ABOUT`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from unimo.finetune import ABOUT
+from unimo.finetune import ABOUT, LOOKED_AT
 from unimo.hardware import load_paddle
 
 if TYPE_CHECKING:
@@ -21,18 +21,18 @@ PATH = click.Path(path_type=Path)
 class Families(click.Group):
     """A group whose subcommands are the families of tasks; `make` makes the one of a name when it is asked for."""
 
-    def __init__(self, name: str, make: Callable[[str], click.Command], **options: Any):
+    def __init__(self, name: str, make: Callable[[str], click.Command], about: Mapping[str, str], **options: Any):
         super().__init__(name, **options)
-        self._make = make
+        self._make, self._about = make, about
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the families."""
-        return sorted(ABOUT)
+        return sorted(self._about)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the families without making their subcommands."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, ABOUT[name]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, self._about[name]) for name in self.list_commands(ctx)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The subcommand of a family; None for any other name."""
@@ -94,11 +94,11 @@ def finetune_command(name: str | None) -> click.Command:
 
 
 def evaluate_command(name: str) -> click.Command:
-    """Evaluation of a family, with an option for each field of its settings."""
+    """An evaluation, with an option for each field of its settings."""
     load_paddle()
-    from unimo.finetune.family import FAMILIES
+    from unimo.finetune.family import EVALUATIONS
 
-    fields = FAMILIES[name].settings.model_fields
+    fields = EVALUATIONS[name].settings.model_fields
 
     def run(
         model: Path, output: Path, split: "Split", label: str, against: tuple[Path, ...], paper: Any, **given: Any
@@ -126,7 +126,7 @@ def evaluate_command(name: str) -> click.Command:
     ]
     for option in reversed(options):
         run = option(run)
-    about = ABOUT[name]
+    about = (ABOUT | LOOKED_AT)[name]
     return click.command(
         name, help=f"Evaluate MODEL (run, model folder or name) on a split.\n\n{about}", short_help=about
     )(run)

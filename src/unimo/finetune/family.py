@@ -26,6 +26,7 @@ from unimo.engine.model_folder import (
 from unimo.engine.seen import Seen, seen_at_start, seen_by
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
+from unimo.evaluate.codes import CodeSettings, CodeUsage
 from unimo.evaluate.gallery import Gallery, RetrievalSettings
 from unimo.evaluate.on_the_way import check_measured, on_the_way
 from unimo.evaluate.results import Evaluator, earlier_results, write_result
@@ -45,37 +46,40 @@ class DescribedSource(Source, Protocol):
     even: bool  # whether every process needs as many samples of a batch
 
 
-class Family(NamedTuple):
-    """Tasks of one shape."""
+class Evaluation(NamedTuple):
+    """What `unimo evaluate` can measure."""
 
-    recipe: type[Config]  # of a fine-tuning: keys family, max_tokens, engine, paper, properties batch_positions, files
     heads: Mapping[str, tuple[str, ...]]  # by system: those that the task needs; other systems cannot do it
-    source: Callable[[Any, Any, Tokenizer], DescribedSource]  # (recipe, model sizes, tokenizer)
-    task: Callable[[nn.Layer, Any, Any], Task]  # (model, recipe, source)
-    settings: type[Config]  # of an evaluation: the options of `unimo evaluate FAMILY`, and property files
+    settings: type[Config]  # the options of `unimo evaluate NAME`, and property files
     evaluate: Callable[[Any, Tokenizer, Any, Split], Evaluator]  # (sizes of the model, tokenizer, settings, split)
     result: str  # the task that metrics.json names, by which results are compared
+
+
+class Family(NamedTuple):
+    """Tasks of one shape that a model is fine-tuned for."""
+
+    recipe: type[Config]  # keys family, max_tokens, engine, paper, properties batch_positions, files
+    source: Callable[[Any, Any, Tokenizer], DescribedSource]  # (recipe, model sizes, tokenizer)
+    task: Callable[[nn.Layer, Any, Any], Task]  # (model, recipe, source)
+    evaluation: Evaluation
 
 
 FAMILIES = {  # each has its line in finetune.ABOUT
     "retrieval": Family(
         retrieval.RetrievalRecipe,
-        retrieval.HEADS,
         retrieval.RetrievalStream,
         lambda model, recipe, source: retrieval.RetrievalTask(model, recipe),
-        RetrievalSettings,
-        Gallery,
-        "retrieval",
+        Evaluation(retrieval.HEADS, RetrievalSettings, Gallery, "retrieval"),
     ),
     "dual_encoder": Family(
         dual_encoder.DualEncoderRecipe,
-        dual_encoder.HEADS,
         dual_encoder.DualEncoderStream,
         dual_encoder.DualEncoderTask,
-        RetrievalSettings,
-        Gallery,
-        "retrieval",
+        Evaluation(dual_encoder.HEADS, RetrievalSettings, Gallery, "retrieval"),
     ),
+}
+EVALUATIONS = {name: family.evaluation for name, family in FAMILIES.items()} | {  # those alone: finetune.LOOKED_AT
+    "codes": Evaluation({"unimo-2": ()}, CodeSettings, CodeUsage, "codes"),
 }
 
 
@@ -91,12 +95,12 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = (), family: str | N
     return recipe
 
 
-def settings_of(family: Family, values: Mapping[str, Any], **given: Any) -> Any:
+def settings_of(evaluation: Evaluation, values: Mapping[str, Any], **given: Any) -> Any:
     """The settings of an evaluation: those given, and for the others what `values`, or their `pixels`, say of them."""
     values = {**values, **(values.get("pixels") or {})}
-    known = {name: values[name] for name in family.settings.model_fields if values.get(name) is not None}
+    known = {name: values[name] for name in evaluation.settings.model_fields if values.get(name) is not None}
     asked = {name: value for name, value in given.items() if value not in (None, ())}
-    return validate(family.settings, known | asked, "the evaluation")
+    return validate(evaluation.settings, known | asked, "the evaluation")
 
 
 def check_finetuning(recipe: Any, run_dir: Path) -> None:
@@ -107,8 +111,8 @@ def check_finetuning(recipe: Any, run_dir: Path) -> None:
 
 
 def check_evaluation(name: str, output: Path, **given: Any) -> None:
-    """The same for the evaluation of a family, and for settings that are wrong."""
-    find_all(settings_of(FAMILIES[name], {}, **given).files)
+    """The same for an evaluation, and for settings that are wrong."""
+    find_all(settings_of(EVALUATIONS[name], {}, **given).files)
     check_writable(output)
 
 
@@ -128,23 +132,23 @@ def finetune(
     With `engine.eval_every` the dev split is evaluated on the way and the best checkpoint is named, which
     `model_folder.locate` then takes. Returns the results as lines of text, on rank 0.
     """
-    family = FAMILIES[recipe.family]
-    config, tokenizer = _sizes(family, recipe, start), load_tokenizer(start)
+    family, evaluation = FAMILIES[recipe.family], FAMILIES[recipe.family].evaluation
+    config, tokenizer = _sizes(evaluation, recipe, start), load_tokenizer(start)
     world, engine = World(), recipe.engine
     source = family.source(recipe, config, tokenizer)
     stream = Stream(source, recipe.batch_positions, engine.seed, world.rank, world.size, multiple=1, even=source.even)
     data = Mixer({source.name: stream}, {source.name: 1}, engine.seed, engine.accumulate)
     engine = engine.over(data.updates_per_epoch)
     recipe = recipe.model_copy(update={"engine": engine})
-    settings = settings_of(family, recipe.model_dump())
+    settings = settings_of(evaluation, recipe.model_dump())
     facts = {"label": label, "start": str(start), "seed": engine.seed, "compat": engine.compat.model_dump()}
     facts |= {"paper": paper.join(recipe.paper)} if recipe.paper else {}
-    final = family.evaluate(config, tokenizer, settings, split)  # opened before hours of work: files may lack
-    earlier_results(against, family.result, {**facts, **final.facts}, final.units)
+    final = evaluation.evaluate(config, tokenizer, settings, split)  # opened before hours of work: files may lack
+    earlier_results(against, evaluation.result, {**facts, **final.facts}, final.units)
     if engine.eval_every:
-        dev = family.evaluate(config, tokenizer, settings, "dev")
+        dev = evaluation.evaluate(config, tokenizer, settings, "dev")
         check_measured(dev, engine)
-    model, random_heads = _start(family, recipe, start)
+    model, random_heads = _start(evaluation, recipe, start)
     task = family.task(model, recipe, source)
     if world.rank == 0:
         if recipe.paper:
@@ -168,7 +172,7 @@ def finetune(
     if world.rank == 0:
         checkpoint.load_model(Path(folder), model)
     task.world.share(model)
-    return _evaluate(family.result, final, model, run_dir, facts | _model(folder), against, task.world)
+    return _evaluate(evaluation.result, final, model, run_dir, facts | _model(folder), against, task.world)
 
 
 def _model(folder: str | Path) -> dict[str, str]:
@@ -177,9 +181,9 @@ def _model(folder: str | Path) -> dict[str, str]:
     return {"model": str(folder)} | ({"seen": seen} if seen else {})
 
 
-def _sizes(family: Family, recipe: Any, start: Path) -> Config:
-    """The config of the model to fine-tune, which must have the family's heads and positions for its texts."""
-    config, _ = read_sizes(start, tuple(family.heads))
+def _sizes(evaluation: Evaluation, recipe: Any, start: Path) -> Config:
+    """The config of the model to fine-tune, which must have the task's heads and positions for its texts."""
+    config, _ = read_sizes(start, tuple(evaluation.heads))
     try:
         check_length(recipe.max_tokens, config)
     except ValueError as error:
@@ -187,11 +191,11 @@ def _sizes(family: Family, recipe: Any, start: Path) -> Config:
     return config
 
 
-def _start(family: Family, recipe: Any, start: Path) -> tuple[nn.Layer, list[str]]:
-    """The model to fine-tune with the family's heads, and the parts that start at random."""
-    pretrained = read_network(start, tuple(family.heads))
+def _start(evaluation: Evaluation, recipe: Any, start: Path) -> tuple[nn.Layer, list[str]]:
+    """The model to fine-tune with the task's heads, and the parts that start at random."""
+    pretrained = read_network(start, tuple(evaluation.heads))
     paddle.seed(recipe.engine.seed)  # for heads that the checkpoint lacks
-    return with_heads(pretrained, family.heads[system_of(pretrained)])
+    return with_heads(pretrained, evaluation.heads[system_of(pretrained)])
 
 
 def evaluate(
@@ -200,27 +204,27 @@ def evaluate(
     """Evaluate a model folder by the limits of the run that it came from, where it says, unless others are given.
 
     Args:
-        name: of the family. given: settings of its evaluation.
+        name: of the evaluation. given: its settings.
         facts: what else metrics.json is to say: label, paper.
         against: folders of earlier results on the split to compare with.
 
     Returns:
         The results as lines of text, on rank 0.
     """
-    family, world = FAMILIES[name], World()
+    evaluation, world = EVALUATIONS[name], World()
     world.connect(sharding=0)
-    (config, _), tokenizer = read_sizes(folder, tuple(family.heads)), load_tokenizer(folder)
+    (config, _), tokenizer = read_sizes(folder, tuple(evaluation.heads)), load_tokenizer(folder)
     own = read_recipe(folder)
     limits = {key: value for key, value in own.items() if key.startswith("max_")}
     limits["preparation"] = (own.get("pixels") or {}).get("preparation")  # its shards may not have these pictures
-    evaluator = family.evaluate(config, tokenizer, settings_of(family, limits, **given), split)
-    earlier_results(against, family.result, {**facts, **evaluator.facts}, evaluator.units)  # before hours of work
+    evaluator = evaluation.evaluate(config, tokenizer, settings_of(evaluation, limits, **given), split)
+    earlier_results(against, evaluation.result, {**facts, **evaluator.facts}, evaluator.units)  # before hours of work
     facts = {**facts, **_model(folder)}
     if world.rank == 0 and (warning := other_features(folder, evaluator.facts.get("features", {}))):
         say(warning)
         facts = {**facts, "warning": warning}
-    model = read_network(folder, tuple(family.heads))
-    return _evaluate(family.result, evaluator, model, output, facts, against, world)
+    model = read_network(folder, tuple(evaluation.heads))
+    return _evaluate(evaluation.result, evaluator, model, output, facts, against, world)
 
 
 def _evaluate(

@@ -296,7 +296,7 @@ class Unimo2(nn.Layer):
         """
         if image is None and text is None:
             raise ConfigError("UNIMO-2 got no stream: give text, pixels or both")
-        grounding = self._grounding(image, text, text_mask, caption_mask)
+        grounding = self.choose(image, text, text_mask, caption_mask)
         parts: dict[str, Tensor] = {}
         counted = []
         if image is not None:
@@ -321,10 +321,17 @@ class Unimo2(nn.Layer):
         of = dict(zip(read, x.split(list(read.values()), axis=1)))
         return Encoded(image, text, of.get("image"), of.get("codes"), of.get("text"), grounding, cache or None)
 
-    def _grounding(
-        self, image: Tensor | None, text: Tensor | None, text_mask: Tensor | None, caption_mask: Tensor | None
+    def choose(
+        self,
+        image: Tensor | None,
+        text: Tensor | None,
+        text_mask: Tensor | None = None,
+        caption_mask: Tensor | None = None,
     ) -> Grounding | None:
-        """The codes for encoded streams, whose class tokens have no vote; text has none in captioning."""
+        """The codes for encoded streams, given as to `ground`; None without a dictionary.
+
+        Class tokens have no vote, nor has the text in captioning.
+        """
         config = self.config
         if config.grounding_method == "none":
             return None

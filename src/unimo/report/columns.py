@@ -29,11 +29,29 @@ RETRIEVAL = Layout(
     mean=f"mean of the {2 * len(KS)} recalls",
 )
 
+CODES = Layout(
+    heading="Codes",
+    legend="of a caption's codes, those that its own picture chooses, too, and that another one chooses on average",
+    blocks={
+        "codes": {
+            "codes_shared_with_own": "own, %",
+            "codes_shared_with_others": "another's, %",
+            "difference": "difference",
+            "live_codes_of_pictures": "live, pictures",
+            "live_codes_of_captions": "live, captions",
+            "entropy_of_pictures": "bits, pictures",
+            "entropy_of_captions": "bits, captions",
+        }
+    },
+    compared={name: name.replace("_", " ") for name in ("codes_shared_with_own", "difference")},
+)
+KNOWN = {"retrieval": RETRIEVAL, "codes": CODES}
+
 
 def layout_of(task: str, metrics: Mapping[str, Metric]) -> Layout:
     """The layout of a task; of one that has none of its own, all metrics in the order of the file."""
-    if task == "retrieval":
-        return RETRIEVAL
+    if task in KNOWN:
+        return KNOWN[task]
     columns = {name: f"{name} ({m.unit})" if m.unit else name for name, m in metrics.items()}
     legend = "95 % bootstrap interval, * = lower bound above chance"
     return Layout(heading=task, legend=legend, blocks={task: columns}, compared={name: name for name in metrics})

@@ -53,6 +53,14 @@ def course_figures(updates: Sequence[LogRecord]) -> list[str]:
     ]
 
 
+def observed_figures(records: Sequence[LogRecord]) -> list[str]:
+    """One SVG for each thing that a task says of itself, such as a temperature or the codes in use."""
+    names = dict.fromkeys(name for record in records for name in record.observed)
+    said = {name: [r for r in records if name in r.observed] for name in names}
+    curves = {name: ([r.step for r in found], [r.observed[name] for r in found]) for name, found in said.items()}
+    return [line_figure(name.replace("_", " "), {"": curve}, smoothed=False) for name, curve in curves.items()]
+
+
 def evaluation_figures(evaluations: Sequence[LogRecord], taken: LogRecord | None) -> list[str]:
     """The metrics of the evaluations on the way, over the steps: the one that checkpoints are chosen by, then all.
 

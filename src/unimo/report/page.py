@@ -10,6 +10,7 @@ import numpy as np
 
 from unimo.errors import MissingDependencyError
 from unimo.paper import join
+from unimo.report.code_pictures import code_rows, mapped_pairs
 from unimo.report.paired import paired
 from unimo.report.rewritten import COIN, score_rows, scored
 from unimo.report.run_folder import Gallery, Metrics, RankedCaption, RunFolder
@@ -78,6 +79,8 @@ def about(runs: Sequence[RunFolder]) -> str:
     parts += [f"how the losses of {trained} went"] if trained else []
     if any(run.gallery for run in runs):
         parts += ["which pictures the models find, and which rewritten captions they score above the true ones"]
+    if any(run.codes for run in runs):
+        parts += ["what the codes of a dictionary stand for"]
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     return f"This page shows {count}: {', '.join(parts) or 'how far they are'}."
 
@@ -96,6 +99,7 @@ def _section(run: RunFolder) -> dict[str, Any]:
         "provenance": provenance_rows(run.metrics) if run.metrics else None,
         "losses": figures.loss_figures(run.updates) if run.updates else [],
         "course": figures.course_figures(run.updates) if run.updates else [],
+        "observed": figures.observed_figures(run.observed),
         "evaluations": figures.evaluation_figures(run.evaluations, run.taken) if run.evaluations else [],
         "taken": run.taken,
         "captions": [_ranked(caption, run.path) for caption in _spread(gallery.captions, CAPTIONS)],
@@ -104,6 +108,8 @@ def _section(run: RunFolder) -> dict[str, Any]:
             scored(r, gallery.candidates) for r in _spread([r for r in gallery.rewrites if r.negatives], REWRITES)
         ],
         "rewrite_count": len(gallery.rewrites),
+        "codes": code_rows(run.codes, run.path) if run.codes else [],
+        "mapped": mapped_pairs(run.codes, run.path) if run.codes else [],
         "scores": scores,
         "histogram": figures.score_figure({r["kind"]: (r["side"], r["scores"]) for r in scores}) if scores else None,
     }

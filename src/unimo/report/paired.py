@@ -20,7 +20,7 @@ class Paired:
 
 
 def paired(runs: Sequence[RunFolder], baseline: str) -> Paired:
-    """Each evaluated run minus the one with the label, or else the name, `baseline`.
+    """Each run that was evaluated on its task minus the one with the label, or else the name, `baseline`.
 
     Raises:
         DataError: not one run is called so, one has no items.json, or some were not evaluated on the items of the
@@ -29,7 +29,9 @@ def paired(runs: Sequence[RunFolder], baseline: str) -> Paired:
     rows = [run for run in runs if run.metrics]
     base = _baseline(rows, baseline)
     assert base.metrics  # it is one of the rows
-    theirs, others, problems = read_items(base.path), [run for run in rows if run is not base], []
+    task, problems = base.metrics.task, []
+    theirs = read_items(base.path)
+    others = [run for run in rows if run is not base and run.metrics and run.metrics.task == task]
     layout = layout_of(base.metrics.task, base.metrics.metrics)
     found: dict[str, dict[str, Difference]] = {}
     for run in others:

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ConfigDict, FiniteFloat, ValidationError, field_validator
+from pydantic import (
+    ConfigDict,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from unimo.config import Paper
 from unimo.errors import DataError
@@ -14,7 +22,7 @@ from unimo.evaluate.results import Difference, Metric
 from unimo.readers.annotations import SHOWN, Negatives, Positives, Record, problem
 from unimo.storage.locks import held
 
-FILES = ("config.yaml", "log.jsonl", "state.json", "metrics.json", "gallery.json")
+FILES = ("config.yaml", "log.jsonl", "state.json", "metrics.json", "gallery.json", "codes.json")
 
 
 class Means(Record):
@@ -33,6 +41,7 @@ class LogRecord(Means):
     stream: str = ""  # of the one update that earlier versions logged
     streams: dict[str, Means] = {}  # the updates of each stream alone
     lr: float | None = None
+    observed: dict[str, float] = {}  # what the task says of itself
     metrics: dict[str, float] = {}
     metric: str | None = None  # the one that checkpoints are chosen by
     best: bool = False  # of the evaluations so far
@@ -124,6 +133,70 @@ class Gallery(Record):
     rewrites: list[RewrittenCaption] = []
 
 
+class Shown(Record):
+    """A picture; the path is relative to the folder of the file, or absolute."""
+
+    image_id: str
+    image: str
+
+
+class NearPatch(Shown):
+    """A picture's patch by its number, row by row."""
+
+    patch: NonNegativeInt
+
+
+class Code(Record):
+    """A code: the share of pictures and captions that choose it alone, in percent, and what comes nearest to it."""
+
+    code: int
+    pictures: FiniteFloat
+    captions: FiniteFloat
+    patches: list[NearPatch]
+    words: list[str]
+
+
+class HeatMap(Record):
+    """How close a pair's patches and words are to a code, 0 to 1."""
+
+    code: int
+    patches: list[FiniteFloat]
+    words: list[FiniteFloat]
+
+
+class MappedPair(Shown):
+    """A picture and a caption with their heat-maps."""
+
+    caption: str
+    words: list[str]
+    maps: list[HeatMap]
+
+
+class Codes(Record):
+    """What codes.json holds: the most used codes of a dictionary, and pairs with heat-maps of theirs."""
+
+    image_size: PositiveInt  # pixels of a picture's side
+    patch: PositiveInt  # of a patch's
+    shift: NonNegativeInt  # pixels of the first patch that lie outside the picture
+    codes: list[Code]
+    pairs: list[MappedPair]
+
+    @property
+    def grid(self) -> int:
+        """Patches of a side."""
+        return (self.image_size + 2 * self.shift - self.patch) // self.patch + 1
+
+    @model_validator(mode="after")
+    def _on_the_grid(self) -> "Codes":
+        patches = self.grid**2
+        if any(near.patch >= patches for code in self.codes for near in code.patches):
+            raise ValueError(f"a patch's number is beyond the {patches} patches of a picture")
+        for pair in self.pairs:
+            if any(len(one.patches) != patches or len(one.words) != len(pair.words) for one in pair.maps):
+                raise ValueError(f"a heat-map needs {patches} patches and a value for each word")
+        return self
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """A run with what its folder holds; None or empty where there is no file."""
@@ -135,6 +208,7 @@ class RunFolder:
     state: State | None
     metrics: Metrics | None
     gallery: Gallery | None
+    codes: Codes | None
 
     @property
     def updates(self) -> list[LogRecord]:
@@ -144,6 +218,11 @@ class RunFolder:
             parts = [record.model_copy(update={"stream": name, **dict(part)}) for name, part in record.streams.items()]
             found += parts or ([record] if record.losses else [])
         return found
+
+    @property
+    def observed(self) -> list[LogRecord]:
+        """The records in which the task says something of itself."""
+        return [record for record in self.log if record.observed]
 
     @property
     def evaluations(self) -> list[LogRecord]:
@@ -178,6 +257,7 @@ def _open(path: Path, name: str) -> RunFolder:
         state=_state(path),
         metrics=_read(path / "metrics.json", Metrics),
         gallery=_read(path / "gallery.json", Gallery),
+        codes=_read(path / "codes.json", Codes),
     )
 
 

@@ -16,7 +16,24 @@ QUALITY = 80  # of its JPEG
 
 
 def thumbnail(path: Path, longest: int = LONGEST) -> str | None:
-    """A picture as a `data:` address of a JPEG no larger than `longest`, on white; None if it cannot be read.
+    """A picture as a `data:` address of a JPEG no larger than `longest`, on white; None if it cannot be read."""
+    picture = read(path)
+    if picture is None:
+        return None
+    height, width = picture.shape[:2]
+    scale = min(1.0, longest / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return address(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+
+
+def address(picture: np.ndarray) -> str:
+    """A picture, [h, w, 3] uint8 in blue, green, red, as a `data:` address of a JPEG."""
+    _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
+
+
+def read(path: Path) -> np.ndarray | None:
+    """A picture file, upright and on white, [h, w, 3] uint8 in blue, green, red; None if it cannot be read.
 
     Only regular files below MAX_BYTES are opened, and only pictures are decoded whose head says MAX_PIXELS at most.
     """
@@ -33,13 +50,7 @@ def thumbnail(path: Path, longest: int = LONGEST) -> str | None:
         return None
     if picture is None:
         return None
-    picture = _turned(_on_white(_eight_bits(picture)), orientation)
-    height, width = picture.shape[:2]
-    scale = min(1.0, longest / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
+    return _turned(_on_white(_eight_bits(picture)), orientation)
 
 
 def _orientation(head: Image.Image) -> int:
