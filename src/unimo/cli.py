@@ -89,9 +89,10 @@ main.add_command(
 @click.option("--parts", help="Comma-separated; all that the MODEL has heads for by default.")
 @click.option("--onnx", is_flag=True, help="Also write model.onnx of each part (needs the extra `export`).")
 def export(model: Path, output: Path, parts: str | None, onnx: bool) -> None:
-    """Write the inference graphs of MODEL (run, model folder or name of the zoo; a UNIMO) to the folder OUTPUT.
+    """Write the inference graphs of MODEL (run, model folder or name of the zoo) to the folder OUTPUT.
 
-    Parts: text_encoder, image_encoder, match_score, prefix and decode_step. Each is compared with the model on random
+    Parts of a UNIMO: text_encoder, image_encoder, match_score, prefix and decode_step; of a UNIMO-2: text_encoder,
+    image_encoder and grounded_score. Each is compared with the model on random
     inputs; the largest difference, relative to the largest activation, is printed.
     """
     load_paddle()

@@ -68,16 +68,16 @@ def worker(side: str, folder: Path) -> None:
     import paddle
 
     from unimo.engine.model_folder import read_model
-    from unimo.export import inference_graphs, runner
+    from unimo.export import inference_graphs, runner, unimo_parts
 
     model, _ = read_model(folder / "model")
     model.eval()
     figures = {}
     for name, lengths in PARTS.items():
-        arrays = inference_graphs.random_inputs(name, model.config, lengths, seed=0)
+        arrays = inference_graphs.random_inputs(unimo_parts.PARTS[name], model.config, lengths, seed=0)
         given = {key: paddle.to_tensor(np.ones_like(a) if key.endswith("mask") else a) for key, a in arrays.items()}
         if side == "dygraph":
-            run = paddle.no_grad()(lambda given, name=name: inference_graphs.PARTS[name].compute(model, given))
+            run = paddle.no_grad()(lambda given, name=name: unimo_parts.PARTS[name].compute(model, given))
         else:
             run = runner.open_part(folder / "export", name)
         figures[name] = measure(lambda run=run, given=given: run(given))

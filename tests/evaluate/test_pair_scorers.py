@@ -5,14 +5,14 @@ import paddle
 import pytest
 
 from unimo.errors import ConfigError
-from unimo.evaluate.pair_scorers import CONTRAST_WEIGHT, SCORERS, encoded_by_length, pair_scorer, pair_scores
+from unimo.evaluate.pair_scorers import SCORERS, encoded_by_length, pair_scorer, pair_scores
 from unimo.evaluate.scoring import score_matrix
 from unimo.models.faster_rcnn import FasterRCNNConfig
 from unimo.models.oner import Oner, OnerConfig
 from unimo.models.streams import Pixels, Regions, Text
 from unimo.models.systems import SYSTEMS, skeleton
 from unimo.models.unimo import Unimo, UnimoConfig
-from unimo.models.unimo2 import Unimo2, Unimo2Config
+from unimo.models.unimo2 import CONTRAST_WEIGHT, Unimo2, Unimo2Config
 from unimo.readers.tensors import as_text
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 30}

@@ -14,8 +14,9 @@ from unimo.engine import checkpoint
 from unimo.engine.model_folder import write_model
 from unimo.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
 from unimo.export import inference_graphs as exporting
-from unimo.export.inference_graphs import PARTS, TOLERANCE, export, random_inputs
+from unimo.export.inference_graphs import TOLERANCE, export, random_inputs
 from unimo.export.runner import open_part, read_manifest
+from unimo.export.unimo_parts import PARTS
 from unimo.models.layers import captioning_mask
 from unimo.models.unimo import Regions, Tags, Text, Unimo, UnimoConfig
 from unimo.readers.tokenizer import load_tokenizer
@@ -71,11 +72,11 @@ def assert_close(found: object, wanted: paddle.Tensor) -> None:
 
 def test_encoders_equal_the_model(exported):
     model, folder = exported
-    given = random_inputs("text_encoder", model.config, OTHER, seed=7)
+    given = random_inputs(PARTS["text_encoder"], model.config, OTHER, seed=7)
     found, encoded = open_part(folder, "text_encoder")(given), model(text_of(given))
     assert_close(found["states"], encoded.text)
     assert_close(found["pooled"], model.pooled_text(encoded))
-    given = random_inputs("image_encoder", model.config, OTHER, seed=7)
+    given = random_inputs(PARTS["image_encoder"], model.config, OTHER, seed=7)
     found, encoded = open_part(folder, "image_encoder")(given), model(regions=regions_of(given))
     assert_close(found["states"], encoded.regions)
     assert_close(found["pooled"], model.pooled_image(encoded))
@@ -84,7 +85,7 @@ def test_encoders_equal_the_model(exported):
 def test_match_score_equals_the_model_and_ignores_padding(exported):
     model, folder = exported
     score = open_part(folder, "match_score")
-    given = random_inputs("match_score", model.config, OTHER, seed=8)
+    given = random_inputs(PARTS["match_score"], model.config, OTHER, seed=8)
     wanted = model.match_score(model(text_of(given), regions_of(given))).squeeze(1)
     assert_close(score(given)["scores"], wanted)
     padded = {key: np.pad(a, [(0, 0), (0, 4)] + [(0, 0)] * (a.ndim - 2)) for key, a in given.items()}
@@ -93,7 +94,7 @@ def test_match_score_equals_the_model_and_ignores_padding(exported):
 
 def test_jit_load_takes_the_same_files(exported):
     model, folder = exported
-    given = random_inputs("match_score", model.config, OTHER, seed=8)
+    given = random_inputs(PARTS["match_score"], model.config, OTHER, seed=8)
     loaded = paddle.jit.load(str(folder / "match_score" / "model"))
     scores = loaded(*map(paddle.to_tensor, given.values()))
     assert_close(scores, model.match_score(model(text_of(given), regions_of(given))).squeeze(1))
@@ -103,7 +104,7 @@ def test_token_types_are_an_input_where_the_model_has_them(small_world, tmp_path
     model = write_tiny(tmp_path / "m", small_world / "vocabulary", ("lm",), type_vocab_size=3, hidden_act="relu")
     lines = list(export(tmp_path / "m", tmp_path / "x", ["text_encoder"]))
     assert len(lines) == 1
-    given = random_inputs("text_encoder", model.config, OTHER, seed=1)
+    given = random_inputs(PARTS["text_encoder"], model.config, OTHER, seed=1)
     text = text_of(given)
     text.types = paddle.to_tensor(given["types"])
     assert given["types"].max() > 0
@@ -118,7 +119,7 @@ STEPS = 8
 
 
 def pictures(model: Unimo) -> tuple[Text, Regions, dict[str, np.ndarray]]:
-    given = random_inputs("prefix", model.config, {"batch": 3, "tokens": 4, "regions": 6}, seed=2)
+    given = random_inputs(PARTS["prefix"], model.config, {"batch": 3, "tokens": 4, "regions": 6}, seed=2)
     return text_of(given), regions_of(given), given
 
 
@@ -171,7 +172,7 @@ def test_onnx_equals_the_model(exported, name):
     import onnxruntime
 
     model, folder = exported
-    given = random_inputs(name, model.config, OTHER, seed=3)
+    given = random_inputs(PARTS[name], model.config, OTHER, seed=3)
     session = onnxruntime.InferenceSession(str(folder / name / "model.onnx"))
     wanted = PARTS[name].compute(model, {key: paddle.to_tensor(a) for key, a in given.items()})
     found = session.run(None, given)
@@ -242,7 +243,7 @@ def test_a_part_that_differs_is_not_written(exported, tmp_path, monkeypatch):
 
 def test_wrong_inputs_are_one_error_that_lists_all(exported):
     model, folder = exported
-    given = random_inputs("match_score", model.config, OTHER, seed=0)
+    given = random_inputs(PARTS["match_score"], model.config, OTHER, seed=0)
     del given["boxes"]
     given["ids"] = given["ids"].astype(np.int32)
     given["features"] = given["features"][..., :5]

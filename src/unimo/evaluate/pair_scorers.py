@@ -23,7 +23,6 @@ from unimo.models.unimo2 import Unimo2
 from unimo.readers.tensors import as_text
 
 CALLS = 4  # in which texts are encoded alone: few pads, and not many small products
-CONTRAST_WEIGHT = 0.3  # of the contrast in UNIMO-2's score (release: cmcl_score_weight of its Flickr30k settings)
 Encoded = tuple[Tensor, ...]  # each [n, ...], one row a caption or picture
 
 
@@ -68,7 +67,7 @@ def _unimo(model: Unimo) -> PairScorer:
 
 
 def _unimo2(model: Unimo2) -> PairScorer:
-    """The release's: logit of the match, plus a share of the contrast of the towers (src/finetune of its retrieval)."""
+    """The release's score, and the contrast of the towers alone."""
 
     def encode_texts(text: Text) -> Encoded:
         return model.encode_text(text)[0], text.mask
@@ -78,10 +77,7 @@ def _unimo2(model: Unimo2) -> PairScorer:
 
     def score(texts: Encoded, images: Encoded, rows: Tensor, columns: Tensor) -> Tensor:
         (words, mask), (patches,) = texts, images
-        paired = model.ground(
-            patches.index_select(columns), words.index_select(rows), mask.index_select(rows), wanted="classes"
-        )
-        return model.match_logits(paired)[:, 1] + CONTRAST_WEIGHT * model.contrast_score(paired).squeeze(1)
+        return model.score_encoded(words, mask, patches, rows, columns)
 
     alone = (
         lambda text: model.scored_text(model.contrasted("text", text[0])),

@@ -24,6 +24,7 @@ from unimo.models.layers import Cache, LayerNorm, PostNormBlock, Spans, attentio
 from unimo.models.streams import FIRST_POSITION, Pixels, Text, given
 from unimo.models.vision import VisionTransformer
 
+CONTRAST_WEIGHT = 0.3  # of the contrast in the score of a pair (cmcl_score_weight of the Flickr30k settings)
 GRID = 14  # the release's position table always has 14 x 14 + 1 rows
 
 
@@ -415,6 +416,22 @@ class Unimo2(nn.Layer):
         """Product of what is contrasted, the text normalised only where it is projected, as in the release. [B, 1]"""
         image, text = self.contrast_features(encoded)
         return (F.normalize(image, axis=-1) * self.scored_text(text)).sum(-1, keepdim=True)
+
+    def score_encoded(
+        self, text: Tensor, text_mask: Tensor, image: Tensor, text_rows: Tensor, image_rows: Tensor
+    ) -> Tensor:
+        """The release's score of pairings of streams that `encode_text` and the ViT have encoded: the logit of the
+        match, plus a share of the contrast.
+
+        Args:
+            text_rows, image_rows: [P] int64, the rows of `text` and `image` that make up each pair.
+
+        Returns:
+            [P].
+        """
+        words, mask = text.index_select(text_rows), text_mask.index_select(text_rows)
+        paired = self.ground(image.index_select(image_rows), words, mask, wanted="classes")
+        return self.match_logits(paired)[:, 1] + CONTRAST_WEIGHT * self.contrast_score(paired).squeeze(1)
 
     def scored_text(self, text: Tensor) -> Tensor:
         """A text's part of that product. [B, H] -> [B, H]"""
