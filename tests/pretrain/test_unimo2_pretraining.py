@@ -106,7 +106,10 @@ def test_losses_fall_and_retrieval_is_measured_on_the_way(recipe, tmp_path):
     assert features == {"pixels": "upright"}
 
 
-def test_a_resumed_run_ends_bit_equal(recipe, tmp_path):
+@pytest.mark.parametrize("revive_every", [0, 3])
+def test_a_resumed_run_ends_bit_equal(recipe, tmp_path, revive_every):
+    recipe["model"] |= {"num_codebook": 200} if revive_every else {}
+    recipe["revive_every"] = revive_every
     recipe["pixels"] = {"augmentation": {"crop": 0.5, "jitter": 0.2}}
     recipe["engine"] |= {"log_every": 3, "keep_last": 9}
     assert run(recipe, tmp_path / "whole", "engine.steps=11")[0] == 0
@@ -122,6 +125,34 @@ def test_a_resumed_run_ends_bit_equal(recipe, tmp_path):
         assert (ends[0] / name).read_bytes() == (ends[1] / name).read_bytes(), name
     whole, part = (log(tmp_path / name) for name in ("whole", "part"))
     assert whole[-2:] == part[-2:], "losses and what is observed"
+    assert (whole[-1]["observed"].get("revived_codes", 0) > 0) == bool(revive_every)
+
+
+def test_codes_that_nobody_chose_start_anew_where_tokens_are(recipe):
+    recipe["revive_every"] = 2
+    checked, sources = opened(recipe)
+    paddle.seed(6)
+    task = build_task(Unimo2(checked.model, heads_of(checked)), checked)
+    dictionary, before = task.model.dictionary, task.model.dictionary.codes.numpy().copy()
+    stream = Stream(sources["pair"], 256, seed=1)
+    task.train()
+    task.forward(stream.next())
+    task.after_update(1)
+    assert (dictionary.codes.numpy() == before).all(), "not yet"
+    batch = stream.next()
+    task.forward(batch)
+    chosen = np.flatnonzero(task.revival.use.counts.numpy())
+    task.after_update(2)
+    after, dead = dictionary.codes.numpy(), np.setdiff1d(np.arange(24), chosen)
+    assert len(dead) and (after[chosen] == before[chosen]).all() and (after[dead] != before[dead]).any(axis=1).all()
+    lengths = np.linalg.norm(after[dead], axis=1)
+    np.testing.assert_allclose(lengths, np.linalg.norm(before[chosen], axis=1).mean(), rtol=1e-5)
+    tokens = task.revival._tokens.numpy()
+    cosines = (after[dead] / lengths[:, None]) @ (tokens / np.linalg.norm(tokens, axis=1, keepdims=True)).T
+    np.testing.assert_allclose(cosines.max(1), 1, rtol=1e-5)
+    assert task.observed()["revived_codes"] == len(dead) and not task.revival.use.counts.any()
+    task.forward(batch)
+    assert set(np.flatnonzero(task.revival.use.counts.numpy())) & set(dead), "some of them are chosen now"
 
 
 GOLDEN = Path(__file__).with_name("unimo2_losses.json")
@@ -262,6 +293,7 @@ def test_variants_are_one_key(recipe, change, named):
         ({"weights": {"mlm": 1.0}}, "no objective of stream image has a weight; give one of code, dictionary, view"),
         ({"data": {"texts": None}}, "stream text needs data.texts"),
         ({"batch_positions": {"pair": 256}}, "stream image needs batch_positions.image"),
+        ({"model": {"image_size": 40}}, "image_size \\(40\\) is no multiple of a patch, resolution \\(16\\)"),
         ({"model": {"topk_value": 25}}, "topk_value \\(25\\) is more than num_codebook \\(24\\)"),
         ({"views": {"crop": 1.0, "flip": 0.0, "jitter": 0.0}}, "views that do not differ teach nothing"),
         ({"model": {"grounding_method": "normal"}}, "code masks a set of topk_value codes"),
@@ -279,8 +311,15 @@ def test_wrong_recipes_are_told(recipe, tmp_path, changes, said):
     assert code == 2 and re.search(said, output), output
 
 
-def test_a_start_of_two_encoders_takes_both(recipe, tmp_path):
-    """A ViT of one library and a text encoder of another: each fills its part."""
+def test_texts_given_to_the_stream_of_pairs_are_told(recipe, drawn, tmp_path):
+    recipe["data"]["pairs"] = str(drawn / "texts.jsonl")
+    code, output = run(recipe, tmp_path)
+    assert code == 2 and "texts.jsonl" in output and "key 'captions' is missing" in output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_may_be_a_whole_model(recipe, tmp_path):
+    """Of two encoders: tests/port/test_start_of_two.py."""
     checked, _ = opened(recipe)
     recipe["initialise_from"] = ["nowhere-at-all"]
     code, output = run(recipe, tmp_path)

@@ -79,6 +79,10 @@ class Unimo2Config(Config):
             raise ValueError("grounding_method none has no voters to project and no codes to place")
         if self.image_size < self.resolution:
             raise ValueError(f"image_size ({self.image_size}) is less than one patch, resolution ({self.resolution})")
+        if self.image_size % self.resolution:
+            raise ValueError(
+                f"image_size ({self.image_size}) is no multiple of a patch, resolution ({self.resolution})"
+            )
         return self
 
     @classmethod

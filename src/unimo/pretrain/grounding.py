@@ -1,6 +1,7 @@
-"""Objectives of the grounded dictionary that need more than one pass: masked codes, and what is used of the dictionary.
+"""What pre-training has for the grounded dictionary beside its loss: masked codes, the use of codes, and a remedy for
+those that nobody chooses.
 
-Source of the first: `get_pretraining_mask_grounding_output` of UNIMO-2's release, off in every released recipe.
+Source of masked codes: `get_pretraining_mask_grounding_output` of UNIMO-2's release, off in every released recipe.
 """
 
 import numpy as np
@@ -9,6 +10,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from unimo.engine.distributed import World
+from unimo.models.dictionary import GroundedDictionary, Grounding
 from unimo.models.unimo2 import Encoded, Unimo2
 
 
@@ -51,3 +53,44 @@ class CodeUse(nn.Layer):
         counts = np.array(world.sum(self.shown.tolist()))
         shares = counts[counts > 0] / max(counts.sum(), 1.0)
         return {"live_codes": float(len(shares)), "code_entropy": float(-(shares * np.log2(shares)).sum())}
+
+
+class Revival(nn.Layer):
+    """Gives codes that nobody chose for a while the place of a token: an option, ours.
+
+    As the random restarts of Jukebox (Dhariwal et al. 2020), but scaled to the mean length of the codes in use: votes
+    are products, so that a longer code would win them all.
+
+    A checkpoint keeps what was chosen since the last time, and `count`, how many codes were ever revived.
+    """
+
+    def __init__(self, codes: int, every: int, seed: int):
+        super().__init__()
+        self.use, self.every, self.seed = CodeUse(codes, every), every, seed
+        self.register_buffer("count", paddle.zeros([1]))
+        self._tokens: Tensor | None = None
+
+    def see(self, grounding: Grounding) -> None:
+        """Count the choices of a batch, and keep the tokens that had a vote until the next batch."""
+        self.use.add(grounding.chosen)
+        tokens = grounding.tokens.detach()
+        rows = tokens.flatten(0, 1)
+        self._tokens = rows if grounding.votes is None else rows[grounding.votes.flatten() > 0]
+
+    @paddle.no_grad()
+    def after_update(self, step: int, dictionary: GroundedDictionary, world: World) -> None:
+        """Revive what is dead after every `every`-th update, alike on all processes."""
+        self.use.after_update(step)
+        if step % self.every or self._tokens is None:
+            return
+        counts = np.array(world.sum(self.use.shown.tolist()))
+        dead, live = np.flatnonzero(counts == 0), np.flatnonzero(counts)
+        if not len(dead):
+            return
+        codes, tokens = dictionary.codes.numpy().copy(), self._tokens.numpy()
+        drawn = np.random.default_rng([self.seed, step]).integers(len(tokens), size=len(dead))
+        length = np.linalg.norm(codes[live], axis=1).mean()
+        new = tokens[drawn] * (length / np.maximum(np.linalg.norm(tokens[drawn], axis=1, keepdims=True), 1e-12))
+        codes[dead] = np.array(world.broadcast(new.tolist()), codes.dtype)  # each process has tokens of its own
+        dictionary.codes.set_value(codes)
+        self.count.add_(paddle.to_tensor([float(len(dead))]))

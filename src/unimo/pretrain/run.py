@@ -105,9 +105,8 @@ def build_model(recipe: Any, tokenizer: Tokenizer) -> nn.Layer:
     check_vocabulary(tokenizer.vocab_size, recipe.model, recipe.tokenizer)
     paddle.seed(recipe.engine.seed)
     model = SYSTEMS[recipe.system].model(recipe.model, PRETRAINING[recipe.system].heads(recipe))
-    for source in starts_of(recipe):
-        for line in zoo.start(model, source):
-            print(textwrap.shorten(line, 300), flush=True)
+    for line in zoo.start(model, *starts_of(recipe)):
+        print(textwrap.shorten(line, 300), flush=True)
     return model
 
 

@@ -14,7 +14,7 @@ from unimo.engine.task import Task
 from unimo.errors import ConfigError
 from unimo.models.streams import Text, given
 from unimo.models.unimo2 import Unimo2, Wanted
-from unimo.pretrain.grounding import CodeUse, masked_code_loss
+from unimo.pretrain.grounding import CodeUse, Revival, masked_code_loss
 from unimo.pretrain.language import word_prediction_loss
 from unimo.pretrain.matching import contrast_loss, matching_loss, view_loss
 from unimo.pretrain.recipe import Masking
@@ -85,9 +85,11 @@ class Unimo2Pretraining(Task):
     def __init__(self, model: Unimo2, recipe: Unimo2Recipe):
         super().__init__()
         self.model, self.recipe, self.weights = model, recipe, recipe.objectives
-        self.use = None
+        self.use, self.revival = None, None
         if recipe.model.grounding_method != "none":
             self.use = CodeUse(recipe.model.num_codebook, recipe.engine.log_every)
+            if recipe.revive_every:
+                self.revival = Revival(recipe.model.num_codebook, recipe.revive_every, recipe.engine.seed)
 
     def items(self, batch: Batch) -> dict[str, int]:
         """Hidden words, pairings, pairs, pictures, samples with their codes, and masked codes."""
@@ -137,6 +139,8 @@ class Unimo2Pretraining(Task):
             losses["code"] = masked_code_loss(model, encoded, masked)
         if self.use is not None and encoded.grounding is not None:
             self.use.add(encoded.grounding.chosen)
+            if self.revival is not None:
+                self.revival.see(encoded.grounding)
         return losses
 
     def _mismatched(self, images: Tensor, words: Tensor | None, text: Text | None, captions: np.ndarray) -> Tensor:
@@ -148,18 +152,23 @@ class Unimo2Pretraining(Task):
 
     def kept(self) -> Mapping[str, nn.Layer]:
         """The counts of codes."""
-        return {} if self.use is None else {"use": self.use}
+        kept = {} if self.use is None else {"use": self.use}
+        return kept if self.revival is None else {**kept, "revival": self.revival}
 
     def after_update(self, step: int) -> None:
-        """Let an interval of those counts end with the log's."""
+        """Let an interval of those counts end with the log's, and revive codes if that is asked for."""
         if self.use is not None:
             self.use.after_update(step)
+        if self.revival is not None:
+            self.revival.after_update(step, self.model.dictionary, self.world)
 
     def observed(self) -> dict[str, float]:
-        """Codes in use, the entropy of their choice, and the temperatures."""
+        """Codes in use, the entropy of their choice, the temperatures; codes revived so far."""
         found = {"contrast_temperature": float(self.model.contrast_temperature())}
         if self.use is not None:
             found |= self.use.facts(self.world) | {"code_temperature": float(self.model.dictionary.temperature)}
+        if self.revival is not None:
+            found["revived_codes"] = float(self.revival.count)
         return found
 
 

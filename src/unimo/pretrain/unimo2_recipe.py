@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from unimo.config import Config, Paper
 from unimo.engine.settings import EngineConfig
@@ -50,6 +50,7 @@ class Unimo2Recipe(Config):
     views: Augmentation = Augmentation(crop=0.5, flip=0.5, jitter=0.4)  # of a picture without text
     view_temperature: float = Field(0.1, gt=0)
     code_ratio: float = Field(0.15, gt=0, lt=1)  # of the codes, for the objective code (release)
+    revive_every: NonNegativeInt = 0  # updates after which codes that nobody chose since start anew; 0: never
     weights: dict[Objective, NonNegativeFloat]  # of each objective's mean loss
     engine: EngineConfig
     paper: Paper | None = None

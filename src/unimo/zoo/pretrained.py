@@ -71,15 +71,15 @@ def read_any(name_or_path: str | Path, options: Options | None = None) -> tuple[
     return read_folder(folder, options), read_record(folder / PORT_RECORD).get("random", [])
 
 
-def start(model: nn.Layer, name_or_path: str | Path) -> list[str]:
-    """Set all parameters of a model that a checkpoint holds; the others keep their values.
+def start(model: nn.Layer, *names_or_paths: str | Path) -> list[str]:
+    """Set all parameters of a model that a checkpoint holds, or one of several; the others keep their values.
 
     What does not fit is found before any is set, a value that is not finite only when its turn comes.
     An encoder of another library, which starts a part of the model, is read by the model's sizes: of more layers or
     positions than the model has it gives the first ones. So is a release, whose variables must have these sizes.
 
     Args:
-        name_or_path: as of `from_pretrained`.
+        names_or_paths: each as of `from_pretrained`; a later one wins where two hold the same.
 
     Returns:
         What a person should know, one fact a line.
@@ -89,19 +89,23 @@ def start(model: nn.Layer, name_or_path: str | Path) -> list[str]:
         CheckpointError: damaged, a value that is not finite, or all that does not fit the model.
         DataError: it could not be fetched.
     """
-    system, shapes, source = system_of(model), shapes_of(model), str(name_or_path)
-    checkpoint, random = read_any(name_or_path, Options(system=system, config=model.config))
-    carried, notes = fitting(checkpoint, system, model.config, shapes, source)
-    try:
-        fill(model, finite(carried))
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}") from error
-    lines = [f"loaded {len(carried)} of {len(shapes)} parameters from {source}"]
-    random = sorted({*parts_without(carried, shapes), *({*random} & {*part_names(shapes)})})
-    if random:
-        lines.append(f"not in the checkpoint, starting at random: {', '.join(random)}")
-    unused = (*checkpoint.unused, *(name for name in checkpoint.tensors if name not in carried))
-    return lines + replace(checkpoint, unused=unused, notes=(*checkpoint.notes, *notes)).facts()
+    system, shapes = system_of(model), shapes_of(model)
+    loaded, facts, lacking = [], [], []
+    for source in names_or_paths:
+        checkpoint, random = read_any(source, Options(system=system, config=model.config))
+        carried, notes = fitting(checkpoint, system, model.config, shapes, str(source))
+        try:
+            fill(model, finite(carried))
+        except CheckpointError as error:
+            raise CheckpointError(f"{source}: {error}") from error
+        loaded.append(f"loaded {len(carried)} of {len(shapes)} parameters from {source}")
+        lacking.append({*parts_without(carried, shapes), *({*random} & {*part_names(shapes)})})
+        unused = (*checkpoint.unused, *(name for name in checkpoint.tensors if name not in carried))
+        facts += replace(checkpoint, unused=unused, notes=(*checkpoint.notes, *notes)).facts()
+    if random := sorted(set.intersection(*lacking)) if lacking else []:
+        where = "the checkpoint" if len(lacking) == 1 else f"any of the {len(lacking)} checkpoints"
+        loaded.append(f"not in {where}, starting at random: {', '.join(random)}")
+    return loaded + facts
 
 
 def save_pretrained(model: nn.Layer, path: str | Path, tokenizer: Tokenizer | None = None) -> None:
