@@ -31,7 +31,7 @@ def hide_words(sequences: Sequence[list[int]], tokenizer: Tokenizer, masking: Ma
     """Masked spans of [CLS] ... [SEP] sequences: the text stream, `words` [M] (flat positions) and `labels` [M]."""
     masked = [mask_spans(ids, tokenizer, rng, masking.text_ratio) for ids, rng in zip(sequences, rngs)]
     text = collate_text([m.ids for m in masked], tokenizer.pad_id)
-    return text | _targets([m.positions for m in masked], [m.labels for m in masked], text["ids"].shape[1])
+    return text | word_targets([m.positions for m in masked], [m.labels for m in masked], text["ids"].shape[1])
 
 
 def cut_fragments(sequences: Sequence[list[int]], tokenizer: Tokenizer, rngs: Rngs) -> Arrays:
@@ -42,10 +42,11 @@ def cut_fragments(sequences: Sequence[list[int]], tokenizer: Tokenizer, rngs: Rn
         "source_lengths": np.array([c.source_length for c in cut]),
         "lengths": np.array([len(c.ids) for c in cut]),
     }
-    return text | lengths | _targets([c.predict_at for c in cut], [c.labels for c in cut], text["ids"].shape[1])
+    return text | lengths | word_targets([c.predict_at for c in cut], [c.labels for c in cut], text["ids"].shape[1])
 
 
-def _targets(positions: Sequence[np.ndarray], labels: Sequence[np.ndarray], width: int) -> Arrays:
+def word_targets(positions: Sequence[np.ndarray], labels: Sequence[np.ndarray], width: int) -> Arrays:
+    """`words`, flat places in rows of `width` positions, and `labels`, what is to be predicted there. [M] each"""
     flat = [row * width + p for row, p in enumerate(positions)]
     return {"words": np.concatenate(flat), "labels": np.concatenate(labels)}
 
