@@ -34,7 +34,7 @@ PAIRS, MAPS = 4, 4  # pairs with heat-maps, and of how many codes
 
 
 class CodeSettings(Config):
-    """What an evaluation of codes is of; it encodes every picture and every caption, without padding, three times."""
+    """What an evaluation of codes is of; it encodes every picture and every caption twice, without padding."""
 
     pairs: str = Field(description="pairs.jsonl")
     shards: Stores = Field((), description="Picture shards (corpora pack); else the files.")
