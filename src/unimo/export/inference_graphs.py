@@ -20,7 +20,7 @@ from paddle.static import InputSpec
 
 from unimo import zoo
 from unimo.engine import checkpoint
-from unimo.engine.model_folder import check_replaceable, read_description, read_model, read_sizes
+from unimo.engine.model_folder import CONFIG, check_replaceable, parse_description, read_model, read_sizes
 from unimo.errors import CheckpointError, ConfigError, MissingDependencyError
 from unimo.export import unimo2_parts, unimo_parts
 from unimo.export.parts import Part
@@ -73,7 +73,7 @@ def export(source: str | Path, output: Path, parts: Sequence[str] = (), onnx: bo
     check_writable(output)
     source = zoo.locate(source)
     _, heads = read_sizes(source, tuple(PARTS))
-    of_system = PARTS[read_description(source)[0]]
+    of_system = PARTS[parse_description(source / CONFIG)[0]]  # before any weights are read
     chosen, skipped = choose_parts(of_system, parts, heads)
     network, tokenizer = read_model(source, tuple(PARTS))
     model: Any = network  # of one of these systems
