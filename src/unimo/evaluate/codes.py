@@ -18,7 +18,7 @@ from unimo.engine.distributed import World
 from unimo.errors import ConfigError
 from unimo.evaluate.gallery import Gallery, RetrievalSettings
 from unimo.evaluate.results import Measured, Metric, Sample, measure
-from unimo.models.dictionary import Grounding
+from unimo.models.dictionary import Grounding, use_of
 from unimo.models.streams import Pixels
 from unimo.models.unimo2 import Unimo2, Unimo2Config
 from unimo.readers.annotations import Split
@@ -170,9 +170,9 @@ class Look:
         samples = overlaps(self.captions, self.pictures, self.gallery.captions.rows)
         found = {name: measure(sample) for name, sample in samples.items()}
         for name, chosen in (("pictures", self.pictures), ("captions", self.captions)):
-            shares = chosen.shares[chosen.shares > 0] / chosen.shares.sum()
-            found[f"live_codes_of_{name}"] = Metric(float(len(shares)), "codes")
-            found[f"entropy_of_{name}"] = Metric(float(-(shares * np.log2(shares)).sum()), "bits")
+            live, entropy = use_of(chosen.shares)
+            found[f"live_codes_of_{name}"] = Metric(float(live), "codes")
+            found[f"entropy_of_{name}"] = Metric(entropy, "bits")
         return found, samples
 
     def shown(self) -> dict[str, Any]:
@@ -202,7 +202,10 @@ class Look:
         found = [closeness(self._choose(image=row), codes) for row in range(len(self.gallery.pairs))]  # (P, codes) each
         near, places = (np.array([getattr(one, best)(axis=0) for one in found]) for best in ("max", "argmax"))
         order = np.argsort(-near, axis=0, kind="stable")[:PATCHES]
-        return [[{**self._named(row), "patch": int(places[row, i])} for row in order[:, i]] for i in range(len(codes))]
+        return [
+            [{**self.gallery.named(row), "patch": int(places[row, i])} for row in order[:, i]]
+            for i in range(len(codes))
+        ]
 
     def _nearest_words(self, codes: Tensor) -> list[list[str]]:
         """Of each code the tokens that come nearest to it anywhere, each told once."""
@@ -228,11 +231,12 @@ class Look:
             {"code": code, "patches": near[:patches, i].tolist(), "words": near[patches:, i].tolist()}
             for i, code in enumerate(together)
         ]
-        return {**self._named(row), "caption": self.gallery.captions.texts[caption], "words": words, "maps": maps}
+        return {
+            **self.gallery.named(row),
+            "caption": self.gallery.captions.texts[caption],
+            "words": words,
+            "maps": maps,
+        }
 
     def _said(self, tokens: Iterable[int]) -> list[str]:
         return [self.gallery.tokenizer.decode([int(token)]).strip() for token in tokens]
-
-    def _named(self, row: int) -> dict[str, str]:
-        pair = self.gallery.pairs[row]
-        return {"image_id": pair.image_id, "image": str((self.gallery.folder / pair.image).resolve())}

@@ -228,18 +228,18 @@ class Gallery:
 
     def top(self, scores: np.ndarray) -> list[dict[str, Any]]:
         """The best images of every caption, hits marked; image paths are absolute."""
-
-        def picture(row: int) -> dict[str, str]:
-            pair = self.pairs[row]
-            return {"image_id": pair.image_id, "image": str((self.folder / pair.image).resolve())}
-
         rows = []
         for caption, own in enumerate(self.captions.rows):
             best = np.argsort(-scores[caption], kind="stable")[:SHOWN]
-            top = [picture(i) | {"score": float(scores[caption, i]), "hit": bool(i == own)} for i in best]
+            top = [self.named(i) | {"score": float(scores[caption, i]), "hit": bool(i == own)} for i in best]
             named = {"caption_id": self.captions.ids[caption], "caption": self.captions.texts[caption]}
-            rows.append(named | picture(own) | {"top": top})
+            rows.append(named | self.named(own) | {"top": top})
         return rows
+
+    def named(self, row: int) -> dict[str, str]:
+        """Id and absolute path of a picture, as the files for people have them."""
+        pair = self.pairs[row]
+        return {"image_id": pair.image_id, "image": str((self.folder / pair.image).resolve())}
 
     def text(self, ids: list[int]) -> Text:
         """Token ids without padding, as a model reads them."""

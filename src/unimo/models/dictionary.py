@@ -7,6 +7,7 @@ sigmoid of the scaled dot product.
 
 from dataclasses import dataclass
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
@@ -81,6 +82,12 @@ class GroundedDictionary(nn.Layer):
         of_tokens = _mean((rebuilt - tokens.detach()).square().mean(2), votes)
         of_codes = _mean((means - codes.detach()).square().mean(2), votes if grounding.one_to_one else None)
         return ALPHA * of_tokens + BETA * of_codes
+
+
+def use_of(counts: np.ndarray) -> tuple[int, float]:
+    """How many codes were chosen at all, and the entropy of the choices in bits. counts: [C], times or shares"""
+    shares = counts[counts > 0] / max(counts.sum(), np.finfo(float).tiny)
+    return len(shares), float(-(shares * np.log2(shares)).sum())
 
 
 def _mean(values: Tensor, counted: Tensor | None) -> Tensor:

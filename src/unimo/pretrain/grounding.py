@@ -10,7 +10,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from unimo.engine.distributed import World
-from unimo.models.dictionary import GroundedDictionary, Grounding
+from unimo.models.dictionary import GroundedDictionary, Grounding, use_of
 from unimo.models.unimo2 import Encoded, Unimo2
 
 
@@ -50,9 +50,8 @@ class CodeUse(nn.Layer):
 
     def facts(self, world: World) -> dict[str, float]:
         """Of all processes: `live_codes`, how many were chosen at all, and `code_entropy` of the choices in bits."""
-        counts = np.array(world.sum(self.shown.tolist()))
-        shares = counts[counts > 0] / max(counts.sum(), 1.0)
-        return {"live_codes": float(len(shares)), "code_entropy": float(-(shares * np.log2(shares)).sum())}
+        live, entropy = use_of(np.array(world.sum(self.shown.tolist())))
+        return {"live_codes": float(live), "code_entropy": entropy}
 
 
 class Revival(nn.Layer):
