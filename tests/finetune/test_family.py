@@ -9,7 +9,7 @@ import click
 import paddle
 import pytest
 import yaml
-from click.testing import CliRunner
+from called import GROUNDED, SIZES, invoke
 
 from unimo import inference
 from unimo.cli import main
@@ -24,12 +24,7 @@ from unimo.models.unimo2 import Unimo2, Unimo2Config
 from unimo.readers.feature_store import FeatureStore, StoreWriter
 from unimo.readers.tokenizer import load_tokenizer
 
-GROUNDED = {"text_num_hidden_layers": 1, "text_num_attention_heads": 2, "vit_num_hidden_layers": 1}
-GROUNDED |= {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "text_vocab_size": 40}
-GROUNDED |= {"vit_num_attention_heads": 2, "image_size": 32, "resolution": 8, "num_codebook": 12, "topk_value": 4}
-GROUNDED |= {"text_max_position_embeddings": 30}
-SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 40}
-SMALL |= {"max_position_embeddings": 30, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+SMALL = SIZES | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 @pytest.fixture
@@ -50,13 +45,6 @@ def models(small_world, tmp_path) -> dict[str, Path]:
 def recipe(recipe) -> dict:
     sizes = {"negatives": 2, "max_tokens": 9, "max_regions": 3}
     return recipe | sizes | {"engine": {"steps": 4, "learning_rate": 1e-3, "log_every": 1, "save_every": 2}}
-
-
-def invoke(*call: object) -> tuple[int, str]:
-    result = CliRunner().invoke(main, [str(part) for part in call])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 def metrics(folder: Path) -> dict:

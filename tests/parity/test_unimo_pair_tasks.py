@@ -4,24 +4,29 @@ from collections.abc import Mapping
 
 import numpy as np
 import paddle
+import pytest
 from paddle import nn
+from paddle.nn.functional import softmax
 
 from parity.recordings import ROOT, arrays, each_recording, each_replayed, exchanges
+from parity.replayed_classes import check_fluids_first_update, check_two_updates, engine_of, lay, replayed, table_of
 from unimo.engine.distributed import World
 from unimo.engine.optimizer import Optimizer
 from unimo.engine.settings import EngineConfig
+from unimo.evaluate.understanding import class_logits
 from unimo.finetune.retrieval import RetrievalRecipe, RetrievalTask
 from unimo.models.unimo import UnimoConfig
 from unimo.port.files.variables import list_variables, open_variable
 from unimo.port.interchange import Options, build
 from unimo.port.names.unimo_names import name_table, parts_of
 from unimo.port.release import read_release
-from unimo.port.weights import fill, gather, of_array, scatter, shapes_of
+from unimo.port.weights import of_array, scatter
 from unimo.readers.batching import Batch
 from unimo.storage.json_files import read_json
 
 FOLDER = "unimo_pair_tasks"
 HEADS = ("pool", "match")
+NOISES = {"text": "text", "regions": "image"}
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -80,6 +85,9 @@ def recorded(golden: Arrays, prefix: str) -> dict[str, np.ndarray]:
 @each_recording(FOLDER)
 def test_recording(recording):
     golden = arrays(recording)
+    if "in_noise_text" in golden:
+        check_entailment(golden)
+        return
     task, batch, engine = retrieval(golden)
     assert np.abs(task.scores(batch).numpy() - golden["out_score"]).max() <= 1e-5
     optimizer, scaler = Optimizer(task.model, engine, World()), paddle.amp.GradScaler(enable=False)
@@ -97,6 +105,25 @@ def test_recording(recording):
             assert abs(optimizer.clip.norm - norm) <= 1e-5 * norm
         close(weights_of(task.model), recorded(golden, f"step{number}/"), lambda wanted: 2e-6)
     close(first_update_of_fluid(golden), recorded(golden, "step1_fluid18/"), lambda wanted: 2e-6)
+
+
+def check_entailment(golden: Arrays) -> None:
+    """SNLI-VE: the adversarial loss from the recorded noise, its gradients, and the updates."""
+    keys = {"steps": "adv_step", "rate": "adv_lr", "max_norm": "adv_max_norm", "magnitude": "adv_init_mag"}
+    adversary = {ours: golden[f"par_{theirs}"].item() for ours, theirs in keys.items()}
+    given = {"head": "entail", "adversary": adversary}
+    task, batch = replayed("unimo", FOLDER, golden, engine_of(golden), **given)
+    noise = {name: paddle.to_tensor(golden[f"in_noise_{theirs}"]) for name, theirs in NOISES.items()}
+    probabilities = softmax(class_logits(task.model, batch.inputs)).numpy()
+    assert np.abs(probabilities - golden["out_probs"]).max() <= 1e-5
+
+    def loss_of(task):
+        return task.attacked(batch.inputs, paddle.to_tensor(batch.inputs["targets"]), noise)
+
+    assert float(loss_of(task)) == pytest.approx(float(golden["out_loss"]), rel=1e-5)
+    check_two_updates("unimo", task, loss_of, golden)
+    fresh, _ = replayed("unimo", FOLDER, golden, engine_of(golden), **given)
+    check_fluids_first_update("unimo", fresh, loss_of, golden)
 
 
 def first_update_of_fluid(golden: Arrays) -> Arrays:
@@ -123,14 +150,18 @@ def close(found: Arrays, wanted: Arrays, tolerance) -> None:
 @each_replayed(FOLDER)
 def test_exchanged_weights_differ(recording):
     golden = arrays(recording)
-    task, batch, _ = retrieval(golden)
-    table = name_table(task.model.config, parts_of(HEADS))
-    files, shapes = list_variables(ROOT / FOLDER / "checkpoint")[0], shapes_of(task.model)
-    stored = {name: open_variable(files[name]) for names in table.values() for name in names}
+    if "in_noise_text" in golden:
+        task, batch = replayed("unimo", FOLDER, golden, engine_of(golden), head="entail")
+        found = lambda: softmax(class_logits(task.model, batch.inputs)).numpy() - golden["out_probs"]  # noqa: E731
+    else:
+        task, batch, _ = retrieval(golden)
+        found = lambda: task.scores(batch).numpy() - golden["out_score"]  # noqa: E731
+    stored = {name: open_variable(file) for name, file in list_variables(ROOT / FOLDER / "checkpoint")[0].items()}
+    used = {name for names in table_of("unimo", task.model).values() for name in names}
     unseen = []
-    for one, other in exchanges({name: variable.shape for name, variable in stored.items()}):
-        fill(task.model, gather(table, stored | {one: stored[other], other: stored[one]}, shapes))
+    for one, other in exchanges({name: stored[name].shape for name in used}):
+        lay("unimo", task.model, stored | {one: stored[other], other: stored[one]})
         with paddle.no_grad():
-            if np.abs(task.scores(batch).numpy() - golden["out_score"]).max() <= 1e-5:
+            if np.abs(found()).max() <= 1e-5:
                 unseen.append((one, other))
     assert not unseen

@@ -2,6 +2,7 @@
 
 # The families by name, with a line for people: what --help shows without loading Paddle. `family.py` says what each is.
 ABOUT = {
+    "classify": "Understanding: a class, a number or an answer for texts, pictures or both (GLUE, SNLI-VE, VQA).",
     "dual_encoder": "Image-text retrieval by captions and pictures encoded alone, taught by a closed-form teacher.",
     "retrieval": "Image-text retrieval: circle loss over random negatives; "
     "R@1/5/10 both ways, all captions with all pictures.",

@@ -1,6 +1,6 @@
 """`unimo finetune` and `unimo evaluate`: one runner for every family of tasks, on every system that has its streams."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -30,7 +30,8 @@ from unimo.evaluate.codes import CodeSettings, CodeUsage
 from unimo.evaluate.gallery import Gallery, RetrievalSettings
 from unimo.evaluate.on_the_way import check_measured, on_the_way
 from unimo.evaluate.results import Evaluator, earlier_results, write_result
-from unimo.finetune import dual_encoder, retrieval
+from unimo.evaluate.understanding import Understanding, UnderstandingSettings
+from unimo.finetune import classify, dual_encoder, retrieval
 from unimo.models.systems import check_length, system_of, with_heads
 from unimo.readers.annotations import Split
 from unimo.readers.batching import Source, Stream
@@ -49,10 +50,11 @@ class DescribedSource(Source, Protocol):
 class Evaluation(NamedTuple):
     """What `unimo evaluate` can measure."""
 
-    heads: Mapping[str, tuple[str, ...]]  # by system: those that the task needs; other systems cannot do it
+    systems: Collection[str]  # that can do it
     settings: type[Config]  # the options of `unimo evaluate NAME`, and property files
     evaluate: Callable[[Any, Tokenizer, Any, Split], Evaluator]  # (sizes of the model, tokenizer, settings, split)
     result: str  # the task that metrics.json names, by which results are compared
+    own: tuple[str, ...] = ()  # settings that are the run's own unless they are given, beside max_... and preparation
 
 
 class Family(NamedTuple):
@@ -61,7 +63,9 @@ class Family(NamedTuple):
     recipe: type[Config]  # keys family, max_tokens, engine, paper, properties batch_positions, files
     source: Callable[[Any, Any, Tokenizer], DescribedSource]  # (recipe, model sizes, tokenizer)
     task: Callable[[nn.Layer, Any, Any], Task]  # (model, recipe, source)
+    heads: Callable[[Any, str], tuple[str, ...]]  # (recipe, system): those that the model is trained with
     evaluation: Evaluation
+    sizes: Callable[[Any, Any], Any] = lambda recipe, config: config  # (recipe, sizes of the start): of what is trained
 
 
 FAMILIES = {  # each has its line in finetune.ABOUT
@@ -69,17 +73,33 @@ FAMILIES = {  # each has its line in finetune.ABOUT
         retrieval.RetrievalRecipe,
         retrieval.RetrievalStream,
         lambda model, recipe, source: retrieval.RetrievalTask(model, recipe),
+        lambda recipe, system: retrieval.HEADS[system],
         Evaluation(retrieval.HEADS, RetrievalSettings, Gallery, "retrieval"),
     ),
     "dual_encoder": Family(
         dual_encoder.DualEncoderRecipe,
         dual_encoder.DualEncoderStream,
         dual_encoder.DualEncoderTask,
+        lambda recipe, system: dual_encoder.HEADS[system],
         Evaluation(dual_encoder.HEADS, RetrievalSettings, Gallery, "retrieval"),
+    ),
+    "classify": Family(
+        classify.ClassifyRecipe,
+        classify.ClassifyStream,
+        lambda model, recipe, source: classify.ClassifyTask(model, recipe),
+        classify.heads,
+        Evaluation(
+            classify.SYSTEMS,
+            UnderstandingSettings,
+            Understanding,
+            "classify",
+            ("target", "labels", "examples_per_batch"),
+        ),
+        classify.sizes,
     ),
 }
 EVALUATIONS = {name: family.evaluation for name, family in FAMILIES.items()} | {  # those alone: finetune.LOOKED_AT
-    "codes": Evaluation({"unimo-2": ()}, CodeSettings, CodeUsage, "codes"),
+    "codes": Evaluation(("unimo-2",), CodeSettings, CodeUsage, "codes"),
 }
 
 
@@ -133,7 +153,7 @@ def finetune(
     `model_folder.locate` then takes. Returns the results as lines of text, on rank 0.
     """
     family, evaluation = FAMILIES[recipe.family], FAMILIES[recipe.family].evaluation
-    config, tokenizer = _sizes(evaluation, recipe, start), load_tokenizer(start)
+    config, tokenizer = _sizes(family, recipe, start), load_tokenizer(start)
     world, engine = World(), recipe.engine
     source = family.source(recipe, config, tokenizer)
     stream = Stream(source, recipe.batch_positions, engine.seed, world.rank, world.size, multiple=1, even=source.even)
@@ -148,7 +168,7 @@ def finetune(
     if engine.eval_every:
         dev = evaluation.evaluate(config, tokenizer, settings, "dev")
         check_measured(dev, engine)
-    model, random_heads = _start(evaluation, recipe, start)
+    model, random_heads = _start(family, recipe, start, config)
     task = family.task(model, recipe, source)
     if world.rank == 0:
         if recipe.paper:
@@ -181,9 +201,11 @@ def _model(folder: str | Path) -> dict[str, str]:
     return {"model": str(folder)} | ({"seen": seen} if seen else {})
 
 
-def _sizes(evaluation: Evaluation, recipe: Any, start: Path) -> Config:
-    """The config of the model to fine-tune, which must have the task's heads and positions for its texts."""
-    config, _ = read_sizes(start, tuple(evaluation.heads))
+def _sizes(family: Family, recipe: Any, start: Path) -> Config:
+    """The config of the model to fine-tune, which must be of a system that can do the task and have positions for its
+    texts."""
+    found, _ = read_sizes(start, tuple(family.evaluation.systems))
+    config: Config = family.sizes(recipe, found)
     try:
         check_length(recipe.max_tokens, config)
     except ValueError as error:
@@ -191,11 +213,11 @@ def _sizes(evaluation: Evaluation, recipe: Any, start: Path) -> Config:
     return config
 
 
-def _start(evaluation: Evaluation, recipe: Any, start: Path) -> tuple[nn.Layer, list[str]]:
+def _start(family: Family, recipe: Any, start: Path, config: Config) -> tuple[nn.Layer, list[str]]:
     """The model to fine-tune with the task's heads, and the parts that start at random."""
-    pretrained = read_network(start, tuple(evaluation.heads))
+    pretrained = read_network(start, tuple(family.evaluation.systems))
     paddle.seed(recipe.engine.seed)  # for heads that the checkpoint lacks
-    return with_heads(pretrained, evaluation.heads[system_of(pretrained)])
+    return with_heads(pretrained, family.heads(recipe, system_of(pretrained)), config)
 
 
 def evaluate(
@@ -213,9 +235,9 @@ def evaluate(
     """
     evaluation, world = EVALUATIONS[name], World()
     world.connect(sharding=0)
-    (config, _), tokenizer = read_sizes(folder, tuple(evaluation.heads)), load_tokenizer(folder)
+    (config, _), tokenizer = read_sizes(folder, tuple(evaluation.systems)), load_tokenizer(folder)
     own = read_recipe(folder)
-    limits = {key: value for key, value in own.items() if key.startswith("max_")}
+    limits = {key: value for key, value in own.items() if key.startswith("max_") or key in evaluation.own}
     limits["preparation"] = (own.get("pixels") or {}).get("preparation")  # its shards may not have these pictures
     evaluator = evaluation.evaluate(config, tokenizer, settings_of(evaluation, limits, **given), split)
     earlier_results(against, evaluation.result, {**facts, **evaluator.facts}, evaluator.units)  # before hours of work
@@ -223,7 +245,7 @@ def evaluate(
     if world.rank == 0 and (warning := other_features(folder, evaluator.facts.get("features", {}))):
         say(warning)
         facts = {**facts, "warning": warning}
-    model = read_network(folder, tuple(evaluation.heads))
+    model = read_network(folder, tuple(evaluation.systems))
     return _evaluate(evaluation.result, evaluator, model, output, facts, against, world)
 
 

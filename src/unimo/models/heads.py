@@ -90,6 +90,23 @@ class ClassifyHead(nn.Layer):
         return self.affine(dropout(pooled, self.dropout, self.training))
 
 
+class EntailHead(nn.Layer):
+    """SNLI-VE's head: an affine map to `inner_size` values, dropout, an affine map to the labels. [B, H] -> [B, labels]
+
+    There is no activation between the two maps. Source: the release's visual_entailment.py.
+    """
+
+    def __init__(self, hidden_size: int, num_labels: int, inner_size: int = 2048, dropout: float = 0.1):
+        super().__init__()
+        self.dropout = dropout
+        self.inner = Linear(hidden_size, inner_size)
+        self.affine = Linear(inner_size, num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Logits of the labels. [B, H] -> [B, num_labels]"""
+        return self.affine(dropout(self.inner(pooled), self.dropout, self.training))
+
+
 class RegionHead(nn.Layer):
     """One affine map from a region's state to its detector feature (2048-d) or to detector classes (1601)."""
 

@@ -21,6 +21,7 @@ class Text:
     positions: Tensor  # [B, S] int64
     mask: Tensor  # [B, S] 0/1
     types: Tensor | None = None  # [B, S] int64; None: every token is of type 0, where the model has types at all
+    added: Tensor | None = None  # [B, S, H], to the embeddings before their layer norm: an adversary's perturbation
 
 
 class Tags(Text):

@@ -80,11 +80,17 @@ def skeleton(system: str, config: Any, heads: Iterable[str]) -> nn.Layer:
         return SYSTEMS[system].model(config, heads)
 
 
-def with_heads(model: nn.Layer, heads: Iterable[str]) -> tuple[nn.Layer, list[str]]:
-    """A model of the same sizes with exactly these heads, and the names of the parts that start at random."""
-    fresh = described(model.config).model(model.config, heads)
+def with_heads(model: nn.Layer, heads: Iterable[str], config: Config | None = None) -> tuple[nn.Layer, list[str]]:
+    """A model with exactly these heads, and the names of the parts that start at random.
+
+    Args:
+        config: sizes that differ from the model's in what only heads have (labels); None: the model's.
+    """
+    fresh = described(model.config).model(config or model.config, heads)
     there, ours = model.state_dict(), fresh.state_dict()
-    for name, tensor in ours.items():
-        if name in there:
-            tensor.set_value(there[name])
-    return fresh, sorted({name.split(".")[0] for name in ours.keys() - there.keys()})
+    fitting = {name for name, tensor in ours.items() if name in there and there[name].shape == tensor.shape}
+    random = {name.split(".")[0] for name in ours.keys() - fitting}  # a head of other labels, too: all of it
+    for name in ours:
+        if name.split(".")[0] not in random:
+            ours[name].set_value(there[name])
+    return fresh, sorted(random)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from unimo.config import Config, validate
 from unimo.errors import ConfigError
-from unimo.models.heads import ClassifyHead, MaskedLMHead, MatchHead, PoolHead, RegionHead, choose_heads
+from unimo.models.heads import ClassifyHead, EntailHead, MaskedLMHead, MatchHead, PoolHead, RegionHead, choose_heads
 from unimo.models.layers import (
     Activation,
     Cache,
@@ -83,7 +83,7 @@ class Encoded:
     cache: Cache  # empty in training
 
 
-HEADS = ("pool", "lm", "match", "region_feature", "region_class", "classify")
+HEADS = ("pool", "lm", "match", "region_feature", "region_class", "classify", "entail")
 
 
 class Unimo(nn.Layer):
@@ -124,6 +124,8 @@ class Unimo(nn.Layer):
             self.region_class = RegionHead(h, config.image_class_size)
         if "classify" in self.heads:
             self.classify = ClassifyHead(h, config.num_labels)
+        if "entail" in self.heads:
+            self.entail = EntailHead(h, config.num_labels)
         initialise(self, config.initializer_range)
         if "match" in self.heads:  # after the others: it keeps initialisers of its own
             self.match = MatchHead(h, config.attention_probs_dropout_prob)
@@ -135,7 +137,7 @@ class Unimo(nn.Layer):
             x = x + (self.type_embedding.weight[0] if text.types is None else self.type_embedding(text.types))
         elif text.types is not None:
             raise ConfigError("the text has token types, the model has no table of them (type_vocab_size is 0)")
-        return self.text_norm(x)
+        return self.text_norm(x if text.added is None else x + text.added)
 
     def embed_regions(self, regions: Regions) -> Tensor:
         """[B, N, D] features and [B, N, 5] boxes -> [B, N, H], before dropout. No position: regions have no order."""
@@ -201,6 +203,18 @@ class Unimo(nn.Layer):
     def match_score(self, encoded: Encoded) -> Tensor:
         """How well image and text of one joint pass fit, a raw logit. [B, 1]"""
         return self.match(self.pooled_text(encoded), self.pooled_image(encoded))
+
+    def class_logits(self, encoded: Encoded) -> Tensor:
+        """Logits of the labels, from what the pass was given: text, an image, or both. [B, num_labels]
+
+        The head `entail` reads the sum of both pooled states, as in the release; `classify` their product (ours).
+        """
+        if "entail" in self.heads:
+            return self.entail(self.pooled_text(encoded) + self.pooled_image(encoded))
+        if encoded.regions is None:
+            return self.classify(self.pooled_text(encoded))
+        image = self.pooled_image(encoded)
+        return self.classify(image if encoded.text is None else self.pooled_text(encoded) * image)
 
     def pooled_embedded(
         self, text: Tensor, text_mask: Tensor, image: Tensor, image_mask: Tensor, text_rows: Tensor, image_rows: Tensor

@@ -397,8 +397,21 @@ class Unimo2(nn.Layer):
 
     def match_logits(self, encoded: Encoded) -> Tensor:
         """Whether image and text of a pair fit; class 1 says yes. [B, 2]"""
+        return self.match(self._fused(encoded))
+
+    def class_logits(self, encoded: Encoded) -> Tensor:
+        """Logits of the labels, from what the pass was given: text, an image, or both. [B, num_labels]
+
+        The release classifies texts alone; for a pair, the head reads what the match is told by (ours).
+        """
+        if encoded.image is None:
+            return self.classify(self.pooled_text(encoded))
+        return self.classify(self.pooled_image(encoded) if encoded.text is None else self._fused(encoded))
+
+    def _fused(self, encoded: Encoded) -> Tensor:
+        """Pooled image and text of a pair as one. [B, H]"""
         text, image = self.pooled_text(encoded), self.pooled_image(encoded)
-        return self.match(text * image if self.config.fusion_method == "mul" else text + image)
+        return text * image if self.config.fusion_method == "mul" else text + image
 
     def contrasted(self, stream: str, states: Tensor) -> Tensor:
         """What is contrasted of one stream, "image" or "text", by the states of its own encoder. [B, S, H] -> [B, H]"""

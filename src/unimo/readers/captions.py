@@ -48,11 +48,13 @@ def collate_text(
     sequences: Sequence[Sequence[int] | np.ndarray],
     pad_id: int,
     positions: Sequence[Sequence[int] | np.ndarray] | None = None,
+    types: Sequence[Sequence[int]] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Padded model input: ids and positions int64 [B, S], mask float32 [B, S].
+    """Padded model input: ids and positions int64 [B, S], mask float32 [B, S]; types int64 [B, S] where given, pads 0.
 
     Args:
         positions: of each token where they do not simply count up from 2 (seq2seq restarts them at the target).
+        types: of each token, for a model that has a table of them.
     """
     size = max(map(len, sequences))
     ids = np.full((len(sequences), size), pad_id, np.int64)
@@ -63,4 +65,7 @@ def collate_text(
         ids[row, :n] = sequence
         places[row, :n] = np.arange(FIRST_POSITION, n + FIRST_POSITION) if positions is None else positions[row]
         mask[row, :n] = 1
-    return {"ids": ids, "positions": places, "mask": mask}
+    padded: dict[str, np.ndarray] = {"ids": ids, "positions": places, "mask": mask}
+    if types is not None:
+        padded["types"] = np.array([[*row, *[0] * (size - len(row))] for row in types], np.int64)
+    return padded

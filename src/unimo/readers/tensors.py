@@ -10,8 +10,9 @@ from unimo.readers.region_batches import widen
 
 
 def as_text(arrays: dict[str, np.ndarray]) -> Text:
-    """Ids, positions and mask [B, S] -> Text."""
-    return Text(*(paddle.to_tensor(arrays[name]) for name in ("ids", "positions", "mask")))
+    """Ids, positions and mask [B, S], and types where there are any -> Text."""
+    names = ("ids", "positions", "mask", *(["types"] if "types" in arrays else []))
+    return Text(**{name: paddle.to_tensor(arrays[name]) for name in names})
 
 
 def as_regions(arrays: dict[str, np.ndarray]) -> Regions:

@@ -32,16 +32,19 @@ PARTS: dict[str, Rows] = {
     },
     "match": affine("match.affine", "match_fc"),
     "classify": {"classify.affine.weight": ("cls_out_{n}_w",), "classify.affine.bias": ("cls_out_{n}_b",)},
+    "entail": {
+        "entail.inner.weight": ("cls_out_w_0",),
+        "entail.inner.bias": ("cls_out_b_0",),
+        "entail.affine.weight": ("cls_out_w_1",),
+        "entail.affine.bias": ("cls_out_b_1",),
+    },
 }
 CORE = ("text", "encoder", "image")
-HEAD_PARTS = {"pool": ("pool_text", "pool_image"), "lm": ("lm",), "match": ("match",), "classify": ("classify",)}
+ENTAILED = "cls_out_b_1"  # as many values as SNLI-VE's head has labels
+HEAD_PARTS = {"pool": ("pool_text", "pool_image")} | {head: (head,) for head in ("lm", "match", "classify", "entail")}
 
 # Variables of the release that this model has no place for, and what they belong to.
 NOT_OURS = {
-    "cls_out_w_0": "SNLI-VE head",
-    "cls_out_b_0": "SNLI-VE head",
-    "cls_out_w_1": "SNLI-VE head",
-    "cls_out_b_1": "SNLI-VE head",
     "mask_lm_out_fc.w_0": "output table of an LM head that is not tied to the word table",
     "role_embedding": "CoQA dialogue",
     "turn_embedding": "CoQA dialogue",
@@ -60,13 +63,15 @@ def name_table(config: UnimoConfig, parts: Iterable[str] = PARTS) -> dict[str, t
     return table
 
 
-def heads_of(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Heads of Unimo that variables of these names are for, and the label counts of its `cls_out_{n}` heads."""
-    names = set(names)
-    matches = (re.fullmatch(r"cls_out_([1-9][0-9]*)_[wb]", name) for name in names)
+def heads_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Heads of Unimo that variables of these names and shapes are for, and the label counts of its `cls_out_{n}` heads,
+    or else that of SNLI-VE's."""
+    matches = (re.fullmatch(r"cls_out_([1-9][0-9]*)_[wb]", name) for name in shapes)
     labels = tuple(sorted({int(m[1]) for m in matches if m}))
-    held = {part for part, rows in PARTS.items() if holds(names, rows)} | ({"classify"} if labels else set())
-    return tuple(head for head, parts in HEAD_PARTS.items() if held & set(parts)), labels
+    held = {part for part, rows in PARTS.items() if holds(shapes, rows)} | ({"classify"} if labels else set())
+    return tuple(head for head, parts in HEAD_PARTS.items() if held & set(parts)), labels or shapes.get(ENTAILED, ())[
+        -1:
+    ]
 
 
 def parts_of(heads: Iterable[str]) -> list[str]:
