@@ -20,8 +20,11 @@ NUMBER = re.compile(r"(?<![\w.-])\d+\.\d+(?![\w.])")
 def test_the_file_holds_every_number_once():
     tables = paper.tables()
     assert sum(len(table.entries) for table in tables.values()) == 520
+    ours = ("dev", "test", "test-dev", "test-std", "unknown")
     keys = Counter(
-        (name, n.row, n.dataset, n.mode, n.split, n.key) for name, table in tables.items() for n in table.entries
+        (name, n.row, n.dataset, n.mode, *map(n.is_of, ours), n.key)
+        for name, table in tables.items()
+        for n in table.entries
     )
     assert max(keys.values()) == 1, "the join key is unique"
     assert [t.label for t in tables.values() if t.paper == "UNIMO"] == [f"Table {n}" for n in (1, 2, 3, 4)]
@@ -61,6 +64,25 @@ def test_val_and_dev_are_one_and_an_unclear_number_is_none():
     assert paper.numbers(entailment, "test") == {"accuracy": 79.1}
     assert paper.numbers(entailment) == {}, "two splits have an accuracy"
     assert "val accuracy 80, test accuracy 79.1" in paper.describe(entailment)
+
+
+def test_the_two_dev_sets_of_mnli_are_one_split_with_two_metrics():
+    nli = Paper(table="unimo_table2", row="UNIMO-base", dataset="MNLI")
+    for split in ("dev", "val", None):
+        assert paper.numbers(nli, split) == {"accuracy": 86.8, "mismatched_accuracy": 86.7}
+    assert paper.numbers(nli, "test") == {}
+    assert "accuracy 86.8, mismatched_accuracy 86.7" in paper.describe(nli)
+    mnli = [n for t in paper.tables().values() for n in t.entries if n.dataset == "MNLI"]
+    assert len(mnli) == 28 and all((n.split == "dev-mismatched") == n.key.startswith("mismatched_") for n in mnli)
+    assert not any(n.is_of("dev-mismatched") for n in mnli), "of which the metric would be called accuracy"
+
+
+def test_numbers_are_printed_with_their_zeros():
+    tables, printed = paper.tables(), paper.printed()
+    assert printed.keys() == tables.keys()
+    for name, table in tables.items():
+        assert [float(text) for text in printed[name]] == [n.value for n in table.entries]
+    assert {"84.90", "91.52", "70.5"} <= {*printed["unimo_table1"]}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """The numbers that the papers print, from model_configs/paper_tables.yaml, and how a result of ours finds its own.
 
 A number is found by table, row, dataset, mode, split and metric. Metrics are named as in our metrics.json: R@1 of image
-retrieval is `image_recall@1`; every other name is the printed one in lower case, with underscores for spaces.
+retrieval is `image_recall@1`; every other name is the printed one in lower case, with underscores for spaces. MNLI
+has two dev sets, which one evaluation of ours measures: its `mismatched_accuracy` is the papers' of dev-mismatched.
 """
 
 from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any, Literal
+
+import yaml
 
 from unimo.config import Config, Mode, Paper, apply_overrides, find, load, validate
 from unimo.errors import ConfigError
@@ -15,6 +18,8 @@ FILE = "model_configs/paper_tables.yaml"
 Certainty = Literal["known", "general_knowledge_verify"]
 JOIN = ("table", "row", "dataset", "mode")  # what metrics.json says of a `Paper`
 _SAME_SPLIT = {"val": "dev"}
+_HALVES_OF_DEV = ("dev-matched", "dev-mismatched")  # of MNLI
+_AS_TEXT = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # leaves a number as it is written
 
 
 class Number(Config):
@@ -38,7 +43,18 @@ class Number(Config):
         """The metric as metrics.json names it."""
         if self.metric.startswith("R@"):
             return f"{self.task.removesuffix('_retrieval')}_recall@{self.metric.removeprefix('R@')}"
-        return self.metric.lower().replace(" ", "_")
+        mismatched = "mismatched_" if self.split == "dev-mismatched" else ""
+        return mismatched + self.metric.lower().replace(" ", "_")
+
+    def is_of(self, split: str) -> bool:
+        """Whether a result on a split of ours may be beside it; val and dev are one."""
+        own = "dev" if self.split in _HALVES_OF_DEV else self.split
+        return _SAME_SPLIT.get(own, own) == _SAME_SPLIT.get(split, split)
+
+    @property
+    def unit(self) -> str:
+        """The unit as metrics.json names it."""
+        return "points" if self.metric == "CIDEr" else "%"
 
 
 class Table(Config):
@@ -65,6 +81,13 @@ class Tables(Config):
 def tables() -> dict[str, Table]:
     """All tables by id."""
     return load(Tables, find(FILE)).tables
+
+
+@cache
+def printed() -> dict[str, list[str]]:
+    """The values of all tables by id as the papers print them, with the zeros at their end, which a float has not."""
+    content = yaml.load(find(FILE).read_text(encoding="utf-8"), _AS_TEXT)
+    return {name: [entry["value"] for entry in table["entries"]] for name, table in content["tables"].items()}
 
 
 def rows(table: str | None, row: str | None, datasets: Collection[str] = (), mode: Mode | None = None) -> list[Number]:
@@ -96,13 +119,9 @@ def numbers(paper: Paper, split: str | None = None) -> dict[str, float]:
         return {}
     found: dict[str, list[float]] = {}
     for number in rows(paper.table, paper.row, [paper.dataset], paper.mode):
-        if split is None or _split(number.split) == _split(split):
+        if split is None or number.is_of(split):
             found.setdefault(number.key, []).append(number.value)
     return {key: values[0] for key, values in found.items() if len(values) == 1}
-
-
-def _split(name: str) -> str:
-    return _SAME_SPLIT.get(name, name)
 
 
 def join(paper: Paper) -> dict[str, str | None]:
