@@ -15,11 +15,11 @@ from unimo.report.paired import paired
 from unimo.report.rewritten import COIN, score_rows, scored
 from unimo.report.run_folder import Gallery, Metrics, RankedCaption, RunFolder
 from unimo.report.tables import DIFFERENCES, tables
+from unimo.report.templates import environment
 from unimo.report.thumbnails import LONGEST, thumbnail
 from unimo.storage.atomic import atomic_write
 
 try:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup  # a part of jinja2
 
     from unimo.report import figures
@@ -49,13 +49,9 @@ def write_page(runs: Sequence[RunFolder], output: Path, baseline: str | None = N
     Raises:
         DataError: the file cannot be written, or rows that cannot be compared with the baseline.
     """
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, loader=loader, trim_blocks=True, lstrip_blocks=True
-    )
-    numbers = count()
-    environment.filters["inline"] = lambda svg: Markup(figures.with_prefix(svg, f"figure{next(numbers)}-"))
-    html = environment.get_template("page.html.jinja").render(
+    templates, numbers = environment(), count()
+    templates.filters["inline"] = lambda svg: Markup(figures.with_prefix(svg, f"figure{next(numbers)}-"))
+    html = templates.get_template("page.html.jinja").render(
         about=about(runs),
         tables=tables(runs),
         paired=paired(runs, baseline) if baseline is not None else None,
