@@ -149,6 +149,7 @@ def test_a_name_means_one_thing():
         ["unimo.cli", "finetune", "no/recipe.yaml", "--model", "no/model", "--output", "no/run"],
         ["unimo.cli", "evaluate", "--help"],
         ["unimo.cli", "report", "table", "no/run"],
+        ["unimo.cli", "report", "paper", "--runs", "model_configs"],
         ["data_prep.__main__", "--help"],
         ["data_prep.__main__", "regions", "extract", "--pairs", "no/pairs.jsonl", "--output", "no/store"],
     ],

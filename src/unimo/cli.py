@@ -148,6 +148,34 @@ def report_study(folder: Path, baseline: str) -> None:
     click.echo(as_text(read_study(folder), baseline))
 
 
+@report.command("paper")
+@click.option(
+    "--runs",
+    "folder",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder that holds run folders, at any depth; those that name a row of the papers count.",
+)
+@click.option(
+    "--output",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Also write paper.md, paper.csv and paper.html there.",
+)
+def report_paper(folder: Path, output: Path | None) -> None:
+    """Print all numbers of the papers' tables as Markdown, with those of the runs below DIR beside them."""
+    from unimo.report.paper_markdown import as_markdown
+    from unimo.report.reproduction import read_reproduction
+
+    found = read_reproduction(folder)
+    if output:
+        from unimo.report.paper_files import write
+
+        write(found, output)
+    click.echo(as_markdown(found))
+
+
 @main.group()
 def zoo() -> None:
     """The released checkpoints by name, in $UNIMO_CACHE/zoo (default ~/.cache/unimo/zoo)."""

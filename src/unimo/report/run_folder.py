@@ -255,10 +255,19 @@ def _open(path: Path, name: str) -> RunFolder:
         config=None if config is None else config.decode("utf-8", errors="replace"),
         log=_read_log(path / "log.jsonl"),
         state=_state(path),
-        metrics=_read(path / "metrics.json", Metrics),
+        metrics=read_metrics(path),
         gallery=_read(path / "gallery.json", Gallery),
         codes=_read(path / "codes.json", Codes),
     )
+
+
+def read_metrics(path: Path) -> Metrics | None:
+    """The results alone of a folder; None where it has none.
+
+    Raises:
+        DataError: metrics.json cannot be read, or is not what an evaluation writes.
+    """
+    return _read(path / "metrics.json", Metrics)
 
 
 def _state(path: Path) -> State | None:
