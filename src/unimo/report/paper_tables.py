@@ -32,7 +32,7 @@ class Row:
     ours: bool
     lines: list[tuple[str, list[str]]]  # what it says, a cell for each of the headings
     recipes: list[Recipe]
-    trains: bool  # what the row needs a recipe for, besides pre-training
+    trains: bool  # whether its numbers take a training of their own after pre-training
     runs: list[Run]
 
 
@@ -113,10 +113,10 @@ def _row(label: str, cells: Sequence[Line | None]) -> Row:
     there = [line for line in cells if line]
     lines = [("paper", [_published(line) if line else NOTHING for line in cells])]
     if there[0].reproduced:
-        lines.append(("ours", [ours(line) if line else NOTHING for line in cells]))
+        lines.append(("ours", [_ours(line) if line else NOTHING for line in cells]))
     runs = {run.name: run for line in there for run in line.runs}
     if runs:
-        lines.append(("ours - paper", [difference(line) if line else NOTHING for line in cells]))
+        lines.append(("ours - paper", [_difference(line) if line else NOTHING for line in cells]))
     trains = there[0].number.mode != "zero_shot"
     return Row(label, there[0].reproduced, lines, there[0].recipes, trains, list(runs.values()))
 
@@ -125,16 +125,14 @@ def _published(line: Line) -> str:
     return line.printed if line.certainty == "known" else f"{line.printed} ({TO_VERIFY})"
 
 
-def ours(line: Line) -> str:
-    """Mean and sample deviation over the runs, and their count."""
+def _ours(line: Line) -> str:
     if line.mean is None:
         return NOT_RUN
     spread = "" if line.deviation is None else f" ± {line.deviation:.2f}"
     return f"{line.mean:.2f}{spread} (n {len(line.runs)})"
 
 
-def difference(line: Line) -> str:
-    """The mean of ours minus the published number."""
+def _difference(line: Line) -> str:
     return NOTHING if line.difference is None else f"{line.difference:+.2f}"
 
 
