@@ -186,6 +186,13 @@ def read_manifest(out: Path) -> dict[str, Any]:
     return manifest
 
 
+def check_same(out: Path, settings: Mapping[str, Any]) -> None:
+    """Raise a DataError where `out` holds a set of other settings, whose files would stay beside the new ones."""
+    manifest = out / "manifest.json"
+    if manifest.exists() and (was := read_json(manifest).get("settings")) != dict(settings):
+        raise DataError(f"{out} holds a set that was made otherwise ({was}); name another folder, or remove it")
+
+
 def _digest(path: Path) -> str:
     """sha256 of a file, or of the index of a feature store, which holds those of its shards."""
     return sha256(path / "index.json" if path.is_dir() else path)

@@ -36,7 +36,7 @@ FOUR = {"models", "pretrain", "finetune", "evaluate"}
 SHARED = {name: FOUR for name in ("unimo", "unimo2", "oner", "retrieval", "classify", "generate")} | {
     "systems": {"models", "pretrain"},
     "build": {"demo", "page", "regions", "retrieve", "rewrite", "scenes"},
-    "commands": {"corpora", "demo", "page", "regions", "retrieve", "rewrite", "scenes", "finetune"},
+    "commands": {"benchmarks", "corpora", "demo", "page", "regions", "retrieve", "rewrite", "scenes", "finetune"},
 }
 
 

@@ -1,6 +1,6 @@
 """The stage itself: cut-outs -> images/, pairs.jsonl, rewrites.jsonl, scenes.jsonl, questions.jsonl and a manifest."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
@@ -14,12 +14,11 @@ from data_prep.scenes import sentences
 from data_prep.scenes.paint import PACKAGES, Cutouts, Painter, of_folder, of_packages
 from data_prep.scenes.scene import Scene, draw
 from data_prep.sources.packages import fetch
-from data_prep.stage import Work
+from data_prep.stage import Work, check_same
 from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import Image, Pair, Sentence, Split, write_jsonl
 from unimo.readers.picture_shards import PictureShardWriter
 from unimo.readers.pictures import read_picture, shrink
-from unimo.storage.json_files import read_json
 
 FILES = ("pairs.jsonl", "rewrites.jsonl", "scenes.jsonl", "questions.jsonl")
 UNPAIRED = ("images.jsonl", "texts.jsonl")
@@ -83,7 +82,7 @@ def build(
         distributions=("pillow", "numpy", "opencv-contrib-python"),
         files=names_of_lists,
     )
-    _check_same(out, work.settings)
+    check_same(out, work.settings)
     things = of_folder(cutouts) if cutouts else of_packages(packages)
     grounds = [] if plain else photographs(packages[PHOTOGRAPHS].archive)
     make = Maker(things, Painter(things.pictures, grounds, side), seed)
@@ -132,13 +131,6 @@ def _writing(out: Path, side: int, shards: bool) -> Iterator[Callable[[Pair, byt
         yield lambda pair, content: writer.add(
             pair.image_id, "jpg", content, (side, side), {"captions": pair.captions, "split": pair.split}
         )
-
-
-def _check_same(out: Path, settings: Mapping[str, Any]) -> None:
-    """Raise a DataError where `out` holds a set of other settings, whose lists would stay beside new pictures."""
-    manifest = out / "manifest.json"
-    if manifest.exists() and (was := read_json(manifest).get("settings")) != dict(settings):
-        raise DataError(f"{out} holds a set that was made otherwise ({was}); name another folder, or remove it")
 
 
 def photographs(archive: Path) -> list[np.ndarray]:

@@ -1,0 +1,50 @@
+"""Commands `benchmarks sst-2|cola|mnli|sts-b`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data_prep.stage import PATH
+
+SPLITS = click.Choice(["train", "dev", "test"])
+
+
+@click.group()
+def benchmarks() -> None:
+    """Take over benchmarks of understanding as examples.jsonl, with images.jsonl (docs/understanding_data.md)."""
+
+
+def split_option(command: Any) -> Any:
+    """The option that names the splits."""
+    return click.option(
+        "--split", "splits", type=SPLITS, multiple=True, help="Only this; may be given several times.  [default: all]"
+    )(command)
+
+
+labels_option = click.option(
+    "--labels", help="Of the release's files: classes in the order of its integers, as a,b,c.  [default: GLUE's]"
+)
+
+
+def _glue(name: str, folder: str) -> None:
+    """Make the command of one task of GLUE."""
+
+    def command(source: Path, out: Path, **settings: Any) -> None:
+        from data_prep.benchmarks.glue_tsv import convert
+
+        click.echo(convert(name, source, out, **settings))
+
+    command.__doc__ = f"""Take over {folder}, in GLUE's tables or the release's, from the folder SOURCE into OUT.
+
+    \b
+    Example: python -m data_prep benchmarks {name} glue_data/{folder} data/{name}
+    """
+    command = click.option("--lower-case", is_flag=True, help="Texts in small letters.")(command)
+    command = labels_option(command) if name != "sts-b" else command
+    command = click.argument("out", type=PATH)(split_option(command))
+    benchmarks.command(name)(click.argument("source", type=PATH)(command))
+
+
+for name, folder in (("sst-2", "SST-2"), ("cola", "CoLA"), ("mnli", "MNLI"), ("sts-b", "STS-B")):
+    _glue(name, folder)
