@@ -1,4 +1,4 @@
-"""Commands `benchmarks sst-2|cola|mnli|sts-b`."""
+"""Commands `benchmarks sst-2|cola|mnli|sts-b|snli-ve`."""
 
 from pathlib import Path
 from typing import Any
@@ -48,3 +48,22 @@ def _glue(name: str, folder: str) -> None:
 
 for name, folder in (("sst-2", "SST-2"), ("cola", "CoLA"), ("mnli", "MNLI"), ("sts-b", "STS-B")):
     _glue(name, folder)
+
+
+@benchmarks.command("snli-ve")
+@click.argument("source", type=PATH)
+@click.argument("out", type=PATH)
+@split_option
+@click.option("--images", type=PATH, help="Flickr30k's pictures, at any depth, for images.jsonl.")
+@click.option("--premise", is_flag=True, help="Of the public lists: the caption before the hypothesis.")
+@labels_option
+@click.option("--tokenizer", type=PATH, help="Of the release's files: folder of the vocabulary, model_files/dict.")
+def snli_ve(source: Path, out: Path, **settings: Any) -> None:
+    """Take over SNLI-VE, the public lists or the release's files, from the folder SOURCE into OUT.
+
+    \b
+    Example: python -m data_prep benchmarks snli-ve SNLI-VE/ data/snli-ve --images flickr30k-images/
+    """
+    from data_prep.benchmarks.snli_ve_lists import convert
+
+    click.echo(convert(source, out, **settings))

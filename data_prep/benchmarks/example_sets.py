@@ -4,7 +4,7 @@ A converter describes its set by parts, each a split of a list, and hands out th
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,12 +13,13 @@ from data_prep.corpora.records import Bad
 from data_prep.corpora.text_files import whole
 from data_prep.stage import Work, check_same
 from unimo.console import say
-from unimo.errors import DataError
+from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import SHOWN, Split, write_jsonl
 from unimo.readers.examples import Example
 
 EXAMPLES, IMAGES = "examples.jsonl", "images.jsonl"
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+NO_GOLD = "-"  # MNLI's and SNLI's label where the annotators did not agree
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,26 @@ def example(
     return Example(id=number, split=split, source=source, image_id=image_id, target=target)
 
 
+def label_order(classes: Sequence[str], given: str | None) -> tuple[str, ...]:
+    """The classes in the order of the release's integers, which it does not publish: as given, else as they are.
+
+    Raises:
+        ConfigError: other classes are given.
+    """
+    order = tuple(label.strip() for label in given.split(",")) if given is not None else tuple(classes)
+    if sorted(order) != sorted(classes):
+        raise ConfigError(f"--labels {given}: expected {', '.join(classes)} in any order")
+    return order
+
+
 def write_sets(
-    work: Work, benchmark: Benchmark, parts: Sequence[Part], images: Callable[[], Iterable[dict[str, str]]] = list
+    work: Work, benchmark: Benchmark, parts: Sequence[Part], others: Mapping[str, Callable[[Path], int]] | None = None
 ) -> str:
-    """Write the lists of `parts`, those of one file in their order, and what `images` then gives; says what was done.
+    """Write the lists of `parts`, those of one file in their order, then `others`; says what was done.
+
+    Args:
+        work: names all files that are written.
+        others: file -> what writes it and returns how many records it holds.
 
     Raises:
         DataError: the folder holds something else, an id stands in two splits, or nothing is usable.
@@ -77,11 +94,9 @@ def write_sets(
     counts: Counter[str] = Counter()
     for file, same in groupby(parts, lambda part: part.file):
         write_jsonl(work.out / file, _checked(work, file, list(same), counts))
-    if IMAGES in work.files:
-        counts["images"] = write_jsonl(work.out / IMAGES, images())
+    written = {Path(file).stem: write(work.out / file) for file, write in (others or {}).items()}
     _notice(benchmark, parts, counts)
-    total = sum(counts[_name(part)] for part in parts)
-    return work.finish({"examples": total, **counts}, "examples")
+    return work.finish({"examples": sum(counts.values()), **counts, **written}, "examples")
 
 
 def _check_own(out: Path, names: Sequence[str]) -> None:

@@ -12,7 +12,16 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.benchmarks.example_sets import EXAMPLES, SPLITS, Benchmark, Part, example, write_sets
+from data_prep.benchmarks.example_sets import (
+    EXAMPLES,
+    NO_GOLD,
+    SPLITS,
+    Benchmark,
+    Part,
+    example,
+    label_order,
+    write_sets,
+)
 from data_prep.corpora.records import Bad
 from data_prep.stage import Work
 from unimo.console import say
@@ -22,7 +31,6 @@ from unimo.readers.examples import Example
 from unimo.storage.encodings import open_text
 
 MISMATCHED, DIAGNOSTIC = "mismatched.jsonl", "ax.jsonl"
-NO_GOLD = "-"  # MNLI's and SNLI's label where the annotators did not agree
 HIGHEST = 5.0  # STS-B's scores are means of 0 to 5
 
 
@@ -131,9 +139,11 @@ def convert(
     """
     task = TASKS[name]
     found = _found(task, source, splits)
-    opened = [(table, path, _columns(task, path)) for table, path in found]
+    opened = [(table, path, _columns(task, table, path)) for table, path in found]
     release = any(columns.release for _, _, columns in opened)
-    order = _order(task, labels, release)
+    order = label_order(task.classes, labels)
+    if labels and not release:
+        raise ConfigError("--labels is not used: GLUE's own files say what their labels are; leave it out")
     settings = {
         "set": name,
         "form": "release" if release else "public",
@@ -166,19 +176,7 @@ def _found(task: Task, source: Path, splits: Sequence[Split]) -> list[tuple[Tabl
     return [(table, path) for table, path in zip(wanted, paths) if path]
 
 
-def _order(task: Task, labels: str | None, release: bool) -> tuple[str, ...]:
-    """The classes in the order of the integers."""
-    if labels is None:
-        return task.classes
-    given = tuple(label.strip() for label in labels.split(","))
-    if sorted(given) != sorted(task.classes):
-        raise ConfigError(f"--labels {labels}: expected {', '.join(task.classes)} in any order")
-    if not release:
-        raise ConfigError("--labels is not used: GLUE's own files say what their labels are; leave it out")
-    return given
-
-
-def _columns(task: Task, path: Path) -> Columns:
+def _columns(task: Task, table: Table, path: Path) -> Columns:
     """What the first line of a table tells. Raises DataError for a file that is none of the task's."""
     _, names = next(_rows(task, path), (0, []))
     if "text_a" in names:
@@ -186,8 +184,9 @@ def _columns(task: Task, path: Path) -> Columns:
         if len(columns) == len(task.texts[0]) and "label" in names:
             texts, label = [names.index(column) for column in columns], names.index("label")
             return Columns(names, texts, label, names.index("qid") if "qid" in names else None, release=True)
+    answered = table.split == "test" or {*task.labels} & {*names}
     for spelling in task.texts:
-        if set(spelling) <= {*names}:
+        if set(spelling) <= {*names} and answered:
             spelt = next((label for label in task.labels if label in names), None)
             number = names.index("index") if "index" in names else None
             return Columns(names, [names.index(c) for c in spelling], names.index(spelt) if spelt else None, number)
@@ -196,9 +195,9 @@ def _columns(task: Task, path: Path) -> Columns:
         return Columns(task.headless, texts, task.headless.index("label"), None, header=False)
     raise task.benchmark.wrong(
         f"{path}:1",
-        f"the columns are {names[:12]}, expected {' and '.join(task.texts[0])} as in GLUE, or "
+        f"the columns are {names[:12]}, expected {', '.join((*task.texts[0], task.labels[0]))} as in GLUE, or "
         f"{'text_a, text_b' if len(task.texts[0]) == 2 else 'text_a'} and label as in the release",
-        "give the folder of this task's tables",
+        "give the folder of this task's tables, in which only test has no label",
     )
 
 

@@ -17,6 +17,7 @@ from data_prep.corpora.crawl import Log, Wanted, crawl
 from data_prep.corpora.exclusion import EXCLUDED, Exclusion, exclusion
 from data_prep.corpora.fetch import Rules
 from data_prep.corpora.lists import LICENCES, rows
+from data_prep.corpora.local_pictures import LocalPictures
 from data_prep.corpora.records import Bad, Row
 from data_prep.corpora.text_files import NOTHING, whole
 from data_prep.stage import WHOLE, Shard, Work, beside
@@ -167,34 +168,10 @@ _Judged = Iterator[tuple[Row | Bad, str]]  # with the path of the picture, relat
 
 
 def _local(listing: Listing, folder: Path, base: Path) -> _Judged:
-    files: dict[str, list[str]] = {}  # name -> paths below the folder
-    for parent, _, names in os.walk(folder):
-        for file in names:
-            files.setdefault(file, []).append(Path(parent, file).relative_to(folder).as_posix())
+    pictures = LocalPictures(folder)
     for _, row in listing.judged():
-        if isinstance(row, Bad):
-            yield row, ""
-            continue
-        found = next(filter(None, (_paths_of(name, files) for name in (row.file, *row.other_files))), [])
-        if len(found) == 1:
-            yield row, os.path.relpath(folder / found[0], base)
-        else:
-            reason = "several pictures of the name" if found else "no picture of the name"
-            tried = " or ".join((row.file, *row.other_files))
-            yield Bad(row.image_id, reason, f"{tried} in {folder}"), ""
-
-
-def _paths_of(name: str, files: dict[str, list[str]]) -> list[str]:
-    """Pictures of a name: of the path itself, else of the most of its last folders, else of the base name."""
-    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-    found = files.get(parts[-1], []) if parts else []
-    if "/".join(parts) in found:
-        return ["/".join(parts)]
-    for first in range(len(parts) - 1):
-        tail = "/" + "/".join(parts[first:])
-        if ending := [path for path in found if f"/{path}".endswith(tail)]:
-            return ending
-    return found
+        found = row if isinstance(row, Bad) else pictures.find(row.image_id, row.file, *row.other_files)
+        yield (found, "") if isinstance(found, Bad) else (row, os.path.relpath(found, base))
 
 
 def _place(row: Row) -> str:

@@ -248,12 +248,13 @@ def test_missing_files_are_named_together(mnli, tmp_path):
 
 
 def test_tables_of_another_task_and_no_text_are_refused(sst, cola, tmp_path):
-    with pytest.raises(
-        DataError, match=r"train.tsv:1: the columns are \['sentence', 'label'\], expected sentence1 and"
-    ):
+    with pytest.raises(DataError, match=r"train.tsv:1: the columns are \['sentence', 'label'\], expected sentence1, "):
         convert("sts-b", sst, tmp_path / "out")
-    with pytest.raises(DataError, match="expected sentence as in GLUE, or text_a and label as in the release"):
+    with pytest.raises(DataError, match="expected sentence, label as in GLUE, or text_a and label as in the release"):
         convert("sst-2", cola, tmp_path / "out")
+    table(sst / "dev.tsv", "index sentence", (0, "of test"))
+    with pytest.raises(DataError, match="dev.tsv:1: .* in which only test has no label"):
+        convert("sst-2", sst, tmp_path / "out")
     (sst / "dev.tsv").write_bytes(b"sentence\tlabel\n\xff\xfe\xfa\t1\n")
     with pytest.raises(DataError, match="dev.tsv: is no table of text in UTF-8"):
         convert("sst-2", sst, tmp_path / "out")
