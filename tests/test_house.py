@@ -27,6 +27,7 @@ FLOORS = (
 )
 DATA_PREP = {"readers", "models", "zoo", "storage", "console", "config", "hardware", "errors"}  # that it may import
 DATA_PREP |= {"report", "inference"}  # thumbnails and word differences, for pages; what runs backbones
+DATA_PREP |= {"evaluate"}  # what VQA's answers score, which its targets are
 ONLY = {"models": {"models", "config", "errors"}}  # what a folder may import, where that is less
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 

@@ -1,4 +1,4 @@
-"""Commands `benchmarks sst-2|cola|mnli|sts-b|snli-ve`."""
+"""Commands `benchmarks sst-2|cola|mnli|sts-b|snli-ve|vqa`."""
 
 from pathlib import Path
 from typing import Any
@@ -65,5 +65,29 @@ def snli_ve(source: Path, out: Path, **settings: Any) -> None:
     Example: python -m data_prep benchmarks snli-ve SNLI-VE/ data/snli-ve --images flickr30k-images/
     """
     from data_prep.benchmarks.snli_ve_lists import convert
+
+    click.echo(convert(source, out, **settings))
+
+
+@benchmarks.command()
+@click.argument("source", type=PATH)
+@click.argument("out", type=PATH)
+@split_option
+@click.option("--images", type=PATH, help="COCO's pictures, at any depth, for images.jsonl.")
+@click.option("--answers", type=PATH, help="A published list of answers: lines, a JSON array or answer -> class.")
+@click.option(
+    "--mentions",
+    type=click.IntRange(min=1),
+    default=9,
+    help="Questions that an answer of the list is the consensus of, at least, where none is given.",
+)
+@click.option("--genome", type=PATH, help="question_answers.json, image_data.json beside it: more examples of train.")
+def vqa(source: Path, out: Path, **settings: Any) -> None:
+    """Take over VQA v2 from the folder SOURCE of its json files into OUT, with a list of answers.
+
+    \b
+    Example: python -m data_prep benchmarks vqa vqa_v2/ data/vqa --images coco/
+    """
+    from data_prep.benchmarks.vqa_json import convert
 
     click.echo(convert(source, out, **settings))

@@ -23,12 +23,12 @@ class ExampleImages:
         self._at_hand = LocalPictures(folder) if folder else None
         self._paths: dict[str, Path | Bad] = {}
 
-    def pictured(self, example: Example | Bad, name: str) -> Example | Bad:
-        """The example, or why its picture, a file of this name, cannot be had."""
+    def pictured(self, example: Example | Bad, *names: str) -> Example | Bad:
+        """The example, or why its picture, a file of one of these names, cannot be had."""
         if self._at_hand is None or isinstance(example, Bad) or example.image_id is None:
             return example
         if example.image_id not in self._paths:
-            self._paths[example.image_id] = self._at_hand.find(example.image_id, name)
+            self._paths[example.image_id] = self._at_hand.find(example.image_id, *names)
         path = self._paths[example.image_id]
         return Bad(example.id, path.reason, path.detail) if isinstance(path, Bad) else example
 

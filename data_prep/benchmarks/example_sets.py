@@ -42,12 +42,16 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Part:
-    """A split of a list: what reads its examples, and how many are published (None: that differs from set to set)."""
+    """A split of a list: what reads its examples, and how many are published (None: that differs from set to set).
+
+    `added` names what joins a split from elsewhere, and is counted apart.
+    """
 
     split: Split
     read: Callable[[], Iterator[Example | Bad]]
     published: int | None = None
     file: str = EXAMPLES
+    added: str = ""
 
 
 def example(
@@ -111,7 +115,7 @@ def _check_own(out: Path, names: Sequence[str]) -> None:
 
 def _name(part: Part) -> str:
     """What a part is called in counts: its split, with the list where that is not the first."""
-    return part.split if part.file == EXAMPLES else f"{part.split} in {part.file}"
+    return part.added or (part.split if part.file == EXAMPLES else f"{part.split} in {part.file}")
 
 
 def _checked(work: Work, file: str, parts: Sequence[Part], counts: Counter[str]) -> Iterator[Example]:

@@ -72,10 +72,10 @@ def _visual_genome(sources: Sequence[Path], name: str, split: Split) -> Iterator
     images: dict[Any, dict[str, Any]] = {}
     described = []
     for path in sources:
-        if "regions" in next(_objects(path), {}):
+        if "regions" in next(array_objects(path), {}):
             described.append(path)
         else:
-            images |= {image.get("image_id", image.get("id")): image for image in _objects(path)}
+            images |= {image.get("image_id", image.get("id")): image for image in array_objects(path)}
     if not described or not images:
         raise DataError("visual-genome needs both region_descriptions.json and image_data.json")
 
@@ -90,7 +90,7 @@ def _visual_genome(sources: Sequence[Path], name: str, split: Split) -> Iterator
         return Row(f"{name}-{number}", split, phrases, image.get("url"), f"{number}.jpg", also)
 
     for path in described:
-        yield from each(_objects(path), row, path.name)
+        yield from each(array_objects(path), row, path.name)
 
 
 def _conceptual_captions(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad]:
@@ -114,7 +114,7 @@ def _sbu(sources: Sequence[Path], name: str, split: Split) -> Iterator[Row | Bad
         with open_list(sources[0]) as file:
             is_list = file.read(_BLOCK).lstrip().startswith("[")
         if is_list:  # LAVIS'
-            every = enumerate(_objects(sources[0]), start=1)
+            every = enumerate(array_objects(sources[0]), start=1)
             yield from each(every, lambda one: _of_lavis(one[1], f"{name}-{one[0]:07d}", split), sources[0].name)
             return
         content = read_json(sources[0])
@@ -216,8 +216,12 @@ def _of_openimages(values: dict[str, Any], place: str, name: str, small: bool) -
     )
 
 
-def _objects(path: Path) -> Iterator[dict[str, Any]]:
-    """Members of the array that a file holds, one after the other: Visual Genome's has 700 MB."""
+def array_objects(path: Path) -> Iterator[dict[str, Any]]:
+    """Members of the array that a file holds, one after the other: Visual Genome's has 700 MB.
+
+    Raises:
+        DataError: the file holds no array, or is cut short.
+    """
     decoder, at = json.JSONDecoder(), 0
     with open_list(path) as file:
         buffer = file.read(_BLOCK)

@@ -295,7 +295,7 @@ def test_an_array_read_piece_by_piece_is_the_array(tmp_path_factory, records):
     file.write_text(json.dumps(records, ensure_ascii=False, indent=1), encoding="utf-8", errors="replace")
     block, lists._BLOCK = lists._BLOCK, 7
     try:
-        assert list(lists._objects(file)) == json.loads(file.read_text(encoding="utf-8"))
+        assert list(lists.array_objects(file)) == json.loads(file.read_text(encoding="utf-8"))
     finally:
         lists._BLOCK = block
 
