@@ -1,4 +1,4 @@
-"""Commands `benchmarks sst-2|cola|mnli|sts-b|snli-ve|vqa`."""
+"""Commands `benchmarks sst-2|cola|mnli|sts-b|snli-ve|vqa|imagenet|folders`."""
 
 from pathlib import Path
 from typing import Any
@@ -91,3 +91,35 @@ def vqa(source: Path, out: Path, **settings: Any) -> None:
     from data_prep.benchmarks.vqa_json import convert
 
     click.echo(convert(source, out, **settings))
+
+
+@benchmarks.command()
+@click.argument("source", type=PATH)
+@click.argument("out", type=PATH)
+@split_option
+@click.option("--ground-truth", type=PATH, help="Of a val without folders: ILSVRC2012_validation_ground_truth.txt.")
+@click.option("--synsets", type=PATH, help="What its numbers stand for: meta.mat, or a text of WordNet ids from 1 on.")
+def imagenet(source: Path, out: Path, **settings: Any) -> None:
+    """Take over ImageNet from the folder SOURCE, with train/CLASS/ and val/CLASS/ or a val without folders, into OUT.
+
+    \b
+    Example: python -m data_prep benchmarks imagenet ILSVRC2012/ data/imagenet
+    """
+    from data_prep.benchmarks.class_folders import convert
+
+    click.echo(convert("imagenet", source, out, **settings))
+
+
+@benchmarks.command()
+@click.argument("source", type=PATH)
+@click.argument("out", type=PATH)
+@split_option
+def folders(source: Path, out: Path, **settings: Any) -> None:
+    """Take over own pictures from the folder SOURCE, train/CLASS/ and perhaps val/CLASS/ and test/CLASS/, into OUT.
+
+    \b
+    Example: python -m data_prep benchmarks folders flowers/ data/flowers
+    """
+    from data_prep.benchmarks.class_folders import convert
+
+    click.echo(convert("folders", source, out, **settings))

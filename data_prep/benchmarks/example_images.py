@@ -33,8 +33,8 @@ class ExampleImages:
         return Bad(example.id, path.reason, path.detail) if isinstance(path, Bad) else example
 
     def add(self, image_id: str, path: Path) -> None:
-        """List a picture whose path is known."""
-        self._paths[image_id] = path
+        """List a picture whose path is known; of several with one id it is the first."""
+        self._paths.setdefault(image_id, path)
 
     def write(self, path: Path) -> int:
         """Write the list; returns the number of pictures."""
