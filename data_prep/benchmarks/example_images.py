@@ -1,4 +1,4 @@
-"""images.jsonl beside examples: a picture a line, in the order in which examples ask for them."""
+"""Pictures of examples, in the order in which examples ask for them: images.jsonl."""
 
 import os
 from pathlib import Path

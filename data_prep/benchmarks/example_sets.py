@@ -97,7 +97,7 @@ def write_sets(
     work.out.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
     for file, same in groupby(parts, lambda part: part.file):
-        write_jsonl(work.out / file, _checked(work, file, list(same), counts))
+        write_jsonl(work.out / file, _checked(work, benchmark, file, list(same), counts))
     written = {Path(file).stem: write(work.out / file) for file, write in (others or {}).items()}
     _notice(benchmark, parts, counts)
     return work.finish({"examples": sum(counts.values()), **counts, **written}, "examples")
@@ -118,7 +118,9 @@ def _name(part: Part) -> str:
     return part.added or (part.split if part.file == EXAMPLES else f"{part.split} in {part.file}")
 
 
-def _checked(work: Work, file: str, parts: Sequence[Part], counts: Counter[str]) -> Iterator[Example]:
+def _checked(
+    work: Work, benchmark: Benchmark, file: str, parts: Sequence[Part], counts: Counter[str]
+) -> Iterator[Example]:
     """The examples of a file, each id once; what is broken goes to the list of rejects."""
     seen: dict[str, Split] = {}
     for part in parts:
@@ -133,10 +135,8 @@ def _checked(work: Work, file: str, parts: Sequence[Part], counts: Counter[str])
             elif seen[example.id] == part.split:
                 work.reject(example.id, "id twice", "the first is kept")
             else:
-                raise DataError(
-                    f"{work.out / file}: id {example.id!r} is in {seen[example.id]} and in {part.split}, expected in "
-                    "one of them; give each split the file that is published for it"
-                )
+                problem = f"id {example.id!r} is in {seen[example.id]} and in {part.split}, expected in one of them"
+                raise benchmark.wrong(work.out / file, problem, "give each split the file that is published for it")
 
 
 def _notice(benchmark: Benchmark, parts: Sequence[Part], counts: Counter[str]) -> None:
