@@ -35,9 +35,9 @@ class Benchmark:
 
     def missing(self, source: Path, names: Sequence[str]) -> DataError:
         """The error for files that a folder lacks."""
-        shown = "".join(f"\n  - {name}" for name in names[:SHOWN])
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         remedy = "name the folder that the set unpacks to, or choose splits with --split"
-        return self.wrong(source, f"these files are not there{shown}\n", remedy)
+        return self.wrong(source, f"it lacks {', '.join(names[:SHOWN])}{more}", remedy)
 
 
 @dataclass(frozen=True)
