@@ -4,6 +4,7 @@
 #   NPROC=2 bash run_scripts/launch.sh pretrain RECIPE.yaml --output RUN
 #   NPROC=8 NNODES=2 MASTER=10.0.0.1:29500 HOST=10.0.0.2 bash run_scripts/launch.sh ...     (the same on every machine)
 #   bash run_scripts/launch.sh PROGRAM.py ARGUMENTS... --output RUN
+#   bash run_scripts/launch.sh finetune RECIPE.yaml ... --dry-run        (shows the command and checks the recipe)
 # Exit codes: 0 done, 2 wrong config or input, 75 stopped by a signal and saved: the same command goes on, 76 non-finite
 # loss, others unexpected.
 # Variables:
@@ -24,14 +25,16 @@ usage() {
 [[ $NPROC =~ ^[1-9][0-9]*$ && $NNODES =~ ^[1-9][0-9]*$ ]] || usage "NPROC=$NPROC and NNODES=$NNODES must be 1 or more"
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
-run='' previous=''
+run='' previous='' dry=''
 for argument in "$@"; do
+  [[ $argument == --dry-run ]] && dry=1
   [[ $previous == --output ]] && run=$argument
   [[ $argument == --output=* ]] && run=${argument#--output=}
   previous=$argument
 done
 
 if [[ $1 == *.py ]]; then program=(python -u "$@"); else program=(python -u -m unimo.cli "$@"); fi
+single=("${program[@]}")
 if ((NPROC * NNODES > 1)); then
   log=${LOG_DIR:-${run:-.}/log}
   options=(--log_level WARNING --nproc_per_node "$NPROC")
@@ -49,6 +52,7 @@ fi
 printf 'run:' >&2
 printf ' %q' "${program[@]}" >&2
 printf '\n' >&2
+[[ -z $dry ]] || exec "${single[@]}" # one process checks for all
 
 # Paddle's launcher answers 15 to SIGTERM whatever its workers return, so the run's own word counts (engine/loop.py).
 state=${run:+$run/state.json}

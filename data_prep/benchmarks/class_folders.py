@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from data_prep.benchmarks.answer_list import write_answers
 from data_prep.benchmarks.example_images import ExampleImages
 from data_prep.benchmarks.example_sets import EXAMPLES, IMAGES, Benchmark, Part, write_sets
 from data_prep.corpora.records import Bad
@@ -29,6 +30,7 @@ OWN = Benchmark("A set in folders", "no other place than where you have it")
 PUBLISHED: dict[Split, int] = {"train": 1_281_167, "dev": 50_000}
 FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "dev": ("val", "dev"), "test": ("test",)}
 SUFFIXES = (".jpeg", ".jpg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")  # of readers.pictures.FORMATS
+LABELS = "classes.txt"  # in the order of their names
 CLASSES = 1000  # of ImageNet
 
 
@@ -40,7 +42,7 @@ def convert(
     ground_truth: Path | None = None,
     synsets: Path | None = None,
 ) -> str:
-    """Write examples.jsonl and images.jsonl into the folder `out`, and say what was done.
+    """Write examples.jsonl, images.jsonl and the classes of train into the folder `out`, and say what was done.
 
     Args:
         name: "imagenet", which has train and val, or "folders", which has what is there.
@@ -66,7 +68,8 @@ def convert(
     inputs = [path for path in (ground_truth, synsets) if path]
     settings: dict[str, Any] = {"set": name, "source": str(source), "splits": [*found]}
     settings["files"] = {path.name: path.stat().st_size for path in inputs}
-    work = Work(f"benchmarks {name}", out, settings, inputs, files=(EXAMPLES, IMAGES))
+    files = (EXAMPLES, IMAGES, *([LABELS] if "train" in found else []))
+    work = Work(f"benchmarks {name}", out, settings, inputs, files=files)
     pictures, known = ExampleImages(None, out, name), set[str]()
     parts = []
     for split, folder in found.items():
@@ -74,8 +77,9 @@ def convert(
         if split == "dev" and flat:
             read = partial(_of_list, source, folder, answers, known, pictures)
         parts.append(Part(split, read, PUBLISHED.get(split) if benchmark is IMAGENET else None))
-    said = write_sets(work, benchmark, parts, {IMAGES: pictures.write})
-    return f"{said}; {len(known):,} classes"
+    # once the folders were walked through
+    names = lambda path: write_answers(path, sorted(known))  # noqa: E731
+    return write_sets(work, benchmark, parts, {IMAGES: pictures.write} | ({LABELS: names} if "train" in found else {}))
 
 
 def _found(benchmark: Benchmark, source: Path, splits: Sequence[Split]) -> dict[Split, Path]:

@@ -148,6 +148,15 @@ def report_study(folder: Path, baseline: str) -> None:
     click.echo(as_text(read_study(folder), baseline))
 
 
+@report.command("grid")
+@click.argument("folder", type=click.Path(path_type=Path))
+def report_grid(folder: Path) -> None:
+    """Best, median and mean ± deviation over the seeds of each SETTINGS of a FOLDER that holds SETTINGS/SEED."""
+    from unimo.report.over_seeds import as_text, read_grid
+
+    click.echo(as_text(read_grid(folder)))
+
+
 @report.command("paper")
 @click.option(
     "--runs",

@@ -3,6 +3,7 @@
 A number is found by table, row, dataset, mode, split and metric. Metrics are named as in our metrics.json: R@1 of image
 retrieval is `image_recall@1`; every other name is the printed one in lower case, with underscores for spaces. MNLI
 has two dev sets, which one evaluation of ours measures: its `mismatched_accuracy` is the papers' of dev-mismatched.
+Top-1 accuracy is `accuracy`.
 """
 
 from collections.abc import Collection, Sequence
@@ -44,7 +45,7 @@ class Number(Config):
         if self.metric.startswith("R@"):
             return f"{self.task.removesuffix('_retrieval')}_recall@{self.metric.removeprefix('R@')}"
         mismatched = "mismatched_" if self.split == "dev-mismatched" else ""
-        return mismatched + self.metric.lower().replace(" ", "_")
+        return mismatched + self.metric.lower().removeprefix("top-1 ").replace(" ", "_")
 
     def is_of(self, split: str) -> bool:
         """Whether a result on a split of ours may be beside it; val and dev are one."""

@@ -40,11 +40,11 @@ PLAN = (
     ("readers_unimo2", "flickr30k", None),
     ("readers_unimo2", "image_reader", None),
     ("readers_unimo2", "pretrain_masking", None),
-    ("readers_unimo", "glue_*", 10),
-    ("readers_unimo", "regression_*", 10),
-    ("readers_unimo", "snli_ve", 10),
-    ("readers_unimo", "flickr30k", 10),
-    ("readers_unimo2", "mnli", 10),
+    ("readers_unimo", "glue_*", None),
+    ("readers_unimo", "regression_*", None),
+    ("readers_unimo", "snli_ve", None),
+    ("readers_unimo", "flickr30k", None),
+    ("readers_unimo2", "mnli", None),
     ("*", "*", 11),
 )
 

@@ -178,7 +178,10 @@ def test_an_entrys_own_certainty_counts(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_rows_of_ours_name_recipe_and_command(tmp_path: Path):
     section = report(tmp_path).output.split("## unimo_table1")[1].split("\n## ")[0]
-    script, start = "bash run_scripts/finetune/retrieval/Flickr30k/run.sh", "model_configs/pretrain/unimo_base.yaml"
+    script, start = (
+        "bash run_scripts/finetune/retrieval/Flickr30k/run.sh base",
+        "model_configs/pretrain/unimo_base.yaml",
+    )
     assert (
         f"- UNIMO-base: recipe `model_configs/finetune/flickr30k_base.yaml`, `{script}`; "
         f"pre-training `{start}`, `bash run_scripts/pretrain/unimo_base.sh`\n"
@@ -209,7 +212,7 @@ def test_the_files_say_the_same(tmp_path: Path):
     assert float(first["difference"]) == pytest.approx(float(first["ours"]) - 74.66, abs=1e-5)
     assert first["key"] == "image_recall@1" and float(first["deviation"]) > 0
     assert first["recipe"].startswith("model_configs/finetune/flickr30k_base.yaml; ")
-    assert first["command"].startswith("bash run_scripts/finetune/retrieval/Flickr30k/run.sh; ")
+    assert first["command"].startswith("bash run_scripts/finetune/retrieval/Flickr30k/run.sh base; ")
     assert {row["n"] for row in rows if row["role"] == "baseline"} == {""}
     assert {row["n"] for row in rows if row["role"] != "baseline"} == {"0", "2"}
     html = (output / "paper.html").read_text(encoding="utf-8")

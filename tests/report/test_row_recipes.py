@@ -60,7 +60,7 @@ def test_those_that_ship_are_found():
     ]
     assert sorted(found) == sorted(map(str, named)) and len(found) >= 4
     flickr = found["model_configs/finetune/flickr30k_base.yaml"]
-    assert flickr.commands == ["bash run_scripts/finetune/retrieval/Flickr30k/run.sh"]
+    assert flickr.commands == ["bash run_scripts/finetune/retrieval/Flickr30k/run.sh base"]
     assert all(recipe.commands for recipe in found.values()), "each has a script"
     for recipe in found.values():
         entries = tables()[recipe.paper.table].entries

@@ -30,11 +30,12 @@ def noam(step: int, base: float, warmup: int) -> float:
 
 def learning_rate(config: EngineConfig, step: int) -> float:
     """Rate of the update with 0-based index `step`."""
-    base, warmup = config.learning_rate, in_steps(config.warmup, config.updates)
+    base, planned = config.learning_rate, config.planned
+    warmup = in_steps(config.warmup, planned)
     if config.schedule == "linear_warmup_decay":
-        return linear_warmup_decay(step, base, warmup, config.updates)
+        return linear_warmup_decay(step, base, warmup, planned)
     if config.schedule == "piecewise":
-        boundaries = [in_steps(b, config.updates) for b in config.boundaries]
+        boundaries = [in_steps(b, planned) for b in config.boundaries]
         return piecewise(step, base, boundaries, config.decay_factor)
     if config.schedule == "noam":
         return noam(step, base, warmup)
@@ -43,17 +44,18 @@ def learning_rate(config: EngineConfig, step: int) -> float:
 
 def shortfall(config: EngineConfig) -> str | None:
     """What it means for the rate that a run is too short for its schedule; None where it is not."""
-    steps, base, warmup = config.updates, config.learning_rate, in_steps(config.warmup, config.updates)
+    steps, base, planned = config.updates, config.learning_rate, config.planned
+    warmup = in_steps(config.warmup, planned)
     warms = config.schedule in ("linear_warmup_decay", "noam")
     if warms and config.warmup and not warmup:
         return (
-            f"warmup {config.warmup:g} of {steps} updates is less than one, and without a warm-up the schedule "
+            f"warmup {config.warmup:g} of {planned} updates is less than one, and without a warm-up the schedule "
             f"{config.schedule} has no decay either: every update has the rate {base:g}"
         )
     if warms and warmup >= steps + (config.schedule == "noam"):  # noam reaches the base with the last update of it
         highest = max(learning_rate(config, step) for step in range(steps))
         return f"warmup takes all {steps} updates: the rate stays below {base:g}, the highest is {highest:.3g}"
-    late = [b for b in config.boundaries if not 0 < in_steps(b, steps) < steps]
+    late = [b for b in config.boundaries if not 0 < in_steps(b, planned) < steps]
     if late:
         rates = sorted({learning_rate(config, step) for step in range(steps)}, reverse=True)
         shown = ", ".join(f"{rate:.3g}" for rate in rates)

@@ -47,7 +47,10 @@ class EngineConfig(Config):
 
     learning_rate: float = Field(gt=0)  # the base of the schedule
     schedule: Literal["linear_warmup_decay", "piecewise", "noam", "constant"] = "linear_warmup_decay"
-    warmup: Duration = Field(0.06, ge=0)  # updates, or a fraction of `steps`; linear_warmup_decay and noam
+    # Length of the schedule, in lengths of the run. The release plans GLUE's for one GPU and trains on eight, so that
+    # its runs end after an eighth of their schedule: half of them is warm-up, and the rate stays near the base.
+    horizon: float = Field(1.0, ge=1, allow_inf_nan=False)
+    warmup: Duration = Field(0.06, ge=0)  # updates, or a fraction of the schedule; linear_warmup_decay and noam
     boundaries: tuple[Duration, ...] = ()  # where piecewise multiplies by decay_factor; updates or fractions
     decay_factor: float = Field(0.1, gt=0)
     weight_decay: float = Field(0.01, ge=0)  # not on layer norms and biases
@@ -94,6 +97,11 @@ class EngineConfig(Config):
         """`steps` of a run whose epochs, if it was given in those, `over` has turned into them."""
         assert self.steps is not None  # `loop.train` refuses any other
         return self.steps
+
+    @property
+    def planned(self) -> int:
+        """Updates that the schedule is made for: those of the run, or more."""
+        return round(self.updates * self.horizon)
 
     def over(self, updates_per_epoch: Callable[[], float]) -> "EngineConfig":
         """The same in updates, for data of which one pass takes so many; raises a ConfigError as any config does."""

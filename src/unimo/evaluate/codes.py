@@ -41,6 +41,9 @@ class CodeSettings(Config):
     preparation: Preparation = Field(
         "upright", description="Of pixels, by default the run's own: upright, or release as in the papers' rows."
     )
+    side: int | None = Field(
+        None, gt=0, description="Pixels of a picture's side, by default the run's own, else the model's image_size."
+    )
     max_tokens: int = Field(512, gt=2, description="Of a caption; never more than the model has positions for.")
 
     @property

@@ -43,6 +43,9 @@ class RetrievalSettings(Config):
     preparation: Preparation = Field(
         "upright", description="Of pixels, by default the run's own: upright, or release as in the papers' rows."
     )
+    side: int | None = Field(
+        None, gt=0, description="Pixels of a picture's side, by default the run's own, else the model's image_size."
+    )
     rewrites: str | None = Field(
         None, description="rewrites.jsonl: also score rewritten captions against the original ones."
     )
@@ -99,7 +102,7 @@ class Gallery:
             for other in (("train", "dev") if settings.baseline else ())
         ]
         self.captions = Captions.of(self.pairs, tokenizer, self.max_tokens)
-        pixels = PixelSettings(shards=settings.shards, preparation=settings.preparation)
+        pixels = PixelSettings(shards=settings.shards, preparation=settings.preparation, side=settings.side)
         self.images = open_images(self.pairs, path.parent, settings.regions, config, settings.max_regions, pixels)
         self.rewrites = read_rewrites(find(settings.rewrites), self.pairs) if settings.rewrites else {}
         self.units = [pair.image_id for pair in self.pairs]

@@ -15,6 +15,7 @@ from unimo.engine.distributed import World
 from unimo.errors import ConfigError, NonFiniteError
 from unimo.evaluate.agreement import agreement, matthews, pearson, spearman
 from unimo.evaluate.results import Measured, Metric, Sample, measure
+from unimo.evaluate.vqa_answers import normalised
 from unimo.models.systems import longest_text
 from unimo.readers.annotations import Split
 from unimo.readers.examples import gathered, in_order
@@ -47,6 +48,9 @@ class UnderstandingSettings(Config):
     shards: Stores = Field((), description="Picture shards (corpora pack), for a model of pixels; else the files.")
     preparation: Preparation = Field(
         "upright", description="Of pixels, by default the run's own: upright, or release as in the papers' rows."
+    )
+    side: int | None = Field(
+        None, gt=0, description="Pixels of a picture's side, by default the run's own, else the model's image_size."
     )
     examples_per_batch: int = Field(
         16, gt=0, description="What a UNIMO-2 makes of a text depends on the longest of its batch; the run's own."
@@ -108,7 +112,7 @@ class Understanding:
             given.regions,
             given.max_regions,
             given.images,
-            PixelSettings(shards=given.shards, preparation=given.preparation),
+            PixelSettings(shards=given.shards, preparation=given.preparation, side=given.side),
         )
 
     def _answers(self, questions: Questions) -> Targets | None:
@@ -222,18 +226,21 @@ def class_logits(model: nn.Layer, inputs: Mapping[str, Any]) -> Tensor:
 
 
 def score_of(chosen: np.ndarray, targets: Targets) -> tuple[np.ndarray, float]:
-    """What each chosen label scores, [n] from 0 to 1, and the mean score of the best constant answer."""
+    """What each chosen label scores, [n] from 0 to 1, and the mean score of the best constant answer.
+
+    Of many answers by VQA's rules: what is said is normalised before it is looked up.
+    """
     if targets.target == "class":
         right = targets.take(np.arange(len(targets)))
         return (chosen == right).astype(np.float64), float(np.bincount(right).max() / len(right))
-    of_answer: dict[str, float] = {}
+    said, of_answer = [normalised(label) for label in targets.labels], dict[str, float]()
     scores = np.zeros(len(targets))
     for row, place in enumerate(chosen):
         given = targets.scores(row)
-        scores[row] = given.get(targets.labels[place], 0.0)
+        scores[row] = given.get(said[place], 0.0)
         for answer, score in given.items():
             of_answer[answer] = of_answer.get(answer, 0.0) + score
-    return scores, max((of_answer.get(label, 0.0) for label in targets.labels), default=0.0) / len(targets)
+    return scores, max(of_answer.get(answer, 0.0) for answer in said) / len(targets)
 
 
 def probabilities(logits: np.ndarray, target: Target) -> np.ndarray:

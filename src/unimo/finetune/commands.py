@@ -71,8 +71,15 @@ def finetune_command(name: str | None) -> click.Command:
     @click.option("--label", default="fine-tuned", help="Name of this row in reports.")
     @against_option
     @click.option("--visualdl", is_flag=True, help="Also write curves to OUTPUT/visualdl.")
+    @click.option("--dry-run", is_flag=True, help="Check the recipe and print the paper's row that it is of, no more.")
     def run(
-        recipe: Path, overrides: tuple[str, ...], model: Path, output: Path, visualdl: bool, **options: Any
+        recipe: Path,
+        overrides: tuple[str, ...],
+        model: Path,
+        output: Path,
+        visualdl: bool,
+        dry_run: bool,
+        **options: Any,
     ) -> None:
         from unimo.config import read
 
@@ -81,9 +88,13 @@ def finetune_command(name: str | None) -> click.Command:
         from unimo.engine.events import VisualDL
         from unimo.engine.loop import around_training
         from unimo.finetune.family import check_finetuning, finetune, load_recipe
+        from unimo.paper import describe
         from unimo.zoo import locate
 
         settings, events = load_recipe(recipe, overrides, name), [VisualDL()] if visualdl else []
+        if dry_run:
+            click.echo(describe(settings.paper) if settings.paper else f"{recipe} is of no row of the papers")
+            return
         with around_training(output):
             check_finetuning(settings, output)
             for line in finetune(settings, locate(model), output, events=events, **options):

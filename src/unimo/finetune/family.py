@@ -54,7 +54,8 @@ class Evaluation(NamedTuple):
     settings: type[Config]  # the options of `unimo evaluate NAME`, and property files
     evaluate: Callable[[Any, Tokenizer, Any, Split], Evaluator]  # (sizes of the model, tokenizer, settings, split)
     result: str  # the task that metrics.json names, by which results are compared
-    own: tuple[str, ...] = ()  # settings that are the run's own unless they are given, beside max_... and preparation
+    # Settings that are the run's own unless they are given, beside max_... and those of pixels.
+    own: tuple[str, ...] = ()
 
 
 class Family(NamedTuple):
@@ -238,7 +239,8 @@ def evaluate(
     (config, _), tokenizer = read_sizes(folder, tuple(evaluation.systems)), load_tokenizer(folder)
     own = read_recipe(folder)
     limits = {key: value for key, value in own.items() if key.startswith("max_") or key in evaluation.own}
-    limits["preparation"] = (own.get("pixels") or {}).get("preparation")  # its shards may not have these pictures
+    pixels = own.get("pixels") or {}
+    limits |= {key: pixels.get(key) for key in ("preparation", "side")}  # its shards may not have these pictures
     evaluator = evaluation.evaluate(config, tokenizer, settings_of(evaluation, limits, **given), split)
     earlier_results(against, evaluation.result, {**facts, **evaluator.facts}, evaluator.units)  # before hours of work
     facts = {**facts, **_model(folder)}

@@ -77,5 +77,5 @@ class Unimo2Recipe(Config):
     @property
     def reading(self) -> dict[str, Any]:
         """How an evaluation of retrieval on the way reads pictures and captions."""
-        pixels = {"shards": self.pixels.shards, "preparation": self.pixels.preparation}
+        pixels = {key: getattr(self.pixels, key) for key in ("shards", "preparation", "side")}
         return {**pixels, "max_tokens": self.max_tokens}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import numpy as np
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from unimo.config import Config, find
 from unimo.console import say
@@ -155,6 +155,9 @@ class PixelSettings(Config):
 
     shards: Stores = ()  # picture shards (`corpora pack`); by default the records' files are read
     preparation: Preparation = "upright"
+    # Pixels of a picture's side, a multiple of a patch; null: the model's image_size. For another its position table
+    # is interpolated: the release fine-tunes at 384 what it has pre-trained at 224.
+    side: int | None = Field(None, gt=0, le=1 << 14)
     augmentation: Augmentation = Augmentation()  # of training pictures
 
 
@@ -174,7 +177,8 @@ def open_images(
         pixels: for a model of pixels.
 
     Raises:
-        ConfigError: a model of regions without a store, or of other features; one of pixels with a store.
+        ConfigError: a model of regions without a store, or of other features; one of pixels with a store, or pictures
+            whose side is no multiple of its patches.
         DataError: a picture is not in the store or the shards, or has no file.
     """
     if described(config).images == "regions":
@@ -189,6 +193,9 @@ def open_images(
 def open_pixels(records: Sequence[Pair | Image], folder: Path, config: Any, settings: PixelSettings) -> PixelImages:
     """The pictures of some records as pixels, for a model of these sizes; see `open_images`."""
     files: PictureFiles
+    side, patch = settings.side or config.image_size, config.resolution
+    if side % patch:
+        raise ConfigError(f"side ({side}) is no multiple of a patch of this model, resolution ({patch})")
     if settings.shards:
         files = Together([PictureShards(find(path)) for path in settings.shards])
         missing = [record.image_id for record in records if record.image_id not in files]
@@ -203,7 +210,7 @@ def open_pixels(records: Sequence[Pair | Image], folder: Path, config: Any, sett
         if absent:
             raise DataError(f"{len(absent)} picture file(s) do not exist, such as {', '.join(absent[:SHOWN])}")
         files = FolderPictures(paths)
-    return PixelImages(files, config.image_size, config.resolution, settings.preparation, settings.augmentation)
+    return PixelImages(files, side, patch, settings.preparation, settings.augmentation)
 
 
 def trainable(records: Sequence[R], images: Images) -> list[R]:

@@ -9,6 +9,7 @@ from unimo.paper import Number
 
 KINDS = ("finetune", "pretrain")  # folders of model_configs and of run_scripts
 _NAMED = re.compile(r"model_configs/[\w./-]+\.yaml(?![\w./-])")
+_TASK = re.compile(r"^task (\w+) ", re.MULTILINE)  # of a script over run_scripts/finetune/task.sh: DATASET, then a size
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ def _commands(root: Path) -> dict[str, list[str]]:
         code = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
         for recipe in sorted({*_NAMED.findall(code)}):
             found.setdefault(recipe, []).append(f"bash {path.relative_to(root)}")
+        for dataset in _TASK.findall(code):
+            for recipe_file in sorted((root / "model_configs" / "finetune").glob(f"{dataset}_*.yaml")):
+                size = recipe_file.stem.removeprefix(f"{dataset}_")
+                name = str(recipe_file.relative_to(root))
+                found.setdefault(name, []).append(f"bash {path.relative_to(root)} {size}")
     return found
 
 
