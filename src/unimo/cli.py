@@ -148,6 +148,22 @@ def report_study(folder: Path, baseline: str) -> None:
     click.echo(as_text(read_study(folder), baseline))
 
 
+@report.command("submission")
+@click.argument("name", metavar="SET")
+@click.argument("predictions", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+def report_submission(name: str, predictions: Path, folder: Path) -> None:
+    """Write PREDICTIONS (a predictions.json of the whole test SET) into FOLDER as its evaluation server takes them.
+
+    \b
+    Sets: sst-2, cola, mnli-m, mnli-mm, ax, sts-b (GLUE), vqa.
+    Example: unimo report submission mnli-mm runs/mnli_base/test/mismatched_predictions.json submission
+    """
+    from unimo.evaluate.server_files import write_submission
+
+    click.echo(write_submission(name, predictions, folder))
+
+
 @report.command("grid")
 @click.argument("folder", type=click.Path(path_type=Path))
 def report_grid(folder: Path) -> None:
