@@ -19,7 +19,9 @@ from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import Image, Pair, Sentence, Split, write_jsonl
 from unimo.readers.picture_shards import PictureShardWriter
 from unimo.readers.pictures import read_picture, shrink
+from unimo.storage.atomic import atomic_write
 
+ANSWERS = "answers.txt"
 FILES = ("pairs.jsonl", "rewrites.jsonl", "scenes.jsonl", "questions.jsonl")
 UNPAIRED = ("images.jsonl", "texts.jsonl")
 PHOTOGRAPHS = "gcompris-qt-data"
@@ -80,7 +82,7 @@ def build(
         inputs=sorted(cutouts.glob("*/*.png")) if cutouts else [],
         packages=[package.record() for package in packages.values()],
         distributions=("pillow", "numpy", "opencv-contrib-python"),
-        files=names_of_lists,
+        files=(*names_of_lists, ANSWERS),
     )
     check_same(out, work.settings)
     things = of_folder(cutouts) if cutouts else of_packages(packages)
@@ -107,6 +109,9 @@ def build(
             progress.update()
     for name, records in lists.items():
         write_jsonl(out / name, records)
+    answers = {asked["target"] for asked in lists["questions.jsonl"] if asked["split"] == "train"}
+    with atomic_write(out / ANSWERS) as file:
+        file.writelines(f"{answer}\n".encode() for answer in sorted(answers))
     made = {f"{split} pictures": number for split, number in counts.items()}
     made |= {"captions": len(lists["rewrites.jsonl"]), "questions": len(lists["questions.jsonl"])}
     made |= {"pictures without captions": unpaired, "texts": len(lists["texts.jsonl"])} if unpaired else {}
@@ -168,7 +173,15 @@ class Maker:
         captions = sentences.captions(scene, rng)
         pair = Pair(image_id=image_id, image=image, captions=[c.text() for c in captions], split=split, source=SOURCE)
         questions = [
-            {"question_id": f"{image_id}?{asked['kind']}", "image_id": image_id, **asked, "split": split}
+            {  # as `readers.examples.Example`
+                "id": f"{image_id}?{asked['kind']}",
+                "split": split,
+                "source": [asked["question"]],
+                "image_id": image_id,
+                "target": asked["answer"],
+                "kind": asked["kind"],
+                "novel": asked["novel"],
+            }
             for asked in sentences.questions(scene, [*self._kinds], rng)
         ]
         described = _described(image_id, scene, captions, self._painter.side, split)

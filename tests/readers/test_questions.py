@@ -79,6 +79,8 @@ def test_pictures_come_from_the_stores_or_from_the_list(small_world, tmp_path):
     write_jsonl(tmp_path / "images.jsonl", listed)
     found = questions(small_world, tmp_path, rows, pixels, images=str(tmp_path / "images.jsonl"))
     assert found.collate([1])["pixels"]["images"].shape == (1, 3, 32, 32)
+    by_pairs = questions(small_world, tmp_path, rows, pixels, images=str(small_world / "pairs.jsonl"))
+    np.testing.assert_array_equal(by_pairs.collate([1])["pixels"]["images"], found.collate([1])["pixels"]["images"])
     rows[1]["image_id"] = "nowhere"
     with pytest.raises(DataError, match="lacks 1 of 2 pictures, such as 'nowhere'"):
         questions(small_world, tmp_path, rows, pixels, images=str(tmp_path / "images.jsonl"))

@@ -1,7 +1,7 @@
 """Predictions of a test set -> the file that its evaluation server takes, checked as the server would.
 
-GLUE (gluebenchmark.com) takes a zip of tables `index<TAB>prediction`, one a task, named as `FORMS` says; tasks that this
-toolkit has no model for must be there too, as its sample submission has them. VQA's server takes one JSON list of
+GLUE (gluebenchmark.com) takes a zip of tables `index<TAB>prediction`, one a task, named as `FORMS` says; tasks that
+this toolkit has no model for must be there too, as its sample submission has them. VQA's server takes one JSON list of
 {"question_id", "answer"}.
 """
 

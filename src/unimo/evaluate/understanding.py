@@ -44,7 +44,7 @@ class UnderstandingSettings(Config):
         description="The labels in the order of the model's outputs, or the .txt file that lists them; the run's own.",
     )
     regions: Stores = Field((), description="Feature store of the pictures, for a model of regions.")
-    images: str | None = Field(None, description="images.jsonl of the pictures, for a model of pixels.")
+    images: str | None = Field(None, description="images.jsonl or pairs.jsonl of the pictures, for a model of pixels.")
     shards: Stores = Field((), description="Picture shards (corpora pack), for a model of pixels; else the files.")
     preparation: Preparation = Field(
         "upright", description="Of pixels, by default the run's own: upright, or release as in the papers' rows."

@@ -38,7 +38,7 @@ class ClassifyRecipe(Config):
     # classify: one affine map of the pooled text, image, or product of both; entail: the release's head for SNLI-VE
     head: Literal["classify", "entail"] = "classify"
     regions: Stores = ()  # feature store of the pictures
-    images: str | None = None  # images.jsonl, for a model of pixels
+    images: str | None = None  # images.jsonl or pairs.jsonl, for a model of pixels
     pixels: PixelSettings = PixelSettings()
     examples_per_batch: int = Field(16, gt=0)  # of one micro-batch, over all processes
     adversary: Adversary | None = None

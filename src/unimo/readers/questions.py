@@ -11,7 +11,7 @@ import numpy as np
 from unimo.config import Config, find
 from unimo.errors import ConfigError, DataError
 from unimo.models.systems import described
-from unimo.readers.annotations import Image, Split, read_records
+from unimo.readers.annotations import Image, NonEmpty, Record, Split, read_records
 from unimo.readers.batching import fingerprint
 from unimo.readers.captions import collate_text
 from unimo.readers.examples import read_examples
@@ -19,6 +19,13 @@ from unimo.readers.images import Images, PixelSettings, Stores, open_images
 from unimo.readers.tokenizer import Tokenizer
 
 Tokens = list[int]
+
+
+class Pictured(Record):
+    """What of a record of images.jsonl or pairs.jsonl says where a picture is."""
+
+    image_id: NonEmpty
+    image: NonEmpty
 
 
 def joined(parts: Sequence[Tokens], tokenizer: Tokenizer, max_tokens: int) -> tuple[Tokens, Tokens]:
@@ -42,7 +49,7 @@ class Questions:
 
     Args:
         path: examples.jsonl.
-        images: images.jsonl of their pictures, for a model of pixels without shards.
+        images: images.jsonl or pairs.jsonl of their pictures, for a model of pixels without shards.
 
     Raises:
         ConfigError: pictures without what the model reads them from.
@@ -132,8 +139,9 @@ def _open(
     if images is None:
         raise ConfigError("this model reads pixels: name images.jsonl (images=..., --images), or shards")
     path = find(images)
-    listed = {record.image_id: record for record in read_records(path, Image, "image_id")}
+    listed = {record.image_id: record.image for record in read_records(path, Pictured, "image_id")}
     missing = [image_id for image_id in wanted if image_id not in listed]
     if missing:
         raise DataError(f"{images} lacks {len(missing):,} of {len(wanted):,} pictures, such as {missing[0]!r}")
-    return open_images([listed[image_id] for image_id in wanted], path.parent, regions, config, max_regions, pixels)
+    records = [Image(image_id=image_id, image=listed[image_id], source="") for image_id in wanted]
+    return open_images(records, path.parent, regions, config, max_regions, pixels)

@@ -12,11 +12,13 @@ from PIL import Image, ImageDraw
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from data_prep.scenes.build import FILES, build
+from data_prep.scenes.build import ANSWERS, FILES, build
 from data_prep.scenes.paint import SHADES, painted
 from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import read_images, read_pairs, read_rewrites, read_texts
+from unimo.readers.examples import read_examples
 from unimo.readers.picture_shards import PictureShards
+from unimo.readers.targets import Targets, read_labels
 
 SHAPES = "ball box disc flag kite lamp pole ring sail tube vase wheel".split()
 
@@ -53,7 +55,7 @@ def test_what_readers_open_is_there(made):
     rewrites = read_rewrites(made / "rewrites.jsonl", pairs)
     assert len(rewrites) == sum(len(p.captions) for p in pairs)
     manifest = json.loads((made / "manifest.json").read_text())
-    assert manifest["settings"]["synthetic"] is True and set(manifest["sha256"]) == set(FILES)
+    assert manifest["settings"]["synthetic"] is True and set(manifest["sha256"]) == {*FILES, ANSWERS}
     assert {p.source for p in pairs} == {"scenes (synthetic)"}
 
 
@@ -129,7 +131,7 @@ def test_words_and_colours_alone_do_not_answer_about_relations(made):
     """Bag of words of the question and colour histogram of the picture, by logistic regression; chance is a sixth."""
     pairs = {p.image_id: p for p in read_pairs(made / "pairs.jsonl")}
     asked = [q for q in records(made, "questions.jsonl") if q["kind"] == "relation"]
-    words = CountVectorizer(ngram_range=(1, 1)).fit_transform([q["question"] for q in asked]).toarray()
+    words = CountVectorizer(ngram_range=(1, 1)).fit_transform([q["source"][0] for q in asked]).toarray()
     histograms = []
     for question in asked:
         picture = cv2.imread(str(made / pairs[question["image_id"]].image))
@@ -137,10 +139,19 @@ def test_words_and_colours_alone_do_not_answer_about_relations(made):
         histograms.append(np.sqrt(histogram / histogram.sum()))
     inputs = np.hstack([words, histograms])
     train = np.array([q["split"] == "train" for q in asked])
-    answers = np.array([q["answer"] for q in asked])
+    answers = np.array([q["target"] for q in asked])
     assert train.sum() > 300 and (~train).sum() > 100 and len(set(answers)) == 6
     found = LogisticRegression(max_iter=2000).fit(inputs[train], answers[train])
     assert found.score(inputs[~train], answers[~train]) < 0.3
+
+
+def test_questions_are_examples_of_the_answers_listed(made):
+    labels = read_labels([str(made / "answers.txt")], "class")
+    assert {"red", "two", "yes", "above"} <= set(labels)
+    for split in ("train", "dev", "test"):
+        found = read_examples(made / "questions.jsonl", split)
+        assert len(Targets(found, "class", labels)) == len(found) > 0
+        assert all(example.source[0].endswith("?") and example.image_id.startswith(split) for example in found)
 
 
 @pytest.mark.parametrize("colour", SHADES)
