@@ -76,6 +76,8 @@ def test_stores_that_do_not_go_together(tmp_path):
     base = FeatureStore(write(tmp_path / "a", one=3, two=1))
     with pytest.raises(ConfigError, match="differ in extractor; the regions that a model reads"):
         RegionImages([base, FeatureStore(write(tmp_path / "b", {"name": "made", "version": "2"}, three=1))], 9)
+    other_order = EXTRACTOR | {"size_order_swapped": True, "ids": "flickr30k"}  # the release's train and test files
+    RegionImages([base, FeatureStore(write(tmp_path / "e", other_order, four=1))], 9)
     with pytest.raises(ConfigError, match="differ in feature size"):
         RegionImages([base, FeatureStore(write(tmp_path / "c", dim=6, three=1))], 9)
     with pytest.raises(DataError, match=r"1 image\(s\) are in two feature stores \('two' in .*a and .*d\)"):

@@ -12,6 +12,7 @@ from unimo.console import say
 from unimo.engine import checkpoint
 from unimo.errors import CheckpointError
 from unimo.models.systems import SYSTEMS, skeleton, system_of
+from unimo.readers.feature_store import made_by
 from unimo.readers.tokenizer import FILE as TOKENIZER
 from unimo.readers.tokenizer import Tokenizer, load_tokenizer
 from unimo.storage.json_files import read_json
@@ -44,7 +45,7 @@ def write_description(
 
 def other_features(folder: Path, features: Mapping[str, Any]) -> str | None:
     """What to say where a model learnt from other features than these; None where none differ, or nobody knows."""
-    learnt = read_json(folder / FEATURES, CheckpointError) if (folder / FEATURES).is_file() else {}
+    learnt = made_by(read_json(folder / FEATURES, CheckpointError)) if (folder / FEATURES).is_file() else {}
     differing = [key for key in {**learnt, **features} if learnt.get(key) != features.get(key)]
     if not learnt or not features or not differing:
         return None

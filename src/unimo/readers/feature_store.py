@@ -12,7 +12,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +40,15 @@ FORMAT, VERSION = "unimo-features", 1
 HEADER: dict[str, type] = {"feature_dim": int, "class_names": list, "extractor": dict, "class_probs": object}
 IMAGES_SUM = f"images_{FAST}"  # of the committed part of images.jsonl; stores of earlier versions have none
 HEADER |= {"complete": bool, "images": int, "images_bytes": int, "shards": list}
+
+
+# Of an import, how the files of others were read: one way within a store, but nothing that made the features.
+AS_READ = ("boxes", "size_order_swapped", "ids")
+
+
+def made_by(extractor: Mapping[str, Any]) -> dict[str, Any]:
+    """What made a store's features, without how they were read: stores that agree in it are of one kind."""
+    return {key: value for key, value in extractor.items() if key not in AS_READ}
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from unimo.errors import ConfigError, DataError
 from unimo.models.systems import described
 from unimo.readers.annotations import Image, Pair
 from unimo.readers.batching import fingerprint
-from unimo.readers.feature_store import FeatureStore, RegionRecord
+from unimo.readers.feature_store import FeatureStore, RegionRecord, made_by
 from unimo.readers.picture_shards import PictureShards, Together
 from unimo.readers.pixels import Augmentation, FolderPictures, PictureFiles, PixelImages, Preparation
 from unimo.readers.region_batches import collate_regions
@@ -76,7 +76,7 @@ class RegionImages:
     @property
     def origin(self) -> Mapping[str, Any]:
         """The extractor of the stores, as it describes itself."""
-        return self.stores[0].extractor
+        return made_by(self.stores[0].extractor)
 
     def __contains__(self, image_id: str) -> bool:
         return any(image_id in store for store in self.stores)
@@ -130,7 +130,8 @@ class RegionImages:
 
 def _check_alike(one: FeatureStore, other: FeatureStore) -> None:
     facts = [
-        (store.feature_dim, store.class_names, store.header["class_probs"], store.extractor) for store in (one, other)
+        (store.feature_dim, store.class_names, store.header["class_probs"], made_by(store.extractor))
+        for store in (one, other)
     ]
     names = ("feature size", "class names", "class_probs", "extractor")
     different = [name for name, a, b in zip(names, *facts) if a != b]
