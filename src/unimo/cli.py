@@ -141,11 +141,13 @@ def report_table(runs: tuple[Path, ...], baseline: str | None) -> None:
 @report.command("study")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--baseline", required=True, help="Arm that the others are compared with.")
-def report_study(folder: Path, baseline: str) -> None:
+@click.option("--arm", "arms", multiple=True, help="Only this; may be repeated.  [default: all]")
+@click.option("--seed", "seeds", multiple=True, help="Only this; may be repeated.  [default: all]")
+def report_study(folder: Path, baseline: str, arms: tuple[str, ...], seeds: tuple[str, ...]) -> None:
     """Compare the arms of a study over seeds; FOLDER holds ARM/SEED, each an evaluated run folder."""
     from unimo.report.study import as_text, read_study
 
-    click.echo(as_text(read_study(folder), baseline))
+    click.echo(as_text(read_study(folder, arms, seeds), baseline))
 
 
 @report.command("submission")

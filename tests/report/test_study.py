@@ -51,6 +51,23 @@ def test_differences_are_paired_by_seed(tmp_path: Path):
     assert len(lines) == 7
 
 
+def test_arms_and_seeds_may_be_chosen(tmp_path: Path):
+    """Arms that were run with fewer seeds are compared on those that both have, when that is asked for."""
+    folder = study(tmp_path, plain=[0.1, 0.3, 0.5], full=[0.2, 0.4, 0.6], other=[0.5])
+    command = ["report", "study", str(folder), "--baseline", "plain"]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 2 and "every arm needs the same seeds" in refused.output
+    both = CliRunner().invoke(main, [*command, "--arm", "plain", "--arm", "full"]).output
+    assert both.startswith("3 seeds") and "other" not in both and both.split("minus plain")[1].count("full") == 1
+    first = CliRunner().invoke(main, [*command, "--seed", "seed_1"]).output
+    assert first.startswith("1 seeds (seed_1)") and "other" in first
+    for wrong in (["--arm", "none"], ["--seed", "9"]):
+        refused = CliRunner().invoke(main, [*command, *wrong])
+        assert (
+            refused.exit_code == 2 and f"has no arm or seed '{wrong[1]}'; it holds full, other, plain" in refused.output
+        )
+
+
 def test_seeds_of_a_fold_are_no_further_draws(tmp_path: Path):
     """Two folds of other galleries with two seeds each: the interval is of two values, each the mean of two."""
     for fold, captions in (("a", 12), ("b", 13)):

@@ -55,13 +55,19 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean(values), float(quantile * stdev(values) / n**0.5))
 
 
-def read_study(folder: Path) -> Study:
-    """The measures of all runs of a study.
+def read_study(folder: Path, arms_wanted: Sequence[str] = (), seeds_wanted: Sequence[str] = ()) -> Study:
+    """The measures of all runs of a study, or of those arms and seeds that are wanted.
 
     Raises:
-        DataError: no runs, a run without metrics.json, arms of other seeds, or runs evaluated on other data.
+        DataError: no runs, a run without metrics.json, arms of other seeds, or runs evaluated on other data; a wanted
+            arm or seed that is not there.
     """
     paths = sorted(path for path in folder.glob("*/*") if path.is_dir())
+    there = {path.parent.name for path in paths} | {path.name for path in paths}
+    if absent := [name for name in (*arms_wanted, *seeds_wanted) if name not in there]:
+        raise DataError(f"{folder} has no arm or seed {absent[0]!r}; it holds {', '.join(sorted(there)) or 'nothing'}")
+    paths = [path for path in paths if path.parent.name in (arms_wanted or there)]
+    paths = [path for path in paths if path.name in (seeds_wanted or there)]
     if not paths:
         raise DataError(f"{folder} holds no runs; a study is ARM/SEED, each the --output of an evaluation")
     runs = {path: run for path, run in zip(paths, open_runs(paths))}
