@@ -269,3 +269,25 @@ def test_relu():
         difference(head.norm(relu(head.transform(x))) @ models[1].word_embedding.weight.T, models[1].lm_logits(x))
         < 1e-6
     )
+
+
+@pytest.mark.parametrize("mode", ["eval", "train", "recompute"])
+@pytest.mark.parametrize("streams", ["text", "regions", "both"])
+def test_first_positions_alone_are_what_the_whole_pass_has_there(streams, mode):
+    """Values and gradients; nothing else of the last layer is computed."""
+    paddle.seed(3)
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "recompute": mode == "recompute"}
+    model = Unimo(UnimoConfig(**TINY | still), ["pool"])
+    (model.eval if mode == "eval" else model.train)()
+    given = {"text": words(Text, [4, 7, 1], 7), "regions": regions([5, 2, 3], 5)}
+    given = {name: stream for name, stream in given.items() if streams in (name, "both")}
+    found = []
+    for wanted in ("all", "firsts"):
+        encoded = model(**given, wanted=wanted)
+        states = [x[:, 0] for x in (encoded.text, encoded.regions) if x is not None]
+        if wanted == "firsts":
+            assert all(x is None or x.shape[1] == 1 for x in (encoded.text, encoded.regions)) and not encoded.cache
+        layers = [model.layers[-1].feed_forward.inner.weight, model.layers[0].attention.qkv.weight]
+        found.append([*states, *paddle.grad(sum(x.tanh().sum() for x in states), layers)])
+    for whole, part in zip(*found, strict=True):
+        assert difference(whole, part) <= 1e-5 * max(1.0, float(whole.abs().max()))

@@ -17,6 +17,7 @@ from unimo.evaluate.agreement import agreement, matthews, pearson, spearman
 from unimo.evaluate.results import Measured, Metric, Sample, measure
 from unimo.evaluate.vqa_answers import normalised
 from unimo.models.systems import longest_text
+from unimo.models.unimo import Unimo
 from unimo.readers.annotations import Split
 from unimo.readers.examples import gathered, in_order
 from unimo.readers.images import PixelSettings, Stores
@@ -222,7 +223,8 @@ def class_logits(model: nn.Layer, inputs: Mapping[str, Any]) -> Tensor:
             streams[key] = as_picture(dict(inputs))
     if not {"classify", "entail"} & set(model.heads):
         raise ConfigError("this model has no classification head; fine-tune it first (unimo finetune classify)")
-    return model.class_logits(model(**streams))
+    read = "firsts" if isinstance(model, Unimo) else "classes"  # the poolers read no other position
+    return model.class_logits(model(**streams, wanted=read))
 
 
 def score_of(chosen: np.ndarray, targets: Targets) -> tuple[np.ndarray, float]:

@@ -147,6 +147,6 @@ class ClassifyTask(Task):
         def logits_of(deltas: Deltas) -> Tensor:
             words = Text(text.ids, text.positions, text.mask, text.types, deltas.get("text"))
             features = regions.features + deltas["regions"] if "regions" in deltas else regions.features
-            return model.class_logits(model(words, Regions(features, regions.boxes, regions.mask)))
+            return model.class_logits(model(words, Regions(features, regions.boxes, regions.mask), wanted="firsts"))
 
         return adversarial_loss(logits_of, lambda logits: self.losses(logits, targets), starts, adversary)

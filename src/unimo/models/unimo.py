@@ -6,6 +6,7 @@ transformer_encoder.py and unimo_finetune.py (PaddlePaddle/Research, NLP/UNIMO) 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import paddle
@@ -21,6 +22,7 @@ from unimo.models.layers import (
     LayerNorm,
     Linear,
     PostNormBlock,
+    Spans,
     attention_bias,
     dropout,
     initialise,
@@ -156,10 +158,13 @@ class Unimo(nn.Layer):
         tags: Tags | None = None,
         attention_mask: Tensor | None = None,
         cache: Cache | None = None,
+        wanted: Literal["all", "firsts"] = "all",
     ) -> Encoded:
         """Encode the streams given, in the order regions, tags, text.
 
         Args:
+            wanted: what is read of the last layer, which computes nothing else: every position, or the first of each
+                stream, which is all that poolers read.
             attention_mask: 0/1, [B, Sq, Sk] or [B, Sk]; Sk counts the cached positions too. By default every position
                 sees every real one of the streams given.
             cache: states of an earlier pass that these positions attend to as well (decoding); needs `attention_mask`.
@@ -177,20 +182,26 @@ class Unimo(nn.Layer):
                 raise ConfigError("decoding with a cache needs an attention_mask over cached and new positions")
             attention_mask = paddle.concat([s.mask.astype("float32") for s, _ in parts], axis=1)
         x = paddle.concat([p for _, p in parts], axis=1) if len(parts) > 1 else parts[0][1]
-        x, new_cache = self.encode(self._dropout(x), attention_bias(attention_mask), cache)
-        pieces = x.split([p.shape[1] for _, p in parts], axis=1)  # on a CPU, slices have a slow backward pass
+        read: Spans = ()
+        sizes = [p.shape[1] for _, p in parts]
+        if wanted == "firsts":
+            starts = accumulate(sizes[:-1], initial=0)
+            sizes, read = [1] * len(parts), tuple((start, start + 1) for start in starts)
+        x, new_cache = self.encode(self._dropout(x), attention_bias(attention_mask), cache, wanted == "all", read)
+        pieces = x.split(sizes, axis=1)  # on a CPU, slices have a slow backward pass
         ends = {id(stream): piece for (stream, _), piece in zip(parts, pieces)}
         states = [None if s is None else ends[id(s)] for s in streams]
         return Encoded(states[0], states[1], states[2], new_cache)
 
     def encode(
-        self, x: Tensor, bias: Tensor, cache: Cache | None = None, keep_cache: bool = True
+        self, x: Tensor, bias: Tensor, cache: Cache | None = None, keep_cache: bool = True, read: Spans = ()
     ) -> tuple[Tensor, Cache]:
         """Run the layers over embedded positions [B, S, H]; `forward` for named streams ends here.
 
-        Without `keep_cache` no layer's keys and values outlive it: scoring needs none, and they are large.
+        Without `keep_cache` no layer's keys and values outlive it: scoring needs none, and they are large. `read` are
+        the positions that are wanted of the last layer.
         """
-        return run_blocks(self.layers, x, bias, cache, keep_cache, self.config.recompute)
+        return run_blocks(self.layers, x, bias, cache, keep_cache, self.config.recompute, read)
 
     def pooled_text(self, encoded: Encoded) -> Tensor:
         """ReLU(affine) of the first text position. [B, H]"""
@@ -234,7 +245,7 @@ class Unimo(nn.Layer):
             x, _ = self.encode(x, bias, keep_cache=False)
         else:  # nobody reads the last layer's other positions
             firsts = ((0, 1), (text_start, text_start + 1))
-            (x, _), text_start = run_blocks(self.layers, x, bias, keep_cache=False, read=firsts), 1
+            (x, _), text_start = self.encode(x, bias, keep_cache=False, read=firsts), 1
         encoded = Encoded(x[:, :text_start], None, x[:, text_start:], Cache())
         return self.pooled_text(encoded), self.pooled_image(encoded)
 

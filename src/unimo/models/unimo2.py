@@ -248,6 +248,7 @@ class Unimo2(nn.Layer):
         pixels: Pixels | None = None,
         caption_mask: Tensor | None = None,
         masked_codes: Tensor | None = None,
+        wanted: Wanted = "all",
     ) -> Encoded:
         """Encode one stream or a pair.
 
@@ -255,6 +256,7 @@ class Unimo2(nn.Layer):
             caption_mask: 0/1 [B, S, S]; makes the pair one of captioning: the text sees the image and what this mask
                 shows of the text, and has no say in the choice of codes.
             masked_codes: 0/1 [B, K]; codes with a 1 enter as zeros, for the objective that predicts them.
+            wanted: what to read of the grounded states; the others are not among those returned.
         """
         missing = [name for name, given in (("text", text), ("image", pixels)) if given and name not in self.streams]
         if missing:
@@ -265,7 +267,8 @@ class Unimo2(nn.Layer):
         words, cache = None, Cache()
         if text is not None:
             words, cache = self.encode_text(text, caption_mask)
-        encoded = self.ground(image, words, None if text is None else text.mask, caption_mask, masked_codes)
+        mask = None if text is None else text.mask
+        encoded = self.ground(image, words, mask, caption_mask, masked_codes, wanted)
         if encoded.cache is not None:
             encoded.cache = Cache([*cache, *encoded.cache])
         return encoded
