@@ -66,7 +66,15 @@ def test_a_dry_run_shows_row_and_command(script):
     assert "paddle.distributed.launch" in command and "--nproc_per_node 2" in command and "engine.seed=3" in command
     assert f"_{sizes[-1]}.yaml --model some-model --output" in command
     assert done.stdout.startswith("paper: Table "), "the row, and what the paper reports for it"
-    assert not (ROOT / "runs" / Path(script).parent.name).exists()
+    output = command.split("--output ", 1)[1].split()[0]
+    assert output.endswith(f"_{sizes[-1]}") and not Path(output).exists()
+
+
+def test_what_a_size_starts_from():
+    script = "run_scripts/finetune/classify/STS-B/run.sh"
+    for size, start_from in (("large", "unimo-mnli-large-en"), ("unimo2_base", "unimo-2-base-en")):
+        done = run(["bash", script, size, "--dry-run"])
+        assert f"stsb_{size}.yaml --model {start_from} --output" in done.stderr
 
 
 def test_a_size_or_a_key_that_is_not_there():

@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# The release's grids of GLUE: of each task 30 runs, two batch sizes x three rates x five seeds (UNIMO-2's MNLI: 15), dealt
-# to devices, and of each settings best, median and mean over the seeds.
+# The release's grids of GLUE: of each task 30 runs, two batch sizes x three rates x five seeds (UNIMO-2: 15, one batch
+# size), dealt to devices, and of each settings best, median and mean over the seeds.
 #   bash run_scripts/tables/glue.sh [KEY=VALUE]...                             (of the recipes, for all runs)
 #   DEVICES="0 1 2 3" TASKS="sst2 mnli" SIZE=large bash run_scripts/tables/glue.sh
 # Run again after an interruption: what is evaluated is not run again, what was begun goes on. A run that fails does not
 # stop the others; it is named at the end.
+# A run keeps its best checkpoint and its last one, with moments: some 3 GB for base, 9 for large.
 # Variables: OUTPUT (default runs/glue), TASKS (sst2 cola mnli stsb), SIZE (base; large, unimo2_base), DEVICES (GPUs by
 # number, or cpu as often as runs are to share the cores; default cpu), SEEDS (1 2 3 4 5), RATES (1e-5 2e-5 3e-5), BATCHES (a
-# GPU: 16 32), MODEL (what all start from, by default the release's choice).
+# GPU: 16 32; UNIMO-2: 16), MODEL (what all start from, by default the release's choice).
 set -euo pipefail
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$repo"
 OUTPUT=${OUTPUT:-runs/glue} TASKS=${TASKS:-sst2 cola mnli stsb} SIZE=${SIZE:-base} SEEDS=${SEEDS:-1 2 3 4 5}
-RATES=${RATES:-1e-5 2e-5 3e-5} BATCHES=${BATCHES:-16 32}
+RATES=${RATES:-1e-5 2e-5 3e-5}
+if [[ $SIZE == unimo2_base ]]; then BATCHES=${BATCHES:-16}; else BATCHES=${BATCHES:-16 32}; fi
 read -ra devices <<<"${DEVICES:-cpu}"
 unset DEVICES # of launch.sh it is another list
 unset -v NPROC
@@ -46,13 +48,13 @@ one_run() { # TASK BATCH RATE SEED KEY=VALUE...
   echo "$run"
   OUTPUT=$run step bash "run_scripts/finetune/classify/${folders[$task]}/run.sh" "$SIZE" \
     examples_per_batch=$((per * batch / 16)) engine.eval_every=$((every * 16 / batch)) engine.learning_rate="$rate" \
-    engine.seed="$seed" "$@" >>"$run/output.log" 2>&1
+    engine.seed="$seed" engine.keep_last=1 "$@" >>"$run/output.log" 2>&1
 }
 work() { # PLACE KEY=VALUE...: every run that falls to the device at this place
   local place=$1 number words code failed=0
   shift
   export OMP_NUM_THREADS=$((threads > 0 ? threads : 1))
-  [[ ${devices[place]} == cpu ]] || export CUDA_VISIBLE_DEVICES=${devices[place]}
+  export CUDA_VISIBLE_DEVICES=${devices[place]/#cpu/}
   for ((number = place; number < ${#runs[@]}; number += ${#devices[@]})); do
     read -ra words <<<"${runs[number]}"
     set +e # where a command's failure is looked at, bash lets those inside of it pass

@@ -178,11 +178,12 @@ def report_grid(folder: Path) -> None:
 @report.command("paper")
 @click.option(
     "--runs",
-    "folder",
+    "folders",
     required=True,
+    multiple=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Folder that holds run folders, at any depth; those that name a row of the papers count.",
+    help="Folder that holds run folders, at any depth; those that name a row of the papers count. May be repeated.",
 )
 @click.option(
     "--output",
@@ -190,12 +191,12 @@ def report_grid(folder: Path) -> None:
     type=click.Path(path_type=Path),
     help="Also write paper.md, paper.csv and paper.html there.",
 )
-def report_paper(folder: Path, output: Path | None) -> None:
+def report_paper(folders: tuple[Path, ...], output: Path | None) -> None:
     """Print all numbers of the papers' tables as Markdown, with those of the runs below DIR beside them."""
     from unimo.report.paper_markdown import as_markdown
     from unimo.report.reproduction import read_reproduction
 
-    found = read_reproduction(folder)
+    found = read_reproduction(*folders)
     if output:
         from unimo.report.paper_files import write
 

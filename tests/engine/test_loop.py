@@ -101,6 +101,14 @@ def test_evaluation_is_logged_and_the_best_checkpoint_kept(tmp_path):
     assert best == {"step": 2, "metrics": {"recall": 0.9}}
 
 
+def test_the_last_update_is_evaluated_whatever_its_number_is(tmp_path):
+    """The release evaluates at its interval and at the end; the end may be the best."""
+    run(tmp_path, [scored(1, 2)], eval_every=4, steps=6, best_metric="loss", save_every=50)
+    assert (tmp_path / "checkpoints" / "best").read_text().strip() == "step_00000006"
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if "metrics" in r] == [4, 6]
+
+
 def scored(*values: float, name: str = "loss") -> PeriodicEvaluation:
     """An evaluation that measures these values, one after the other."""
     left = iter(values)

@@ -125,3 +125,20 @@ def test_epochs_come_to_updates():
 def test_a_duration_is_given_exactly_once(both):
     with pytest.raises(ConfigError, match="exactly one of steps"):
         config(**both)
+
+
+def test_a_schedule_may_be_longer_than_the_run():
+    """GLUE's of the release, planned for one GPU and run on eight: almost half of the run is warm-up, and the last rate
+    is seven eighths of the base."""
+    run = config(steps=1000, horizon=8.0, warmup=0.06)
+    assert run.planned == 8000 and in_steps(run.warmup, run.planned) == 480
+    assert learning_rate(run, 240) == pytest.approx(3e-5 / 2) and learning_rate(run, 479) < 3e-5
+    assert learning_rate(run, 999) == pytest.approx(3e-5 * (1 - 999 / 8000))
+    mended = config(steps=1000, warmup=0.06)
+    assert learning_rate(mended, 999) == pytest.approx(3e-5 / 1000) and learning_rate(mended, 60) > learning_rate(
+        run, 60
+    )
+    piecewise = config(steps=100, horizon=2.0, schedule="piecewise", boundaries=[0.25, 0.75])
+    assert rates(piecewise, range(48, 52)) == pytest.approx([3e-5, 3e-5, 3e-6, 3e-6])
+    with pytest.raises(ConfigError, match="horizon"):
+        config(horizon=0.5)

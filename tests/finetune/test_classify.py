@@ -1,6 +1,9 @@
 """Understanding through the command line: every kind of answer, both systems, evaluation alone, resuming, errors."""
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 import yaml
 from called import GROUNDED, SIZES, invoke
 
+from unimo.config import ROOT
 from unimo.engine import checkpoint
 from unimo.engine.model_folder import write_model
 from unimo.finetune.adversarial import Adversary, adversarial_loss, ascended, start, symmetric_divergence
@@ -174,6 +178,53 @@ def test_adversarial_training_resumes_to_the_bit(small_world, tmp_path, models):
     assert code == 2
 
 
+def test_labels_of_a_file_stay_with_the_model(small_world, tmp_path, models):
+    """The file may be made anew in another order; the run's own names count."""
+    (tmp_path / "labels.txt").write_bytes("\ufeffno\nyes\n".encode())
+    path = recipe(tmp_path, rows(small_world, shape), labels=str(tmp_path / "labels.txt"))
+    assert invoke("finetune", path, "--model", models["unimo"], "--output", tmp_path / "run")[0] == 0
+    (tmp_path / "labels.txt").write_text("yes\nno\n")
+    data = ["--examples", tmp_path / "examples.jsonl"]
+    assert invoke("evaluate", "classify", tmp_path / "run", *data, "--output", tmp_path / "again")[0] == 0
+    assert read(tmp_path / "again" / "predictions.json") == read(tmp_path / "run" / "predictions.json")
+    (tmp_path / "labels.txt").write_bytes(b"no\n\xff\xfe\xfa\n")
+    code, output = invoke("finetune", path, "--model", models["unimo"], "--output", tmp_path / "other")
+    assert code == 2 and "is no list of labels" in output
+
+
+def test_examples_of_rejected_pictures_are_left_out_of_training(small_world, tmp_path, models):
+    """As in retrieval: the store names them, and a line says how many there are."""
+    shutil.copytree(small_world / "regions", tmp_path / "regions")
+    (tmp_path / "regions" / "rejects.jsonl").write_text(json.dumps({"id": "broken", "reason": "cut"}) + "\n")
+    data = rows(small_world, shape, pictures=True)
+    data.append(data[0] | {"id": "of broken", "image_id": "broken"})
+    path = recipe(tmp_path, data, labels=["no", "yes"], regions=str(tmp_path / "regions"))
+    code, output = invoke("finetune", path, "--model", models["unimo"], "--output", tmp_path / "run")
+    assert code == 0 and "which were rejected when it was made, are left out" in output, output
+    data[-1] |= {"split": "test"}
+    path = recipe(tmp_path, data, labels=["no", "yes"], regions=str(tmp_path / "regions"))
+    code, output = invoke("finetune", path, "--model", models["unimo"], "--output", tmp_path / "other")
+    assert code == 2 and "'broken' is not in feature store" in output
+
+
+def test_two_processes_answer_as_one(small_world, tmp_path, models):
+    """The same predictions in the same order, whoever makes which batch."""
+    data = rows(small_world, shape, pictures=True)
+    path = recipe(tmp_path, data, labels=["no", "yes"], regions=str(small_world / "regions"), evaluation_batch=3)
+    call = ["finetune", path, "--model", models["unimo"], "--output", tmp_path / "run", "engine.learning_rate=0.01"]
+    assert invoke(*call)[0] == 0
+    command = ["bash", ROOT / "run_scripts" / "launch.sh", "evaluate", "classify", tmp_path / "run"]
+    command += ["--examples", tmp_path / "examples.jsonl", "--regions", small_world / "regions"]
+    command += ["--output", tmp_path / "two"]
+    done = subprocess.run(command, env={**os.environ, "NPROC": "2"}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    one, two = (read(tmp_path / name / "predictions.json") for name in ("run", "two"))
+    assert [p["id"] for p in one] == [p["id"] for p in two] and len({p["probabilities"]["yes"] for p in one}) > 3
+    for a, b in zip(one, two):
+        assert a["probabilities"] == pytest.approx(b["probabilities"], abs=2e-6)
+    assert read(tmp_path / "two" / "metrics.json")["limits"]["evaluation_batch"] == 3, "the run's own"
+
+
 def test_further_sets_are_measured_beside(small_world, tmp_path, models):
     """As MNLI: the mismatched set has measures of its own, and one without public answers is only predicted."""
     data = rows(small_world, shape)
@@ -199,7 +250,14 @@ def test_further_sets_are_measured_beside(small_world, tmp_path, models):
         ({"labels": ["no"]}, "labels: there are 1; expected at least two"),
         ({"target": "number"}, "its target is 'no', expected a number"),
         ({"target": "number", "adversary": {}}, "target must be class"),
-        ({"labels": ["no", "yes"], "also": ["mm"]}, "also: 'mm', expected NAME=FILE"),
+        ({"labels": ["no", "yes"], "also": ["mm"]}, "also: Value error, 'mm' is not NAME=FILE"),
+        ({"labels": ["no", "yes"], "also": ["a=x", "a=y"]}, "also: Value error, a NAME is there twice: a=x, a=y"),
+        ({"labels": ["no", "yes"], "adversary": {}}, "adversary: it is for texts with pictures"),
+        ({"labels": ["no", "yes"], "head": "entail"}, "head entail: it is for texts with pictures"),
+        (
+            {"labels": ["no", "yes"], "engine": {"eval_every": 2, "best_metric": "f1"}},
+            "best_metric is f1, expected one",
+        ),
         ({"labels": ["no", "yes"], "also": ["mm=none.jsonl"]}, "none.jsonl does not exist"),
         ({"labels": ["no", "yes"], "max_tokens": 40}, "max_tokens is 40, the model has positions for 28"),
         ({"labels": ["no", "yes"], "regions": "nowhere"}, "nowhere does not exist"),
@@ -231,6 +289,8 @@ def test_perturbations_start_as_long_for_any_number_of_positions():
     assert float(delta[1, 2:].abs().sum()) == 0
     lengths = delta.square().sum([1, 2]).sqrt().numpy()
     assert lengths == pytest.approx(0.4 / 3**0.5, rel=0.05)  # a uniform draw's mean square is a third
+    nothing = start(paddle.ones([1, 3, 4]), paddle.zeros([1, 3]), 0.4)
+    assert float(nothing.abs().max()) == 0, "a picture without regions is not perturbed"
 
 
 def test_a_step_goes_along_the_gradient_and_shrinks_by_the_gradients_norm():

@@ -9,7 +9,16 @@ from paddle import nn
 from paddle.nn.functional import softmax
 
 from parity.recordings import ROOT, arrays, each_recording, each_replayed, exchanges
-from parity.replayed_classes import check_fluids_first_update, check_two_updates, engine_of, lay, replayed, table_of
+from parity.replayed_classes import (
+    check_fluids_first_update,
+    check_two_updates,
+    close,
+    engine_of,
+    lay,
+    recorded,
+    replayed,
+    table_of,
+)
 from unimo.engine.distributed import World
 from unimo.engine.optimizer import Optimizer
 from unimo.engine.settings import EngineConfig
@@ -78,10 +87,6 @@ def as_variables(model: nn.Layer, ours: Arrays) -> dict[str, np.ndarray]:
     return {name: part.read() for name, part in scatter(table, {n: of_array(ours[n]) for n in table}).items()}
 
 
-def recorded(golden: Arrays, prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in golden.items() if name.startswith(prefix)}
-
-
 @each_recording(FOLDER)
 def test_recording(recording):
     golden = arrays(recording)
@@ -138,13 +143,6 @@ def first_update_of_fluid(golden: Arrays) -> Arrays:
 
 def weights_of(model: nn.Layer) -> Arrays:
     return as_variables(model, {name: p.numpy() for name, p in model.named_parameters()})
-
-
-def close(found: Arrays, wanted: Arrays, tolerance) -> None:
-    assert wanted and not wanted.keys() - found.keys()
-    wrong = {name: float(np.abs(found[name] - wanted[name]).max()) for name in wanted}
-    wrong = {name: difference for name, difference in wrong.items() if difference > tolerance(wanted[name])}
-    assert not wrong
 
 
 @each_replayed(FOLDER)

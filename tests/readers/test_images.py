@@ -13,7 +13,7 @@ from unimo.models.unimo2 import Unimo2Config
 from unimo.readers.annotations import Image, read_pairs
 from unimo.readers.captions import Captions
 from unimo.readers.feature_store import FeatureStore, RegionRecord, StoreWriter
-from unimo.readers.images import RegionImages, open_images, open_store, trainable
+from unimo.readers.images import PixelSettings, RegionImages, open_images, open_store, trainable
 from unimo.readers.pixels import FolderPictures, PixelImages
 from unimo.readers.tokenizer import load_tokenizer
 
@@ -144,6 +144,18 @@ def test_pictures_that_cannot_be_read_are_named(drawn, tmp_path):
             images.collate([image_id])
     with pytest.raises(DataError, match="image 'other' is not among the 2 pictures"):
         images.collate(["other"])
+
+
+def test_a_side_of_its_own(small_world):
+    """Other than the one that the model was pre-trained at; a model reads whole patches only."""
+    pairs = read_pairs(small_world / "pairs.jsonl", "test")
+    config = OnerConfig(image_size=32, resolution=8)
+    images = open_images(pairs, small_world, (), config, 5, PixelSettings(side=48))
+    ids = [pair.image_id for pair in pairs]
+    assert images.collate(ids)["images"].shape == (len(ids), 3, 48, 48)
+    assert images.positions(ids).tolist() == [37] * len(ids)
+    with pytest.raises(ConfigError, match=r"side \(50\) is no multiple of a patch of this model, resolution \(8\)"):
+        open_images(pairs, small_world, (), config, 5, PixelSettings(side=50))
 
 
 def test_captions_are_flattened_in_order(small_world):

@@ -60,7 +60,6 @@ def test_texts_and_types_of_a_batch(small_world, tmp_path):
     typed = questions(small_world, tmp_path, rows, UnimoConfig(type_vocab_size=2)).collate([1, 0])["text"]
     assert typed["types"].shape == typed["ids"].shape and typed["types"].max() == 1
     assert (typed["types"][typed["mask"] == 0] == 0).all()
-    assert plain.positions.tolist() == [len(ids) for ids in plain.sequences]
 
 
 def test_pictures_come_from_the_stores_or_from_the_list(small_world, tmp_path):

@@ -13,9 +13,9 @@ from unimo.evaluate.results import Sample, measure, write_result
 UNITS = [f"s{k}" for k in range(100)]
 
 
-def result(folder: Path, right: int, split: str = "dev") -> None:
+def result(folder: Path, right: int, split: str = "dev", sha256: str = "x") -> None:
     sample = Sample(np.arange(100) < right, np.ones(100))
-    facts = {"label": "run", "split": split, "examples": 100, "data": {"examples_sha256": "x"}}
+    facts = {"label": "run", "split": split, "examples": 100, "data": {"examples_sha256": sha256}}
     write_result(folder, "classify", {"accuracy": measure(sample)}, facts, {"accuracy": sample}, UNITS)
 
 
@@ -45,9 +45,10 @@ def test_runs_that_are_none_or_of_other_data_are_refused(tmp_path):
     code, output = said(tmp_path)
     assert code == 2 and "holds no evaluated run; a grid is SETTINGS/SEED" in output
     result(tmp_path / "a" / "1", 50)
-    result(tmp_path / "a" / "2", 50, split="test")
-    code, output = said(tmp_path)
-    assert code == 2 and "evaluated on different data" in output
+    for other in ({"split": "test"}, {"sha256": "y"}):
+        result(tmp_path / "a" / "2", 50, **other)
+        code, output = said(tmp_path)
+        assert code == 2 and "evaluated on different data" in output
 
 
 @pytest.mark.parametrize("content", ["{", '{"task": 3}'])

@@ -168,7 +168,8 @@ class Checkpoints:
 
 
 class PeriodicEvaluation:
-    """Calls `evaluate` on every rank every `eval_every` updates, which share the work, and logs rank 0's answer.
+    """Calls `evaluate` on every rank every `eval_every` updates, which share the work, and logs rank 0's answer. So it
+    does after the last update, as the release does, whatever its number is.
 
     The checkpoint of the best value of one metric is kept and named in `checkpoints/best`. With `patience` the run ends
     after so many evaluations in a row that were not better.
@@ -187,8 +188,9 @@ class PeriodicEvaluation:
             self._end(run)
 
     def on_step(self, run: Run) -> None:
-        """Evaluate where `eval_every` divides the updates done; save what is better, else count towards `patience`."""
-        if not run.config.eval_every or run.step % run.config.eval_every:
+        """Evaluate where it is due; save what is better, else count towards `patience`."""
+        every, last = run.config.eval_every, run.step == run.config.updates
+        if not every or (run.step % every and not last):
             return
         metrics = dict(self.evaluate())
         run.world.meet()

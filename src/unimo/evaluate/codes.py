@@ -194,7 +194,8 @@ class Look:
         ]
         count = len(self.gallery.pairs)
         chosen = np.unique(np.linspace(0, count - 1, min(PAIRS, count)).astype(int))
-        grid = {"image_size": config.image_size, "patch": config.resolution, "shift": (config.resolution - 1) // 2}
+        side = self.gallery.settings.side or config.image_size
+        grid = {"image_size": side, "patch": config.resolution, "shift": (config.resolution - 1) // 2}
         return {**grid, "codes": codes, "pairs": [self._mapped(row) for row in chosen]}
 
     def _rows(self, codes: Iterable[int]) -> Tensor:

@@ -9,8 +9,9 @@ from unimo.evaluate.results import Evaluator
 
 def check_measured(dev: Evaluator, config: EngineConfig) -> None:
     """Raise a ConfigError if an evaluation does not measure `config.best_metric`."""
-    if config.best_metric not in (None, *dev.measures):
-        raise ConfigError(f"engine.best_metric is {config.best_metric}, expected one of {', '.join(dev.measures)}")
+    if (config.best_metric or dev.best) not in dev.measures:
+        expected = ", ".join(dev.measures) or "none: the dev split has no answers"
+        raise ConfigError(f"engine.best_metric is {config.best_metric or dev.best}, expected one of {expected}")
 
 
 def on_the_way(dev: Evaluator, task: Task) -> PeriodicEvaluation:

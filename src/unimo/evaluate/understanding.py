@@ -1,13 +1,13 @@
 """Examples answered by a class, a number or one of many answers: the measures of a split, and every prediction."""
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
 from paddle import Tensor, nn
-from pydantic import Field
+from pydantic import Field, field_validator
 from tqdm import tqdm
 
 from unimo.config import Config, find
@@ -15,7 +15,7 @@ from unimo.engine.distributed import World
 from unimo.errors import ConfigError, NonFiniteError
 from unimo.evaluate.agreement import agreement, matthews, pearson, spearman
 from unimo.evaluate.results import Measured, Metric, Sample, measure
-from unimo.evaluate.vqa_answers import normalised
+from unimo.evaluate.vqa_answers import score
 from unimo.models.systems import longest_text
 from unimo.models.unimo import Unimo
 from unimo.readers.annotations import Split
@@ -53,8 +53,10 @@ class UnderstandingSettings(Config):
     side: int | None = Field(
         None, gt=0, description="Pixels of a picture's side, by default the run's own, else the model's image_size."
     )
-    examples_per_batch: int = Field(
-        16, gt=0, description="What a UNIMO-2 makes of a text depends on the longest of its batch; the run's own."
+    evaluation_batch: int = Field(
+        16,
+        gt=0,
+        description="Examples; what a UNIMO-2 makes of a text depends on the longest of its batch. The run's own.",
     )
     max_tokens: int = Field(512, gt=2, description="Of the texts of an example.")
     max_regions: int = Field(100, gt=0, description="Of a picture.")
@@ -66,13 +68,50 @@ class UnderstandingSettings(Config):
         given = [self.examples, *self.files_of_others.values(), *lists, *self.regions, *self.shards]
         return (*given, *([self.images] if self.images else []))
 
+    @field_validator("also")
+    @classmethod
+    def _named(cls, also: tuple[str, ...]) -> tuple[str, ...]:
+        other_sets(also)
+        return also
+
     @property
     def files_of_others(self) -> dict[str, str]:
-        """NAME -> FILE of `also`; raises a ConfigError for what is no such pair."""
-        wrong = [given for given in self.also if not all(given.partition("="))]
-        if wrong:
-            raise ConfigError(f"also: {wrong[0]!r}, expected NAME=FILE")
-        return dict(given.split("=", 1) for given in self.also)
+        """NAME -> FILE of `also`."""
+        return other_sets(self.also)
+
+
+def other_sets(also: Sequence[str]) -> dict[str, str]:
+    """NAME -> FILE of sets that are measured besides; raises a ValueError for what is no such pair, or a NAME twice."""
+    named = [given.partition("=") for given in also]
+    for given, (name, _, file) in zip(also, named):
+        if not (re.fullmatch(r"[\w-]+", name) and file):
+            raise ValueError(f"{given!r} is not NAME=FILE, NAME being letters and figures")
+    if len({name for name, _, _ in named}) < len(named):
+        raise ValueError(f"a NAME is there twice: {', '.join(also)}")
+    return {name: file for name, _, file in named}
+
+
+class Answers(NamedTuple):
+    """What a model says of some examples: of a number its value, else the likeliest labels, best first."""
+
+    values: np.ndarray  # [n, k] float32: the number, or probabilities
+    places: np.ndarray  # [n, k] int64, of the labels; of a number 0
+
+    @classmethod
+    def of(cls, logits: np.ndarray, target: Target) -> "Answers":
+        """Of the logits of a batch, [n, labels]; classes exclude each other, answers do not.
+
+        Raises:
+            NonFiniteError: inf or nan.
+        """
+        if not np.isfinite(logits).all():
+            raise NonFiniteError("answers hold inf or nan: the model has diverged; use an earlier checkpoint")
+        if target == "number":
+            return cls(logits, np.zeros(logits.shape, np.int64))
+        likely = np.argsort(-logits, axis=1, kind="stable")[:, :SURE]
+        odds = np.exp(logits - logits.max(1, keepdims=True)) if target == "class" else 1 / (1 + np.exp(-logits))
+        shares = odds / odds.sum(1, keepdims=True) if target == "class" else odds
+        return cls(np.take_along_axis(shares, likely, 1), likely)
 
 
 class Understanding:
@@ -87,20 +126,22 @@ class Understanding:
 
     def __init__(self, config: Any, tokenizer: Tokenizer, settings: UnderstandingSettings, split: Split):
         self.settings, self.split = settings, split
+        self.max_tokens = min(settings.max_tokens, longest_text(config))
         self.labels = read_labels(settings.labels, settings.target)
         check_outputs(config.num_labels, self.labels, settings.target)
         self.sets = {"": self._open(settings.examples, config, tokenizer)}
         self.sets |= {name: self._open(file, config, tokenizer) for name, file in settings.files_of_others.items()}
         self.targets = {name: self._answers(questions) for name, questions in self.sets.items()}
         self.units = self.sets[""].ids
-        kinds = {
-            "class": ("accuracy",),
-            "answers": ("accuracy",),
-            "number": ("pearson", "spearman", "pearson_spearman"),
-        }
-        found = (*kinds[settings.target], *(("matthews_corrcoef",) if len(self.labels) == 2 else ()))
+        found: tuple[str, ...] = ("accuracy", *(("matthews_corrcoef",) if self._is_binary else ()))
+        if settings.target == "number":
+            found = ("pearson", "spearman", "pearson_spearman")
         self.measures = tuple(f"{name}_{m}" if name else m for name, t in self.targets.items() if t for m in found)
         self.best = "pearson_spearman" if settings.target == "number" else "accuracy"
+
+    @property
+    def _is_binary(self) -> bool:
+        return self.settings.target == "class" and len(self.labels) == 2
 
     def _open(self, file: str, config: Any, tokenizer: Tokenizer) -> Questions:
         given = self.settings
@@ -109,7 +150,7 @@ class Understanding:
             self.split,
             tokenizer,
             config,
-            min(given.max_tokens, longest_text(config)),
+            self.max_tokens,
             given.regions,
             given.max_regions,
             given.images,
@@ -133,7 +174,12 @@ class Understanding:
         return {
             "split": self.split,
             "examples": len(first),
-            "limits": {"max_tokens": given.max_tokens, "max_regions": given.max_regions},
+            "items": f"{len(first):,} examples",
+            "limits": {
+                "max_tokens": self.max_tokens,
+                "max_regions": given.max_regions,
+                "evaluation_batch": given.evaluation_batch,
+            },
             "data": data,
             "features": dict(first.images.origin) if first.images else {},
         }
@@ -149,61 +195,61 @@ class Understanding:
         """The measures in percent. All processes call it and answer a part each; all get the numbers."""
         metrics: dict[str, Metric] = {}
         samples: dict[str, Sample] = {}
-        shown: dict[str, Any] = {}
+        said: dict[str, Answers] = {}
         for name, questions in self.sets.items():
-            logits = self.answer(model, questions, world)
-            shown[f"{name}_{PREDICTIONS}" if name else PREDICTIONS] = self.predictions(questions, logits)
+            said[name] = self.answer(model, questions, world)
             if (targets := self.targets[name]) is None:
                 continue
-            found, shares = self.compare(logits, targets)
+            found, shares = self.compare(said[name], targets)
             metrics |= {f"{name}_{key}" if name else key: metric for key, metric in found.items()}
             samples |= {} if name else shares
-        return Measured(metrics, samples, {name: metric.value for name, metric in metrics.items()}, lambda: shown)
+        files = lambda: {  # noqa: E731
+            f"{name}_{PREDICTIONS}" if name else PREDICTIONS: self.predictions(self.sets[name], answers)
+            for name, answers in said.items()
+        }
+        return Measured(metrics, samples, {name: metric.value for name, metric in metrics.items()}, files)
 
-    def answer(self, model: nn.Layer, questions: Questions, world: World) -> np.ndarray:
-        """Logits of all labels, or the number, of every example in order. [n, labels or 1] float32"""
+    def answer(self, model: nn.Layer, questions: Questions, world: World) -> Answers:
+        """Of every example in order."""
         was_training, parts = model.training, []
         model.eval()
         ones = np.ones(len(questions), np.int64)
-        batches = list(in_order(ones, self.settings.examples_per_batch, world.rank, world.size))
+        batches = list(in_order(ones, self.settings.evaluation_batch, world.rank, world.size))
         with paddle.no_grad():
             for rows in tqdm(batches, desc="answering", mininterval=2, disable=world.rank > 0):
-                parts.append(class_logits(model, questions.collate(rows)).numpy())
+                logits = class_logits(model, questions.collate(rows)).numpy()
+                parts.append(Answers.of(logits, self.settings.target))
         if was_training:
             model.train()
-        found = np.concatenate(gathered(world.gather(parts)))
-        if not np.isfinite(found).all():
-            raise NonFiniteError("answers hold inf or nan: the model has diverged; use an earlier checkpoint")
-        return found
+        found = gathered(world.gather(parts))
+        return Answers(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 
-    def compare(self, logits: np.ndarray, targets: Targets) -> tuple[dict[str, Metric], dict[str, Sample]]:
+    def compare(self, said: Answers, targets: Targets) -> tuple[dict[str, Metric], dict[str, Sample]]:
         """The measures of the answers of a set, and the samples of those that are means over examples."""
         everything = np.arange(len(targets))
         if targets.target == "number":
-            right, given = targets.take(everything), logits[:, 0]
+            right, given = targets.take(everything), said.values[:, 0]
             found = {"pearson": agreement(pearson, given, right), "spearman": agreement(spearman, given, right)}
             both = lambda a, b: (pearson(a, b) + spearman(a, b)) / 2  # noqa: E731 - the release's p_and_sp
             return found | {"pearson_spearman": agreement(both, given, right)}, {}
-        chosen = logits.argmax(1)
+        chosen = said.places[:, 0]
         scores, constant = score_of(chosen, targets)
         accuracy = Sample(scores, np.ones(len(targets)))
         metrics = {"accuracy": measure(accuracy, chance=constant)}
-        if len(self.labels) == 2 and targets.target == "class":
+        if self._is_binary:
             metrics["matthews_corrcoef"] = agreement(matthews, chosen, targets.take(everything))
         return metrics, {"accuracy": accuracy}
 
-    def predictions(self, questions: Questions, logits: np.ndarray) -> list[dict[str, Any]]:
-        """One entry an example: its id, the prediction, the target, and the probabilities of the likeliest labels."""
+    def predictions(self, questions: Questions, said: Answers) -> list[dict[str, Any]]:
+        """One entry an example: its id, the target, the prediction, and the probabilities of the likeliest labels."""
         rows = []
-        for example, values in zip(questions.examples, logits):
-            row: dict[str, Any] = {"id": example.id, "target": example.target}
-            if self.settings.target == "number":
-                rows.append(row | {"prediction": float(values[0])})
-                continue
-            likely = np.argsort(-values, kind="stable")[:SURE]
-            shares = probabilities(values, self.settings.target)
-            row["prediction"] = self.labels[likely[0]]
-            rows.append(row | {"probabilities": {self.labels[k]: round(float(shares[k]), 6) for k in likely}})
+        for example, values, places in zip(questions.examples, said.values.tolist(), said.places):
+            row: dict[str, Any] = {"id": example.id, "target": example.target, "prediction": values[0]}
+            if self.settings.target != "number":
+                labels = [self.labels[place] for place in places]
+                shares = {label: round(share, 6) for label, share in zip(labels, values)}
+                row |= {"prediction": labels[0], "probabilities": shares}
+            rows.append(row)
         return rows
 
 
@@ -235,17 +281,10 @@ def score_of(chosen: np.ndarray, targets: Targets) -> tuple[np.ndarray, float]:
     if targets.target == "class":
         right = targets.take(np.arange(len(targets)))
         return (chosen == right).astype(np.float64), float(np.bincount(right).max() / len(right))
-    said, of_answer = [normalised(label) for label in targets.labels], dict[str, float]()
-    scores = np.zeros(len(targets))
+    scores, of_answer = np.zeros(len(targets)), dict[str, float]()
     for row, place in enumerate(chosen):
         given = targets.scores(row)
-        scores[row] = given.get(said[place], 0.0)
-        for answer, score in given.items():
-            of_answer[answer] = of_answer.get(answer, 0.0) + score
-    return scores, max(of_answer.get(answer, 0.0) for answer in said) / len(targets)
-
-
-def probabilities(logits: np.ndarray, target: Target) -> np.ndarray:
-    """Of the labels of one example: they exclude each other as classes, and not as answers. [labels]"""
-    given = paddle.to_tensor(logits)
-    return (F.sigmoid(given) if target == "answers" else F.softmax(given)).numpy()
+        scores[row] = score(targets.labels[place], given)
+        for answer, worth in given.items():
+            of_answer[answer] = of_answer.get(answer, 0.0) + worth
+    return scores, max(score(label, of_answer) for label in targets.labels) / len(targets)

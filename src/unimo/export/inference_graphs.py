@@ -20,7 +20,7 @@ from paddle.static import InputSpec
 
 from unimo import zoo
 from unimo.engine import checkpoint
-from unimo.engine.model_folder import CONFIG, check_replaceable, parse_description, read_model, read_sizes
+from unimo.engine.model_folder import CONFIG, check_replaceable, parse_description, read_model, read_recipe, read_sizes
 from unimo.errors import CheckpointError, ConfigError, MissingDependencyError
 from unimo.export import unimo2_parts, unimo_parts
 from unimo.export.parts import Part
@@ -79,6 +79,9 @@ def export(source: str | Path, output: Path, parts: Sequence[str] = (), onnx: bo
     model: Any = network  # of one of these systems
     model.eval()
     yield from skipped
+    side, own = (read_recipe(source).get("pixels") or {}).get("side"), getattr(model.config, "image_size", None)
+    if side not in (None, own):
+        yield f"notice: pictures of {own} pixels a side; the model was trained last on pictures of {side}"
     manifest: dict[str, Any] = {
         "system": system_of(model),
         "heads": list(model.heads),

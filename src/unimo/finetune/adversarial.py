@@ -37,7 +37,8 @@ def start(noise: Tensor, mask: Tensor, magnitude: float) -> Tensor:
         mask: 0/1 [B, S].
     """
     valid = mask.astype("float32").unsqueeze(2)
-    return noise * valid * magnitude / (valid.sum(1, keepdim=True) * noise.shape[2]).sqrt()
+    count = valid.sum(1, keepdim=True).clip(min=1)  # a picture without regions has no position at all
+    return noise * valid * magnitude / (count * noise.shape[2]).sqrt()
 
 
 def adversarial_loss(

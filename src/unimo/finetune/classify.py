@@ -7,13 +7,13 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from unimo.config import Config, Paper, find
 from unimo.engine.settings import EngineConfig
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
-from unimo.evaluate.understanding import class_logits
+from unimo.evaluate.understanding import class_logits, other_sets
 from unimo.finetune.adversarial import Adversary, Deltas, adversarial_loss, start
 from unimo.models.streams import Regions, Text
 from unimo.models.unimo import Unimo
@@ -41,6 +41,7 @@ class ClassifyRecipe(Config):
     images: str | None = None  # images.jsonl or pairs.jsonl, for a model of pixels
     pixels: PixelSettings = PixelSettings()
     examples_per_batch: int = Field(16, gt=0)  # of one micro-batch, over all processes
+    evaluation_batch: int = Field(16, gt=0)  # examples that an evaluation pads together
     adversary: Adversary | None = None
     max_tokens: int = Field(512, gt=2)
     max_regions: int = Field(100, gt=0)
@@ -53,11 +54,17 @@ class ClassifyRecipe(Config):
             raise ValueError("adversary compares distributions over classes: target must be class")
         return self
 
+    @field_validator("also")
+    @classmethod
+    def _named(cls, also: tuple[str, ...]) -> tuple[str, ...]:
+        other_sets(also)
+        return also
+
     @property
     def files(self) -> tuple[str, ...]:
         """All that must be there."""
         lists = [given for given in self.labels if given.endswith(".txt")]
-        others = [given.partition("=")[2] for given in self.also]
+        others = other_sets(self.also).values()
         images = [self.images] if self.images else []
         return (self.examples, *others, *lists, *images, *self.regions, *self.pixels.shards)
 
@@ -65,6 +72,11 @@ class ClassifyRecipe(Config):
     def batch_positions(self) -> int:
         """Budget of a batch: every example counts as one, whatever its length is."""
         return self.examples_per_batch
+
+
+def settled(recipe: ClassifyRecipe) -> ClassifyRecipe:
+    """The recipe with its labels by name: the file that lists them may be made anew, while the model stays."""
+    return recipe.model_copy(update={"labels": read_labels(recipe.labels, recipe.target)})
 
 
 def heads(recipe: ClassifyRecipe, system: str) -> tuple[str, ...]:
@@ -89,6 +101,10 @@ class ClassifyStream:
         labels = read_labels(recipe.labels, recipe.target)
         given = recipe.max_tokens, recipe.regions, recipe.max_regions, recipe.images, recipe.pixels
         self.questions = Questions(find(recipe.examples), "train", tokenizer, config, *given)
+        both = self.questions.has_text and self.questions.images is not None
+        if (recipe.adversary or recipe.head == "entail") and not both:
+            what = "adversary" if recipe.adversary else "head entail"
+            raise ConfigError(f"{what}: it is for texts with pictures, and the examples have not both")
         self.targets = Targets(self.questions.examples, recipe.target, labels)
         self.about = f"{len(self.questions):,} examples" + (f" of {len(labels):,} labels" if labels else "")
         self.lengths = np.ones([len(self.questions), 1], np.int64)  # batches hold a fixed number of examples

@@ -67,6 +67,7 @@ class Family(NamedTuple):
     heads: Callable[[Any, str], tuple[str, ...]]  # (recipe, system): those that the model is trained with
     evaluation: Evaluation
     sizes: Callable[[Any, Any], Any] = lambda recipe, config: config  # (recipe, sizes of the start): of what is trained
+    settled: Callable[[Any], Any] = lambda recipe: recipe  # with what it names in files that may change
 
 
 FAMILIES = {  # each has its line in finetune.ABOUT
@@ -94,9 +95,10 @@ FAMILIES = {  # each has its line in finetune.ABOUT
             UnderstandingSettings,
             Understanding,
             "classify",
-            ("target", "labels", "examples_per_batch"),
+            ("target", "labels", "evaluation_batch"),
         ),
         classify.sizes,
+        classify.settled,
     ),
 }
 EVALUATIONS = {name: family.evaluation for name, family in FAMILIES.items()} | {  # those alone: finetune.LOOKED_AT
@@ -154,6 +156,7 @@ def finetune(
     `model_folder.locate` then takes. Returns the results as lines of text, on rank 0.
     """
     family, evaluation = FAMILIES[recipe.family], FAMILIES[recipe.family].evaluation
+    recipe = family.settled(recipe)
     config, tokenizer = _sizes(family, recipe, start), load_tokenizer(start)
     world, engine = World(), recipe.engine
     source = family.source(recipe, config, tokenizer)

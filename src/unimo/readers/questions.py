@@ -15,7 +15,7 @@ from unimo.readers.annotations import Image, NonEmpty, Record, Split, read_recor
 from unimo.readers.batching import fingerprint
 from unimo.readers.captions import collate_text
 from unimo.readers.examples import read_examples
-from unimo.readers.images import Images, PixelSettings, Stores, open_images
+from unimo.readers.images import Images, PixelSettings, Stores, open_images, trainable
 from unimo.readers.tokenizer import Tokenizer
 
 Tokens = list[int]
@@ -69,20 +69,21 @@ class Questions:
         pixels: PixelSettings | None = None,
     ):
         self.examples, self.pad_id = read_examples(path, split), tokenizer.pad_id
-        self.ids = [example.id for example in self.examples]
         self.has_text = _all_or_none(path, "a text", [bool(example.source) for example in self.examples])
         pictured = _all_or_none(path, "a picture", [example.image_id is not None for example in self.examples])
         if not (self.has_text or pictured):
             raise DataError(f"{path}: the examples have neither text nor picture")
+        self.images: Images | None = None
+        if pictured:
+            wanted = list(dict.fromkeys(str(example.image_id) for example in self.examples))
+            self.images, kept = _open(wanted, config, regions, max_regions, images, pixels or PixelSettings(), split)
+            self.examples = [example for example in self.examples if example.image_id in kept]
+        self.ids = [example.id for example in self.examples]
+        self.image_ids = [str(example.image_id) for example in self.examples] if pictured else []
         self.types: list[Tokens] | None = None
         self.sequences: list[Tokens] = []
         if self.has_text:
             self._tokenise(path, tokenizer, max_tokens, config)
-        self.image_ids = [str(example.image_id) for example in self.examples] if pictured else []
-        self.images: Images | None = None
-        if pictured:
-            self.images = _open(self.image_ids, config, regions, max_regions, images, pixels or PixelSettings())
-            self.images.positions(self.image_ids)  # raises for a picture that is not there
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         rest = self.images.fingerprint if self.images else None
         self.fingerprint = fingerprint(self.sha256, split, tokenizer.fingerprint, max_tokens, rest)
@@ -100,12 +101,6 @@ class Questions:
 
     def __len__(self) -> int:
         return len(self.examples)
-
-    @property
-    def positions(self) -> np.ndarray:
-        """Of each in a model's sequence. [n] int64"""
-        texts = np.array([len(ids) for ids in self.sequences] or [0] * len(self))
-        return texts + (self.images.positions(self.image_ids) if self.images else 0)
 
     def collate(self, rows: Sequence[int] | np.ndarray, rngs: Any = None) -> dict[str, Any]:
         """Padded arrays of some examples: `text`, and `regions` or `pixels`, as far as they have them.
@@ -129,19 +124,27 @@ def _all_or_none(path: Path, what: str, have: Sequence[bool]) -> bool:
 
 
 def _open(
-    ids: Sequence[str], config: Config, regions: Stores, max_regions: int, images: str | None, pixels: PixelSettings
-) -> Images:
-    """The pictures of some examples, each once among the records that name files."""
-    wanted = dict.fromkeys(ids)
-    if described(config).images == "regions" or pixels.shards:
-        records = [Image(image_id=image_id, image=image_id, source="") for image_id in wanted]
-        return open_images(records, Path(), regions, config, max_regions, pixels)
-    if images is None:
-        raise ConfigError("this model reads pixels: name images.jsonl (images=..., --images), or shards")
-    path = find(images)
-    listed = {record.image_id: record.image for record in read_records(path, Pictured, "image_id")}
-    missing = [image_id for image_id in wanted if image_id not in listed]
-    if missing:
-        raise DataError(f"{images} lacks {len(missing):,} of {len(wanted):,} pictures, such as {missing[0]!r}")
-    records = [Image(image_id=image_id, image=listed[image_id], source="") for image_id in wanted]
-    return open_images(records, path.parent, regions, config, max_regions, pixels)
+    wanted: Sequence[str],
+    config: Config,
+    regions: Stores,
+    max_regions: int,
+    images: str | None,
+    pixels: PixelSettings,
+    split: Split,
+) -> tuple[Images, set[str]]:
+    """The pictures of some examples, and the ids of those that can be used: a store that was made without some of
+    train's says so, all others must be there."""
+    folder, places = Path(), dict[str, str]()
+    if described(config).images != "regions" and not pixels.shards:
+        if images is None:
+            raise ConfigError("this model reads pixels: name images.jsonl (images=..., --images), or shards")
+        folder = find(images).parent
+        places = {record.image_id: record.image for record in read_records(find(images), Pictured, "image_id")}
+        missing = [image_id for image_id in wanted if image_id not in places]
+        if missing:
+            raise DataError(f"{images} lacks {len(missing):,} of {len(wanted):,} pictures, such as {missing[0]!r}")
+    records = [Image(image_id=image_id, image=places.get(image_id, image_id), source="") for image_id in wanted]
+    opened = open_images(records, folder, regions, config, max_regions, pixels)
+    kept = trainable(records, opened) if split == "train" else records
+    opened.positions([record.image_id for record in kept])  # raises for a picture that is not there
+    return opened, {record.image_id for record in kept}

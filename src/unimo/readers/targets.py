@@ -8,6 +8,7 @@ import numpy as np
 from unimo.config import find
 from unimo.errors import ConfigError, DataError
 from unimo.readers.examples import Example
+from unimo.storage.encodings import text_of
 
 # class: one of the labels, by name. number: a value. answers: answer -> score in 0..1; what is no label scores nowhere.
 Target = Literal["class", "number", "answers"]
@@ -18,6 +19,7 @@ def read_labels(given: Sequence[str], target: Target) -> tuple[str, ...]:
 
     Raises:
         ConfigError: labels for a number, none for a class, fewer than two, or one twice.
+        DataError: the file is no text.
     """
     if target == "number":
         if given:
@@ -26,7 +28,10 @@ def read_labels(given: Sequence[str], target: Target) -> tuple[str, ...]:
     source, names = "labels", list(given)
     if len(given) == 1 and given[0].endswith(".txt"):
         source = given[0]
-        names = [line.strip() for line in find(source).read_text(encoding="utf-8").splitlines() if line.strip()]
+        try:
+            names = [line.strip() for line in text_of(find(source).read_bytes()).split("\n") if line.strip()]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{source} is no list of labels: {error}; expected text, one label a line") from error
     doubles = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if doubles or len(names) < 2:
         wrong = f"{doubles[0]!r} is there twice" if doubles else f"there are {len(names)}"

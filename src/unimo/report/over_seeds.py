@@ -27,9 +27,9 @@ def read_grid(folder: Path) -> Grid:
             found.setdefault(path.parent.parent.name, {})[path.parent.name] = metrics
     if not found:
         raise DataError(f"{folder} holds no evaluated run; a grid is SETTINGS/SEED, each the --output of a run")
-    sets = {(m.task, m.title, m.split) for seeds in found.values() for m in seeds.values()}
+    sets = {(m.task, m.title, *map(str, m.hashes.items())) for seeds in found.values() for m in seeds.values()}
     if len(sets) > 1:
-        shown = sorted(" ".join(map(str, one)) for one in sets)
+        shown = sorted(" ".join(one) for one in sets)
         raise DataError(f"the runs of {folder} were evaluated on different data: {' | '.join(shown)}")
     return found
 

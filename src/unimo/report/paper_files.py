@@ -69,7 +69,7 @@ def as_html(found: Reproduction) -> str:
         .get_template("paper.html.jinja")
         .render(
             summary=summary(found),
-            folder=found.folder,
+            folders=found.folders,
             legend=LEGEND,
             to_verify=TO_VERIFY,
             warning=WARNING,

@@ -8,7 +8,8 @@ from unimo.report.reproduction import Reproduction, unjoined
 
 def as_markdown(found: Reproduction) -> str:
     """A document with a section for each table."""
-    lines = ["# The papers' numbers and ours", "", f"{summary(found)} below {_code(str(found.folder))}.", "", LEGEND]
+    below = " and ".join(_code(str(folder)) for folder in found.folders)
+    lines = ["# The papers' numbers and ours", "", f"{summary(found)} below {below}.", "", LEGEND]
     for section in sections(found):
         lines += ["", *_section(section)]
     if found.beside_none:

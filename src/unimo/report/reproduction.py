@@ -91,7 +91,7 @@ class Line:
 class Reproduction:
     """All published numbers, in the order of their file, and the runs below a folder."""
 
-    folder: Path
+    folders: Sequence[Path]
     lines: list[Line]
     runs: list[Run]  # that name a row
 
@@ -102,15 +102,15 @@ class Reproduction:
         return [run for run in self.runs if run.name not in joined]
 
 
-def read_reproduction(folder: Path) -> Reproduction:
-    """Join the results of all folders at and below `folder` that name a row of the papers; links are not followed.
+def read_reproduction(*folders: Path) -> Reproduction:
+    """Join the results of all folders at and below `folders` that name a row of the papers; links are not followed.
 
     Raises:
-        DataError: it is no folder, a folder or metrics.json below it cannot be read, or runs that cannot stand beside
+        DataError: one is no folder, a folder or metrics.json below it cannot be read, or runs that cannot stand beside
             a number: another unit, no finite value, two of one seed or without one, or other data; all are named.
         ConfigError: a recipe that is wrong.
     """
-    runs, made_by = _runs_below(folder), recipes()
+    runs, made_by = [run for folder in folders for run in _runs_below(folder, len(folders) > 1)], recipes()
     lines, problems = [], []
     for name, table in tables().items():
         for number, text in zip(table.entries, printed()[name], strict=True):
@@ -128,12 +128,13 @@ def read_reproduction(folder: Path) -> Reproduction:
                 )
             )
     if problems:
-        head = f"runs below {folder} cannot stand beside the papers' numbers; mend them or keep them elsewhere"
+        below = " and ".join(map(str, folders))
+        head = f"runs below {below} cannot stand beside the papers' numbers; mend them or keep them elsewhere"
         raise DataError("\n  - ".join([head, *dict.fromkeys(problems)]))
-    return Reproduction(folder, lines, runs)
+    return Reproduction(folders, lines, runs)
 
 
-def _runs_below(folder: Path) -> list[Run]:
+def _runs_below(folder: Path, one_of_several: bool) -> list[Run]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; give one that holds run folders, at any depth")
     found = []
@@ -141,7 +142,8 @@ def _runs_below(folder: Path) -> list[Run]:
         folders.sort()
         metrics = read_metrics(Path(place)) if "metrics.json" in files else None
         if metrics and metrics.paper:
-            found.append(Run(printable(str(Path(place).relative_to(folder))), metrics.paper, metrics))
+            name = place if one_of_several else str(Path(place).relative_to(folder))
+            found.append(Run(printable(name), metrics.paper, metrics))
     return found
 
 
