@@ -41,7 +41,10 @@ def _recipes(scratch: Path) -> Door:
     inputs = []
     for kind in ("pretrain", "finetune"):
         for path in sorted((ROOT / "model_configs" / kind).glob("*.yaml")):
-            given = {f"{kind}.yaml": path.read_bytes(), "overrides": b"engine.steps=3\nengine.seed=7"}
+            given = {
+                f"{kind}.yaml": path.read_bytes(),
+                "overrides": b"engine.steps=3\nengine.epochs=null\nengine.seed=7",
+            }
             inputs.append(given | sizes if path.name == "unimo_base.yaml" else given)
 
     def run(folder: Path) -> object:

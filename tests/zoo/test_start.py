@@ -77,7 +77,7 @@ def test_the_release_starts_a_model_and_what_no_variable_shows_is_said():
     assert all(np.array_equal(array, theirs.get(name, before[name])) for name, array in values(model).items())
     assert lines == [
         f"loaded {len(theirs)} of {len(before)} parameters from {FIXTURE / 'checkpoint'}",
-        "not in the checkpoint, starting at random: region_class, region_feature",
+        "not in the checkpoint, starting at random: entail, region_class, region_feature",
         "attention heads are 8 wide in this model, 64 in every released one",
     ]
 
@@ -160,10 +160,10 @@ def test_what_does_not_touch_the_weights_may_differ_and_a_head_of_another_task_s
     before, theirs, folder = values(model), values(source), saved(source, tmp_path / "source")
     lines = zoo.start(model, folder)
     for name, array in values(model).items():
-        own = name.startswith(("classify.", "region_class."))
+        own = name.startswith(("classify.", "entail.", "region_class."))
         assert np.array_equal(array, (before if own else theirs)[name]), name
     for line in (
-        "not in the checkpoint, starting at random: classify, region_class",
+        "not in the checkpoint, starting at random: classify, entail, region_class",
         "classify is not taken: num_labels is 2 there, 3 here",
         "region_class is not taken: image_class_size is 5 there, 7 here",
         f"layer_norm_eps is 1e-12 here, 1e-05 in {folder}",

@@ -66,5 +66,6 @@ def test_the_recipes_of_the_paper_expect_the_scores_of_the_zoo(size):
     for side in ("image", "text"):
         shown = [f"R@{k} {expected[f'{side}_recall@{k}']:g}" for k in (1, 5, 10)]
         assert scores(entries()[f"unimo-{size}-en"])[f"Flickr30k {side} retrieval"] == shown
-    script = ROOT / "run_scripts" / "finetune" / "retrieval" / f"Flickr30k{'_large' * (size == 'large')}" / "run.sh"
-    assert f"${{MODEL:-unimo-{size}-en}}" in script.read_text()
+    script = ["bash", ROOT / "run_scripts" / "finetune" / "retrieval" / "Flickr30k" / "run.sh", size, "--dry-run"]
+    said = subprocess.run(script, capture_output=True, text=True, check=True).stderr
+    assert f"flickr30k_{size}.yaml --model unimo-{size}-en " in said

@@ -24,7 +24,8 @@ UNSEEN = {
     "grounded.layers.": ("num_attention_heads",),
     "tower.": ("num_attention_heads",),
 }
-TASK_SIZES = {"classify.": "num_labels", "region_class.": "image_class_size"}  # heads that a task or detector sizes
+# heads that a task or detector sizes
+TASK_SIZES = {"classify.": "num_labels", "entail.": "num_labels", "region_class.": "image_class_size"}
 
 
 def convert(
