@@ -15,11 +15,11 @@ def benchmarks() -> None:
     """Take over benchmarks of understanding as examples.jsonl, with images.jsonl (docs/understanding_data.md)."""
 
 
-def split_option(command: Any) -> Any:
-    """The option that names the splits."""
-    return click.option(
-        "--split", "splits", type=SPLITS, multiple=True, help="Only this; may be given several times.  [default: all]"
-    )(command)
+def places(command: Any) -> Any:
+    """From where to where, and the option that names the splits."""
+    shown = "Only this; may be given several times.  [default: all]"
+    command = click.option("--split", "splits", type=SPLITS, multiple=True, help=shown)(command)
+    return click.argument("source", type=PATH)(click.argument("out", type=PATH)(command))
 
 
 labels_option = click.option(
@@ -42,8 +42,7 @@ def _glue(name: str, folder: str) -> None:
     """
     command = click.option("--lower-case", is_flag=True, help="Texts in small letters.")(command)
     command = labels_option(command) if name != "sts-b" else command
-    command = click.argument("out", type=PATH)(split_option(command))
-    benchmarks.command(name)(click.argument("source", type=PATH)(command))
+    benchmarks.command(name)(places(command))
 
 
 for name, folder in (("sst-2", "SST-2"), ("cola", "CoLA"), ("mnli", "MNLI"), ("sts-b", "STS-B")):
@@ -51,9 +50,7 @@ for name, folder in (("sst-2", "SST-2"), ("cola", "CoLA"), ("mnli", "MNLI"), ("s
 
 
 @benchmarks.command("snli-ve")
-@click.argument("source", type=PATH)
-@click.argument("out", type=PATH)
-@split_option
+@places
 @click.option("--images", type=PATH, help="Flickr30k's pictures, at any depth, for images.jsonl.")
 @click.option("--premise", is_flag=True, help="Of the public lists: the caption before the hypothesis.")
 @labels_option
@@ -70,9 +67,7 @@ def snli_ve(source: Path, out: Path, **settings: Any) -> None:
 
 
 @benchmarks.command()
-@click.argument("source", type=PATH)
-@click.argument("out", type=PATH)
-@split_option
+@places
 @click.option("--images", type=PATH, help="COCO's pictures, at any depth, for images.jsonl.")
 @click.option("--answers", type=PATH, help="A published list of answers: lines, a JSON array or answer -> class.")
 @click.option(
@@ -94,9 +89,7 @@ def vqa(source: Path, out: Path, **settings: Any) -> None:
 
 
 @benchmarks.command()
-@click.argument("source", type=PATH)
-@click.argument("out", type=PATH)
-@split_option
+@places
 @click.option("--ground-truth", type=PATH, help="Of a val without folders: ILSVRC2012_validation_ground_truth.txt.")
 @click.option("--synsets", type=PATH, help="What its numbers stand for: meta.mat, or a text of WordNet ids from 1 on.")
 def imagenet(source: Path, out: Path, **settings: Any) -> None:
@@ -111,9 +104,7 @@ def imagenet(source: Path, out: Path, **settings: Any) -> None:
 
 
 @benchmarks.command()
-@click.argument("source", type=PATH)
-@click.argument("out", type=PATH)
-@split_option
+@places
 def folders(source: Path, out: Path, **settings: Any) -> None:
     """Take over own pictures from the folder SOURCE, train/CLASS/ and perhaps val/CLASS/ and test/CLASS/, into OUT.
 

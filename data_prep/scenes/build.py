@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 from tqdm import tqdm
 
+from data_prep.benchmarks.answer_list import write_answers
 from data_prep.demo import contents
 from data_prep.scenes import sentences
 from data_prep.scenes.paint import PACKAGES, Cutouts, Painter, of_folder, of_packages
@@ -19,7 +20,6 @@ from unimo.errors import ConfigError, DataError
 from unimo.readers.annotations import Image, Pair, Sentence, Split, write_jsonl
 from unimo.readers.picture_shards import PictureShardWriter
 from unimo.readers.pictures import read_picture, shrink
-from unimo.storage.atomic import atomic_write
 
 ANSWERS = "answers.txt"
 FILES = ("pairs.jsonl", "rewrites.jsonl", "scenes.jsonl", "questions.jsonl")
@@ -110,8 +110,7 @@ def build(
     for name, records in lists.items():
         write_jsonl(out / name, records)
     answers = {asked["target"] for asked in lists["questions.jsonl"] if asked["split"] == "train"}
-    with atomic_write(out / ANSWERS) as file:
-        file.writelines(f"{answer}\n".encode() for answer in sorted(answers))
+    write_answers(out / ANSWERS, sorted(answers))
     made = {f"{split} pictures": number for split, number in counts.items()}
     made |= {"captions": len(lists["rewrites.jsonl"]), "questions": len(lists["questions.jsonl"])}
     made |= {"pictures without captions": unpaired, "texts": len(lists["texts.jsonl"])} if unpaired else {}

@@ -282,10 +282,10 @@ def test_first_positions_alone_are_what_the_whole_pass_has_there(streams, mode):
     given = {"text": words(Text, [4, 7, 1], 7), "regions": regions([5, 2, 3], 5)}
     given = {name: stream for name, stream in given.items() if streams in (name, "both")}
     found = []
-    for wanted in ("all", "firsts"):
+    for wanted in ("all", "classes"):
         encoded = model(**given, wanted=wanted)
         states = [x[:, 0] for x in (encoded.text, encoded.regions) if x is not None]
-        if wanted == "firsts":
+        if wanted == "classes":
             assert all(x is None or x.shape[1] == 1 for x in (encoded.text, encoded.regions)) and not encoded.cache
         layers = [model.layers[-1].feed_forward.inner.weight, model.layers[0].attention.qkv.weight]
         sum(x.tanh().sum() for x in states).backward()

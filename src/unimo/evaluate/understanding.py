@@ -17,7 +17,6 @@ from unimo.evaluate.agreement import agreement, matthews, pearson, spearman
 from unimo.evaluate.results import Measured, Metric, Sample, measure
 from unimo.evaluate.vqa_answers import score
 from unimo.models.systems import longest_text
-from unimo.models.unimo import Unimo
 from unimo.readers.annotations import Split
 from unimo.readers.examples import gathered, in_order
 from unimo.readers.images import PixelSettings, Stores
@@ -31,8 +30,8 @@ PREDICTIONS = "predictions.json"
 SURE = 5  # of many labels, how many predictions.json gives the probability of
 
 
-class UnderstandingSettings(Config):
-    """What an evaluation of examples is of."""
+class ExampleSets(Config):
+    """Which examples, what they are answered by, and where their pictures are: of a training and of an evaluation."""
 
     examples: str = Field(description="examples.jsonl (data_prep benchmarks)")
     also: Stores = Field(
@@ -46,13 +45,6 @@ class UnderstandingSettings(Config):
     )
     regions: Stores = Field((), description="Feature store of the pictures, for a model of regions.")
     images: str | None = Field(None, description="images.jsonl or pairs.jsonl of the pictures, for a model of pixels.")
-    shards: Stores = Field((), description="Picture shards (corpora pack), for a model of pixels; else the files.")
-    preparation: Preparation = Field(
-        "upright", description="Of pixels, by default the run's own: upright, or release as in the papers' rows."
-    )
-    side: int | None = Field(
-        None, gt=0, description="Pixels of a picture's side, by default the run's own, else the model's image_size."
-    )
     evaluation_batch: int = Field(
         16,
         gt=0,
@@ -61,13 +53,6 @@ class UnderstandingSettings(Config):
     max_tokens: int = Field(512, gt=2, description="Of the texts of an example.")
     max_regions: int = Field(100, gt=0, description="Of a picture.")
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All that must be there."""
-        lists = [given for given in self.labels if given.endswith(".txt")]
-        given = [self.examples, *self.files_of_others.values(), *lists, *self.regions, *self.shards]
-        return (*given, *([self.images] if self.images else []))
-
     @field_validator("also")
     @classmethod
     def _named(cls, also: tuple[str, ...]) -> tuple[str, ...]:
@@ -75,9 +60,28 @@ class UnderstandingSettings(Config):
         return also
 
     @property
-    def files_of_others(self) -> dict[str, str]:
-        """NAME -> FILE of `also`."""
-        return other_sets(self.also)
+    def files(self) -> tuple[str, ...]:
+        """All that must be there, but for picture shards."""
+        lists = [given for given in self.labels if given.endswith(".txt")]
+        images = [self.images] if self.images else []
+        return (self.examples, *other_sets(self.also).values(), *lists, *images, *self.regions)
+
+
+class UnderstandingSettings(ExampleSets):
+    """What an evaluation of examples is of."""
+
+    shards: Stores = Field((), description="Picture shards (corpora pack), for a model of pixels; else the files.")
+    preparation: Preparation = Field(
+        "upright", description="Of pixels, by default the run's own: upright, or release as in the papers' rows."
+    )
+    side: int | None = Field(
+        None, gt=0, description="Pixels of a picture's side, by default the run's own, else the model's image_size."
+    )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that must be there."""
+        return (*super().files, *self.shards)
 
 
 def other_sets(also: Sequence[str]) -> dict[str, str]:
@@ -130,7 +134,7 @@ class Understanding:
         self.labels = read_labels(settings.labels, settings.target)
         check_outputs(config.num_labels, self.labels, settings.target)
         self.sets = {"": self._open(settings.examples, config, tokenizer)}
-        self.sets |= {name: self._open(file, config, tokenizer) for name, file in settings.files_of_others.items()}
+        self.sets |= {name: self._open(file, config, tokenizer) for name, file in other_sets(settings.also).items()}
         self.targets = {name: self._answers(questions) for name, questions in self.sets.items()}
         self.units = self.sets[""].ids
         found: tuple[str, ...] = ("accuracy", *(("matthews_corrcoef",) if self._is_binary else ()))
@@ -261,16 +265,13 @@ def check_outputs(given: int, labels: tuple[str, ...], target: Target) -> None:
         raise ConfigError(f"the model has {given:,} output(s) (num_labels), the task has {what}; name its own labels")
 
 
-def class_logits(model: nn.Layer, inputs: Mapping[str, Any]) -> Tensor:
+def class_logits(model: nn.Layer, inputs: dict[str, Any]) -> Tensor:
     """What a model with a classification head says of a collated batch of examples. [B, labels]"""
     streams: dict[str, Any] = {"text": as_text(inputs["text"])} if "text" in inputs else {}
-    for key in ("regions", "pixels"):
-        if key in inputs:
-            streams[key] = as_picture(dict(inputs))
+    streams |= {key: as_picture(inputs) for key in inputs.keys() & {"regions", "pixels"}}
     if not {"classify", "entail"} & set(model.heads):
         raise ConfigError("this model has no classification head; fine-tune it first (unimo finetune classify)")
-    read = "firsts" if isinstance(model, Unimo) else "classes"  # the poolers read no other position
-    return model.class_logits(model(**streams, wanted=read))
+    return model.class_logits(model(**streams, wanted="classes"))  # the poolers read no other position
 
 
 def score_of(chosen: np.ndarray, targets: Targets) -> tuple[np.ndarray, float]:

@@ -7,44 +7,35 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from unimo.config import Config, Paper, find
+from unimo.config import Paper, find
 from unimo.engine.settings import EngineConfig
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
-from unimo.evaluate.understanding import class_logits, other_sets
+from unimo.evaluate.understanding import ExampleSets, class_logits
 from unimo.finetune.adversarial import Adversary, Deltas, adversarial_loss, start
 from unimo.models.streams import Regions, Text
 from unimo.models.unimo import Unimo
 from unimo.readers.batching import Batch, fingerprint
-from unimo.readers.images import PixelSettings, Stores
+from unimo.readers.images import PixelSettings
 from unimo.readers.questions import Questions
-from unimo.readers.targets import Target, Targets, read_labels
+from unimo.readers.targets import Targets, read_labels
 from unimo.readers.tensors import as_regions, as_text
 from unimo.readers.tokenizer import Tokenizer
 
 SYSTEMS = {"unimo": ("classify", "entail"), "unimo-2": ("classify",)}  # that have text classes, and their heads
 
 
-class ClassifyRecipe(Config):
+class ClassifyRecipe(ExampleSets):
     """One fine-tuning run of a task with labels or numbers."""
 
     family: Literal["classify"]
-    examples: str
-    also: Stores = ()  # NAME=FILE: further sets to measure
-    target: Target = "class"
-    labels: Stores = ()  # in the order of the outputs; or a .txt file of them; none for a number
     # classify: one affine map of the pooled text, image, or product of both; entail: the release's head for SNLI-VE
     head: Literal["classify", "entail"] = "classify"
-    regions: Stores = ()  # feature store of the pictures
-    images: str | None = None  # images.jsonl or pairs.jsonl, for a model of pixels
     pixels: PixelSettings = PixelSettings()
     examples_per_batch: int = Field(16, gt=0)  # of one micro-batch, over all processes
-    evaluation_batch: int = Field(16, gt=0)  # examples that an evaluation pads together
     adversary: Adversary | None = None
-    max_tokens: int = Field(512, gt=2)
-    max_regions: int = Field(100, gt=0)
     engine: EngineConfig
     paper: Paper | None = None
 
@@ -54,19 +45,10 @@ class ClassifyRecipe(Config):
             raise ValueError("adversary compares distributions over classes: target must be class")
         return self
 
-    @field_validator("also")
-    @classmethod
-    def _named(cls, also: tuple[str, ...]) -> tuple[str, ...]:
-        other_sets(also)
-        return also
-
     @property
     def files(self) -> tuple[str, ...]:
         """All that must be there."""
-        lists = [given for given in self.labels if given.endswith(".txt")]
-        others = other_sets(self.also).values()
-        images = [self.images] if self.images else []
-        return (self.examples, *others, *lists, *images, *self.regions, *self.pixels.shards)
+        return (*super().files, *self.pixels.shards)
 
     @property
     def batch_positions(self) -> int:
@@ -87,18 +69,17 @@ def heads(recipe: ClassifyRecipe, system: str) -> tuple[str, ...]:
 
 
 def sizes(recipe: ClassifyRecipe, config: Any) -> Any:
-    """Sizes of the model to train: as many outputs as there are labels, or one for a number."""
-    labels = read_labels(recipe.labels, recipe.target)
-    return config.model_copy(update={"num_labels": len(labels) or 1})
+    """Sizes of the model to train by a settled recipe: as many outputs as there are labels, or one for a number."""
+    return config.model_copy(update={"num_labels": len(recipe.labels) or 1})
 
 
 class ClassifyStream:
-    """Examples of the training split with their answers."""
+    """Examples of the training split with their answers, by a settled recipe."""
 
     name, even = "classify", False
 
     def __init__(self, recipe: ClassifyRecipe, config: Any, tokenizer: Tokenizer):
-        labels = read_labels(recipe.labels, recipe.target)
+        labels = recipe.labels
         given = recipe.max_tokens, recipe.regions, recipe.max_regions, recipe.images, recipe.pixels
         self.questions = Questions(find(recipe.examples), "train", tokenizer, config, *given)
         both = self.questions.has_text and self.questions.images is not None
@@ -163,6 +144,6 @@ class ClassifyTask(Task):
         def logits_of(deltas: Deltas) -> Tensor:
             words = Text(text.ids, text.positions, text.mask, text.types, deltas.get("text"))
             features = regions.features + deltas["regions"] if "regions" in deltas else regions.features
-            return model.class_logits(model(words, Regions(features, regions.boxes, regions.mask), wanted="firsts"))
+            return model.class_logits(model(words, Regions(features, regions.boxes, regions.mask), wanted="classes"))
 
         return adversarial_loss(logits_of, lambda logits: self.losses(logits, targets), starts, adversary)

@@ -158,7 +158,7 @@ class Unimo(nn.Layer):
         tags: Tags | None = None,
         attention_mask: Tensor | None = None,
         cache: Cache | None = None,
-        wanted: Literal["all", "firsts"] = "all",
+        wanted: Literal["all", "classes"] = "all",
     ) -> Encoded:
         """Encode the streams given, in the order regions, tags, text.
 
@@ -184,7 +184,7 @@ class Unimo(nn.Layer):
         x = paddle.concat([p for _, p in parts], axis=1) if len(parts) > 1 else parts[0][1]
         read: Spans = ()
         sizes = [p.shape[1] for _, p in parts]
-        if wanted == "firsts":
+        if wanted == "classes":
             starts = accumulate(sizes[:-1], initial=0)
             sizes, read = [1] * len(parts), tuple((start, start + 1) for start in starts)
         x, new_cache = self.encode(self._dropout(x), attention_bias(attention_mask), cache, wanted == "all", read)

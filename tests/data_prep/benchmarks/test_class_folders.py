@@ -1,10 +1,10 @@
 """Pictures in folders of classes, and ImageNet's flat val with the development kit: examples, pictures, each error."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from converted import lines
 from scipy.io import savemat
 
 from data_prep.benchmarks.class_folders import convert
@@ -18,10 +18,6 @@ def touch(*paths: Path) -> None:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture

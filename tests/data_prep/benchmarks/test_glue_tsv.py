@@ -1,9 +1,9 @@
 """GLUE's tables in their public columns, and the release's: examples in file order, what is left out, each error."""
 
-import json
 from pathlib import Path
 
 import pytest
+from converted import lines
 
 from data_prep.benchmarks.glue_tsv import TASKS, convert
 from unimo.config import ROOT
@@ -21,10 +21,6 @@ def table(path: Path, header: str, *rows: tuple) -> Path:
     lines = [header.replace(" ", "\t")] if header else []
     path.write_text("\n".join([*lines, *("\t".join(map(str, row)) for row in rows)]) + "\n", encoding="utf-8")
     return path
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture

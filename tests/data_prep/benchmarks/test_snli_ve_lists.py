@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from converted import lines
 
 from data_prep.benchmarks.snli_ve_lists import CLASSES, convert
 from data_prep.regions.importers.import_store import Choices, import_features
@@ -36,10 +37,6 @@ def write(path: Path, *records: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(r if isinstance(r, str) else json.dumps(r) + "\n" for r in records), encoding="utf-8")
     return path
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from converted import lines
 
 from data_prep.benchmarks.answer_list import read_answers
 from data_prep.benchmarks.vqa_json import convert
@@ -59,10 +60,6 @@ def source(tmp_path):
     questions(folder, "test-dev2015", (1000, 1, "What is it?"))
     questions(folder, "test2015", (1000, 1, "What is it?"), (16001, 16, "Where is it?"))
     return folder
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_all_lists(source, tmp_path, capsys):
