@@ -29,7 +29,7 @@ def main() -> None:
         signal.signal(number, _stop)
 
 
-for stage in ("demo", "corpora", "benchmarks", "scenes", "regions", "rewrite", "retrieve", "page"):
+for stage in ("demo", "corpora", "benchmarks", "samples", "scenes", "regions", "rewrite", "retrieve", "page"):
     main.add_command(getattr(import_module(f"data_prep.{stage}.commands"), stage))
 main.add_command(folds)
 

@@ -45,13 +45,23 @@ def deb_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[
 
 def wheel_member(archive: Path, path: str) -> bytes:
     """Content of one file of a wheel. Raises DataError where it is missing, damaged or oversized."""
+    for _, content in wheel_members(archive, path.__eq__):
+        return content
+    raise DataError(f"{archive} has no member {path}: this version is laid out differently")
+
+
+def wheel_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """(path, content) of the wanted files of a wheel, in archive order.
+
+    Raises:
+        DataError: the archive is damaged, or a wanted member is oversized or has an unsafe path.
+    """
     try:
         with zipfile.ZipFile(archive) as wheel:
-            info = wheel.getinfo(path)
-            _check(archive, path, info.file_size)
-            return wheel.read(info)
-    except KeyError:
-        raise DataError(f"{archive} has no member {path}: this version is laid out differently") from None
+            for info in wheel.infolist():
+                if not info.is_dir() and wanted(info.filename):
+                    _check(archive, info.filename, info.file_size)
+                    yield info.filename, wheel.read(info)
     except (zipfile.BadZipFile, OSError, zlib.error) as error:
         raise DataError(f"{archive} is damaged ({error}); delete it and run again") from error
 
