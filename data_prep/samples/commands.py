@@ -67,3 +67,20 @@ def easy_vqa(out: Path, cache: Path | None) -> None:
     from data_prep.samples.easy_vqa import easy_vqa
 
     click.echo(easy_vqa(out, cache))
+
+
+@samples.command()
+@click.argument("out", type=PATH)
+@click.option("--pairs", type=PATH, required=True, help="pairs.jsonl; its splits are kept.")
+@click.option("--rewrites", type=PATH, required=True, help="Of the pairs (rewrite build): the graphs of captions.")
+@cache_option
+def entailment(out: Path, pairs: Path, rewrites: Path, cache: Path | None) -> None:
+    """Statements on captioned pictures that hold or do not, made by WordNet, into the folder OUT.
+
+    \b
+    Example: python -m data_prep samples entailment --pairs data/quickstart/pairs.jsonl \\
+                 --rewrites data/quickstart/rewrites.jsonl data/entailment
+    """
+    from data_prep.samples.entailment import entailment
+
+    click.echo(entailment(pairs, rewrites, out, cache))

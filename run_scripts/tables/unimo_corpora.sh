@@ -49,7 +49,7 @@ for seed in $SEEDS; do # seed by seed: an interrupted study compares all arms on
       engine.seed="$seed" ${FINETUNE_STEPS:+engine.steps="$FINETUNE_STEPS" engine.save_every="$FINETUNE_STEPS"} \
       --model "$model" --label "$arm" --output "$OUTPUT/retrieval/$arm/$seed"
     [[ -f $OUTPUT/reviews/$arm/$seed/metrics.json ]] || launch finetune \
-      model_configs/finetune/understanding_quickstart.yaml examples="$REVIEWS/examples.jsonl" engine.seed="$seed" \
+      model_configs/finetune/movie_reviews_quickstart.yaml examples="$REVIEWS/examples.jsonl" engine.seed="$seed" \
       engine.steps="${REVIEW_STEPS:-200}" --model "$model" --label "$arm" --output "$OUTPUT/reviews/$arm/$seed"
   done
 done

@@ -1,8 +1,9 @@
 """Examples answered by a class, a number or one of many answers: the measures of a split, and every prediction."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import paddle
@@ -78,6 +79,12 @@ class UnderstandingSettings(ExampleSets):
         None, gt=0, description="Pixels of a picture's side, by default the run's own, else the model's image_size."
     )
 
+    baseline: Literal["words", "words-and-picture"] | None = Field(
+        None,
+        description="Answer by a penalised regression, fitted to the training split, on the words of the texts, or on "
+        "these and the picture's mean region feature or thumbnail: what a trained model must be read against.",
+    )
+
     @property
     def files(self) -> tuple[str, ...]:
         """All that must be there."""
@@ -132,9 +139,14 @@ class Understanding:
         self.settings, self.split = settings, split
         self.max_tokens = min(settings.max_tokens, longest_text(config))
         self.labels = read_labels(settings.labels, settings.target)
-        check_outputs(config.num_labels, self.labels, settings.target)
-        self.sets = {"": self._open(settings.examples, config, tokenizer)}
-        self.sets |= {name: self._open(file, config, tokenizer) for name, file in other_sets(settings.also).items()}
+        if not settings.baseline:
+            check_outputs(config.num_labels, self.labels, settings.target)
+        open_split = partial(self._open, config, tokenizer)
+        self.fitted_to = (
+            [open_split(settings.examples, "train"), open_split(settings.examples, "dev")] if settings.baseline else []
+        )
+        self.sets = {"": open_split(settings.examples, split)}
+        self.sets |= {name: open_split(file, split) for name, file in other_sets(settings.also).items()}
         self.targets = {name: self._answers(questions) for name, questions in self.sets.items()}
         self.units = self.sets[""].ids
         found: tuple[str, ...] = ("accuracy", *(("matthews_corrcoef",) if self._is_binary else ()))
@@ -147,11 +159,11 @@ class Understanding:
     def _is_binary(self) -> bool:
         return self.settings.target == "class" and len(self.labels) == 2
 
-    def _open(self, file: str, config: Any, tokenizer: Tokenizer) -> Questions:
+    def _open(self, config: Any, tokenizer: Tokenizer, file: str, split: Split) -> Questions:
         given = self.settings
         return Questions(
             find(file),
-            self.split,
+            split,
             tokenizer,
             config,
             self.max_tokens,
@@ -200,8 +212,9 @@ class Understanding:
         metrics: dict[str, Metric] = {}
         samples: dict[str, Sample] = {}
         said: dict[str, Answers] = {}
+        answer, facts = self._baseline() if self.settings.baseline else (partial(self.answer, model, world), {})
         for name, questions in self.sets.items():
-            said[name] = self.answer(model, questions, world)
+            said[name] = answer(questions)
             if (targets := self.targets[name]) is None:
                 continue
             found, shares = self.compare(said[name], targets)
@@ -211,9 +224,28 @@ class Understanding:
             f"{name}_{PREDICTIONS}" if name else PREDICTIONS: self.predictions(self.sets[name], answers)
             for name, answers in said.items()
         }
-        return Measured(metrics, samples, {name: metric.value for name, metric in metrics.items()}, files)
+        return Measured(metrics, samples, {name: metric.value for name, metric in metrics.items()}, files, facts)
 
-    def answer(self, model: nn.Layer, questions: Questions, world: World) -> Answers:
+    def _baseline(self) -> tuple[Callable[[Questions], Answers], dict[str, Any]]:
+        """The linear baseline, and what metrics.json says of it."""
+        from unimo.evaluate.linear import fit_linear  # its library is not everybody's
+
+        assert self.settings.baseline is not None  # who calls this has looked
+        target = self.settings.target
+        train, dev = ((part, Targets(part.examples, target, self.labels)) for part in self.fitted_to)
+        worth = lambda logits, targets: self.worth(Answers.of(logits, target), targets)  # noqa: E731
+        regression, strength = fit_linear(train, dev, self.settings.baseline, worth)
+        about = {"baseline": self.settings.baseline, "strength": strength}
+        seen = f"regression on {self.settings.baseline.replace('-', ' ')}, fitted to {len(train[0]):,} examples"
+        return lambda questions: Answers.of(regression(questions), target), {"scoring": about, "seen": seen}
+
+    def worth(self, said: Answers, targets: Targets) -> float:
+        """One number for how good answers are, the higher the better."""
+        if targets.target == "number":
+            return pearson(said.values[:, 0], targets.take(np.arange(len(targets))))
+        return float(score_of(said.places[:, 0], targets)[0].mean())
+
+    def answer(self, model: nn.Layer, world: World, questions: Questions) -> Answers:
         """Of every example in order."""
         was_training, parts = model.training, []
         model.eval()
