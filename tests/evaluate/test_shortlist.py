@@ -32,11 +32,11 @@ def test_single_streams_are_matched_as_in_pre_training():
     np.testing.assert_allclose(alone + model.match.affine.bias.item(), wanted, atol=1e-5)
 
 
-def test_a_model_that_learnt_no_such_match_is_refused():
+def test_a_model_that_scores_all_pairs_so_is_refused():
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 30}
     model = Oner(OnerConfig(**small, image_size=32, resolution=8, projection_size=8))
-    assert pair_scorer(model).alone is None
-    with pytest.raises(ConfigError, match="a model of oner has no match of single streams"):
+    assert not pair_scorer(model).joint
+    with pytest.raises(ConfigError, match="a model of oner scores all pairs by streams encoded alone"):
         alone_scores(model, [], [], World())
 
 

@@ -13,17 +13,15 @@ from paddle import Tensor, nn
 from pydantic import Field
 from tqdm import tqdm
 
-from unimo.config import Config
 from unimo.engine.distributed import World
 from unimo.errors import ConfigError
+from unimo.evaluate.data_settings import PictureSettings
 from unimo.evaluate.gallery import Gallery, RetrievalSettings
 from unimo.evaluate.results import Measured, Metric, Sample, measure
 from unimo.models.dictionary import Grounding, use_of
 from unimo.models.streams import Pixels
 from unimo.models.unimo2 import Unimo2, Unimo2Config
 from unimo.readers.annotations import Split
-from unimo.readers.images import Stores
-from unimo.readers.pixels import Preparation
 from unimo.readers.tokenizer import Tokenizer
 
 FILE = "codes.json"
@@ -33,17 +31,10 @@ WORDS = 10  # nearest ones of a code
 PAIRS, MAPS = 4, 4  # pairs with heat-maps, and of how many codes
 
 
-class CodeSettings(Config):
+class CodeSettings(PictureSettings):
     """What an evaluation of codes is of; it encodes every picture and every caption twice, without padding."""
 
     pairs: str = Field(description="pairs.jsonl")
-    shards: Stores = Field((), description="Picture shards (corpora pack); else the files.")
-    preparation: Preparation = Field(
-        "upright", description="Of pixels, by default the run's own: upright, or release as in the papers' rows."
-    )
-    side: int | None = Field(
-        None, gt=0, description="Pixels of a picture's side, by default the run's own, else the model's image_size."
-    )
     max_tokens: int = Field(512, gt=2, description="Of a caption; never more than the model has positions for.")
 
     @property

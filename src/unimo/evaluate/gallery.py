@@ -12,6 +12,7 @@ from tqdm import tqdm
 from unimo.config import Config, find
 from unimo.console import say
 from unimo.engine.distributed import World
+from unimo.evaluate.data_settings import PictureSettings
 from unimo.evaluate.pair_scorers import pair_scorer
 from unimo.evaluate.results import Measured, measure
 from unimo.evaluate.retrieval import KS, recall_chances, recall_samples
@@ -24,27 +25,19 @@ from unimo.models.streams import Pixels, Regions, Text
 from unimo.models.systems import longest_text
 from unimo.readers.annotations import Rewrite, Split, read_pairs, read_rewrites
 from unimo.readers.captions import Captions, caption_ids, collate_text
-from unimo.readers.images import PixelSettings, Stores, open_images
-from unimo.readers.pixels import Preparation
+from unimo.readers.images import Stores, open_images
 from unimo.readers.tensors import as_picture, as_text
 from unimo.readers.tokenizer import Tokenizer
 
 SHOWN = 5  # pictures per caption in gallery.json
 
 
-class RetrievalSettings(Config):
+class RetrievalSettings(PictureSettings):
     """What an evaluation of retrieval is of."""
 
     pairs: str = Field(description="pairs.jsonl")
     regions: Stores = Field(
         (), description="Feature store of the pairs' images; several are one set. None for a model of pixels."
-    )
-    shards: Stores = Field((), description="Picture shards (corpora pack), for a model of pixels; else the files.")
-    preparation: Preparation = Field(
-        "upright", description="Of pixels, by default the run's own: upright, or release as in the papers' rows."
-    )
-    side: int | None = Field(
-        None, gt=0, description="Pixels of a picture's side, by default the run's own, else the model's image_size."
     )
     rewrites: str | None = Field(
         None, description="rewrites.jsonl: also score rewritten captions against the original ones."
@@ -102,8 +95,8 @@ class Gallery:
             for other in (("train", "dev") if settings.baseline else ())
         ]
         self.captions = Captions.of(self.pairs, tokenizer, self.max_tokens)
-        pixels = PixelSettings(shards=settings.shards, preparation=settings.preparation, side=settings.side)
-        self.images = open_images(self.pairs, path.parent, settings.regions, config, settings.max_regions, pixels)
+        shown = settings.regions, config, settings.max_regions, settings.pixels
+        self.images = open_images(self.pairs, path.parent, *shown)
         self.rewrites = read_rewrites(find(settings.rewrites), self.pairs) if settings.rewrites else {}
         self.units = [pair.image_id for pair in self.pairs]
         self.images.positions(self.units)  # raises for a picture that is not there

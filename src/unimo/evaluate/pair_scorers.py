@@ -32,10 +32,18 @@ class PairScorer(NamedTuple):
     encode_texts: Callable[[Text], Encoded]
     encode_images: Callable[[Any], Encoded]  # of the model's picture stream, Regions or Pixels
     score: Callable[[Encoded, Encoded, Tensor, Tensor], Tensor]  # (texts, images, rows, columns [P]) -> [P]
+    # Vectors of captions and of pictures encoded alone, [n, H] each; their products rank as the match of two single
+    # streams does.
+    alone: tuple[Callable[[Encoded], Tensor], Callable[[Encoded], Tensor]]
     joint: bool = True  # whether scoring a pairing runs an encoder over both
-    # Vectors of captions and of pictures that a joint scorer encodes alone, [n, H] each; their products rank as its
-    # match of two single streams does. None for a model that has learnt no such match.
-    alone: tuple[Callable[[Encoded], Tensor], Callable[[Encoded], Tensor]] | None = None
+
+    def text_vectors(self, text: Text) -> Tensor:
+        """Of texts, each encoded alone. [B, H]"""
+        return self.alone[0](self.encode_texts(text))
+
+    def image_vectors(self, picture: Any) -> Tensor:
+        """Of pictures, each encoded alone: Regions or Pixels, as the model reads them. [B, H]"""
+        return self.alone[1](self.encode_images(picture))
 
 
 def _unimo(model: Unimo) -> PairScorer:
@@ -49,19 +57,24 @@ def _unimo(model: Unimo) -> PairScorer:
     def first(encoded: Encoded) -> Tensor:
         return model.encode(encoded[0], attention_bias(encoded[1]), keep_cache=False)[0][:, 0]
 
-    # as X^T and X^I are scored in pre-training; the match head's bias would rank nothing
-    alone = (
-        lambda text: model.pool_text(first(text)) * model.match.affine.weight.squeeze(1),
-        lambda image: model.pool_image(first(image)),
-    )
+    def weighed(pooled: Tensor) -> Tensor:
+        """As X^T and X^I are scored in pre-training; the match head's bias would rank nothing."""
+        return pooled * model.match.affine.weight.squeeze(1)
+
     if model.config.match_on == "joint":
-        return PairScorer(lambda text: (model.embed_text(text), text.mask), encode_images, score, alone=alone)
+        return PairScorer(
+            lambda text: (model.embed_text(text), text.mask),
+            encode_images,
+            score,
+            (lambda text: weighed(model.pool_text(first(text))), lambda image: model.pool_image(first(image))),
+        )
     return PairScorer(
         lambda text: (model.pool_text(first((model.embed_text(text), text.mask))),),
         lambda regions: (model.pool_image(first(encode_images(regions))),),
         lambda texts, images, rows, columns: model.match(
             texts[0].index_select(rows), images[0].index_select(columns)
         ).squeeze(1),
+        (lambda text: weighed(text[0]), _itself),
         joint=False,
     )
 
@@ -83,7 +96,7 @@ def _unimo2(model: Unimo2) -> PairScorer:
         lambda text: model.scored_text(model.contrasted("text", text[0])),
         lambda image: F.normalize(model.contrasted("image", image[0]), axis=-1),
     )
-    return PairScorer(encode_texts, encode_images, score, alone=alone)
+    return PairScorer(encode_texts, encode_images, score, alone)
 
 
 def _oner(model: Oner) -> PairScorer:
@@ -96,8 +109,14 @@ def _oner(model: Oner) -> PairScorer:
         lambda text: (model.project(model(text=text).cls),),
         lambda pixels: (model.project(model(pixels=pixels).cls),),
         score,
+        (_itself, _itself),
         joint=False,
     )
+
+
+def _itself(encoded: Encoded) -> Tensor:
+    """The vector that a stream was encoded as."""
+    return encoded[0]
 
 
 SCORERS: dict[str, tuple[tuple[str, ...], Callable[[Any], PairScorer]]] = {  # system -> heads it needs, scorer
@@ -110,7 +129,7 @@ SCORERS: dict[str, tuple[tuple[str, ...], Callable[[Any], PairScorer]]] = {  # s
 def pair_scorer(model: nn.Layer) -> PairScorer:
     """The scorer of a model; raises a ConfigError where it has no heads to score pairs with."""
     if isinstance(model, RidgeMatch):
-        return PairScorer(model.encode_texts, model.encode_images, model.score, joint=False)
+        return PairScorer(model.encode_texts, model.encode_images, model.score, (_itself, _itself), joint=False)
     system = system_of(model)
     if system not in SCORERS:
         raise ConfigError(f"a model of {system} scores no pairs; expected one of {', '.join(SCORERS)}")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import paddle
 from paddle import Tensor, nn
+from tqdm import tqdm
 
 from unimo.errors import ConfigError
 from unimo.evaluate.retrieval import mean_recall
@@ -23,8 +24,8 @@ THUMBNAIL = 16  # pixels a side
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    """Rows of length 1. [n, d]"""
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+    """Rows of length 1, but for zeros. [n, d]"""
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def ridge(inputs: np.ndarray, targets: np.ndarray, strength: float) -> np.ndarray:
@@ -48,20 +49,22 @@ def sentence_vector(model: Encoder, text: Text) -> Tensor:
 
 @paddle.no_grad()
 def text_vectors(
-    model: Encoder,
+    model: Any,
     sequences: Sequence[Sequence[int]],
     pad_id: int,
     read: Callable[[Any, Text], Tensor] = sentence_vector,
     batch: int = 64,
+    silent: bool = True,
 ) -> np.ndarray:
-    """What `read` makes of token sequences, in batches of similar length. [n, H] float32"""
-    found, was_training = np.zeros((len(sequences), model.config.hidden_size), np.float32), model.training
+    """What `read` makes of at least one token sequence, in batches of similar length; not silent, with a progress bar.
+    [n, H] float32"""
+    parts, was_training = [], model.training
     model.eval()
     order = np.argsort([len(s) for s in sequences], kind="stable")
-    for start in range(0, len(order), batch):
+    for start in tqdm(range(0, len(order), batch), desc="reading texts", mininterval=2, disable=silent):
         rows = order[start : start + batch]
-        text = as_text(collate_text([sequences[row] for row in rows], pad_id))
-        found[rows] = read(model, text).numpy()
+        parts.append(read(model, as_text(collate_text([sequences[row] for row in rows], pad_id))).numpy())
+    found: np.ndarray = np.concatenate(parts)[np.argsort(order)]
     if was_training:
         model.train()
     return found

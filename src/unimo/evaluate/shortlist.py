@@ -65,16 +65,16 @@ def alone_scores(
     All processes call it with all captions and pictures, and encode a part of them each.
 
     Raises:
-        ConfigError: the model has no such match, or no other.
+        ConfigError: the model has no other match than this one.
     """
     scorer, was_training = pair_scorer(model), model.training
-    if scorer.alone is None:
-        why = "" if scorer.joint else ", for it scores all pairs by streams encoded alone"
-        raise ConfigError(f"a model of {system_of(model)} has no match of single streams to make a shortlist by{why}")
-    text_vector, image_vector = scorer.alone
+    if not scorer.joint:
+        raise ConfigError(
+            f"a model of {system_of(model)} scores all pairs by streams encoded alone: leave out shortlist and score"
+        )
     model.eval()
-    text = _shared(captions, lambda one: text_vector(scorer.encode_texts(one)), world)
-    image = _shared(images, lambda one: image_vector(scorer.encode_images(one)), world)
+    text = _shared(captions, scorer.text_vectors, world)
+    image = _shared(images, scorer.image_vectors, world)
     if was_training:
         model.train()
     return text @ image.T

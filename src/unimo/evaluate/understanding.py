@@ -1,6 +1,5 @@
 """Examples answered by a class, a number or one of many answers: the measures of a split, and every prediction."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -8,20 +7,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import paddle
 from paddle import Tensor, nn
-from pydantic import Field, field_validator
+from pydantic import Field
 from tqdm import tqdm
 
-from unimo.config import Config, find
 from unimo.engine.distributed import World
 from unimo.errors import ConfigError, NonFiniteError
 from unimo.evaluate.agreement import agreement, matthews, pearson, spearman
+from unimo.evaluate.data_settings import EvaluatedExamples, ExampleSets, other_sets
 from unimo.evaluate.results import Measured, Metric, Sample, measure
 from unimo.evaluate.vqa_answers import score
 from unimo.models.systems import longest_text
 from unimo.readers.annotations import Split
-from unimo.readers.examples import gathered, in_order
-from unimo.readers.images import PixelSettings, Stores
-from unimo.readers.pixels import Preparation
+from unimo.readers.examples import Example, gathered, in_order
 from unimo.readers.questions import Questions
 from unimo.readers.targets import Target, Targets, read_labels
 from unimo.readers.tensors import as_picture, as_text
@@ -31,53 +28,8 @@ PREDICTIONS = "predictions.json"
 SURE = 5  # of many labels, how many predictions.json gives the probability of
 
 
-class ExampleSets(Config):
-    """Which examples, what they are answered by, and where their pictures are: of a training and of an evaluation."""
-
-    examples: str = Field(description="examples.jsonl (data_prep benchmarks)")
-    also: Stores = Field(
-        (),
-        description="NAME=FILE: further examples of the task, measured as NAME_accuracy and so on (mismatched MNLI).",
-    )
-    target: Target = Field("class", description="Of what kind answers are, by default the run's own.")
-    labels: Stores = Field(
-        (),
-        description="The labels in the order of the model's outputs, or the .txt file that lists them; the run's own.",
-    )
-    regions: Stores = Field((), description="Feature store of the pictures, for a model of regions.")
-    images: str | None = Field(None, description="images.jsonl or pairs.jsonl of the pictures, for a model of pixels.")
-    evaluation_batch: int = Field(
-        16,
-        gt=0,
-        description="Examples; what a UNIMO-2 makes of a text depends on the longest of its batch. The run's own.",
-    )
-    max_tokens: int = Field(512, gt=2, description="Of the texts of an example.")
-    max_regions: int = Field(100, gt=0, description="Of a picture.")
-
-    @field_validator("also")
-    @classmethod
-    def _named(cls, also: tuple[str, ...]) -> tuple[str, ...]:
-        other_sets(also)
-        return also
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All that must be there, but for picture shards."""
-        lists = [given for given in self.labels if given.endswith(".txt")]
-        images = [self.images] if self.images else []
-        return (self.examples, *other_sets(self.also).values(), *lists, *images, *self.regions)
-
-
-class UnderstandingSettings(ExampleSets):
+class UnderstandingSettings(ExampleSets, EvaluatedExamples):
     """What an evaluation of examples is of."""
-
-    shards: Stores = Field((), description="Picture shards (corpora pack), for a model of pixels; else the files.")
-    preparation: Preparation = Field(
-        "upright", description="Of pixels, by default the run's own: upright, or release as in the papers' rows."
-    )
-    side: int | None = Field(
-        None, gt=0, description="Pixels of a picture's side, by default the run's own, else the model's image_size."
-    )
 
     baseline: Literal["words", "words-and-picture"] | None = Field(
         None,
@@ -85,28 +37,23 @@ class UnderstandingSettings(ExampleSets):
         "these and the picture's mean region feature or thumbnail: what a trained model must be read against.",
     )
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All that must be there."""
-        return (*super().files, *self.shards)
-
-
-def other_sets(also: Sequence[str]) -> dict[str, str]:
-    """NAME -> FILE of sets that are measured besides; raises a ValueError for what is no such pair, or a NAME twice."""
-    named = [given.partition("=") for given in also]
-    for given, (name, _, file) in zip(also, named):
-        if not (re.fullmatch(r"[\w-]+", name) and file):
-            raise ValueError(f"{given!r} is not NAME=FILE, NAME being letters and figures")
-    if len({name for name, _, _ in named}) < len(named):
-        raise ValueError(f"a NAME is there twice: {', '.join(also)}")
-    return {name: file for name, _, file in named}
-
 
 class Answers(NamedTuple):
     """What a model says of some examples: of a number its value, else the likeliest labels, best first."""
 
-    values: np.ndarray  # [n, k] float32: the number, or probabilities
+    values: np.ndarray  # [n, k] float32: the number, or what each label is given: a probability, a cosine
     places: np.ndarray  # [n, k] int64, of the labels; of a number 0
+
+    @classmethod
+    def highest(cls, scores: np.ndarray) -> "Answers":
+        """The labels of the highest scores with these, of those of a batch, [n, labels].
+
+        Raises:
+            NonFiniteError: inf or nan.
+        """
+        _check_finite(scores)
+        places = np.argsort(-scores, axis=1, kind="stable")[:, :SURE]
+        return cls(np.take_along_axis(scores, places, 1), places)
 
     @classmethod
     def of(cls, logits: np.ndarray, target: Target) -> "Answers":
@@ -115,14 +62,20 @@ class Answers(NamedTuple):
         Raises:
             NonFiniteError: inf or nan.
         """
-        if not np.isfinite(logits).all():
-            raise NonFiniteError("answers hold inf or nan: the model has diverged; use an earlier checkpoint")
         if target == "number":
+            _check_finite(logits)
             return cls(logits, np.zeros(logits.shape, np.int64))
-        likely = np.argsort(-logits, axis=1, kind="stable")[:, :SURE]
-        odds = np.exp(logits - logits.max(1, keepdims=True)) if target == "class" else 1 / (1 + np.exp(-logits))
-        shares = odds / odds.sum(1, keepdims=True) if target == "class" else odds
-        return cls(np.take_along_axis(shares, likely, 1), likely)
+        likely = cls.highest(logits)
+        if target == "answers":
+            return likely._replace(values=1 / (1 + np.exp(-likely.values)))
+        highest = logits.max(1, keepdims=True)
+        total = np.exp(logits - highest).sum(1, keepdims=True)
+        return likely._replace(values=np.exp(likely.values - highest) / total)
+
+
+def _check_finite(scores: np.ndarray) -> None:
+    if not np.isfinite(scores).all():
+        raise NonFiniteError("answers hold inf or nan: the model has diverged; use an earlier checkpoint")
 
 
 class Understanding:
@@ -142,9 +95,8 @@ class Understanding:
         if not settings.baseline:
             check_outputs(config.num_labels, self.labels, settings.target)
         open_split = partial(self._open, config, tokenizer)
-        self.fitted_to = (
-            [open_split(settings.examples, "train"), open_split(settings.examples, "dev")] if settings.baseline else []
-        )
+        fitted_to: tuple[Split, ...] = ("train", "dev") if settings.baseline else ()
+        self.fitted_to = [open_split(settings.examples, other) for other in fitted_to]
         self.sets = {"": open_split(settings.examples, split)}
         self.sets |= {name: open_split(file, split) for name, file in other_sets(settings.also).items()}
         self.targets = {name: self._answers(questions) for name, questions in self.sets.items()}
@@ -160,18 +112,7 @@ class Understanding:
         return self.settings.target == "class" and len(self.labels) == 2
 
     def _open(self, config: Any, tokenizer: Tokenizer, file: str, split: Split) -> Questions:
-        given = self.settings
-        return Questions(
-            find(file),
-            split,
-            tokenizer,
-            config,
-            self.max_tokens,
-            given.regions,
-            given.max_regions,
-            given.images,
-            PixelSettings(shards=given.shards, preparation=given.preparation, side=given.side),
-        )
+        return self.settings.opened(file, config, tokenizer, self.max_tokens, split)
 
     def _answers(self, questions: Questions) -> Targets | None:
         """The right answers; None where the set has none of any."""
@@ -182,23 +123,10 @@ class Understanding:
     @property
     def facts(self) -> Mapping[str, Any]:
         """Of metrics.json: split, counts, data, limits."""
-        first, given = self.sets[""], self.settings
-        data = {"examples_sha256": first.sha256}
-        data |= {f"{name}_sha256": questions.sha256 for name, questions in self.sets.items() if name}
-        if first.images:
-            data[first.images.key] = first.images.fingerprint
-        return {
-            "split": self.split,
-            "examples": len(first),
-            "items": f"{len(first):,} examples",
-            "limits": {
-                "max_tokens": self.max_tokens,
-                "max_regions": given.max_regions,
-                "evaluation_batch": given.evaluation_batch,
-            },
-            "data": data,
-            "features": dict(first.images.origin) if first.images else {},
-        }
+        limits = {"max_regions": self.settings.max_regions, "evaluation_batch": self.settings.evaluation_batch}
+        found = facts_of(self.sets[""], self.split, {"max_tokens": self.max_tokens, **limits})
+        found["data"] |= {f"{name}_sha256": questions.sha256 for name, questions in self.sets.items() if name}
+        return found
 
     def plan(self, model: nn.Layer) -> str:
         """What it will cost, for people."""
@@ -221,8 +149,8 @@ class Understanding:
             metrics |= {f"{name}_{key}" if name else key: metric for key, metric in found.items()}
             samples |= {} if name else shares
         files = lambda: {  # noqa: E731
-            f"{name}_{PREDICTIONS}" if name else PREDICTIONS: self.predictions(self.sets[name], answers)
-            for name, answers in said.items()
+            f"{name}_{PREDICTIONS}".lstrip("_"): predictions(self.sets[name].examples, its, self.labels)
+            for name, its in said.items()
         }
         return Measured(metrics, samples, {name: metric.value for name, metric in metrics.items()}, files, facts)
 
@@ -247,18 +175,11 @@ class Understanding:
 
     def answer(self, model: nn.Layer, world: World, questions: Questions) -> Answers:
         """Of every example in order."""
-        was_training, parts = model.training, []
-        model.eval()
-        ones = np.ones(len(questions), np.int64)
-        batches = list(in_order(ones, self.settings.evaluation_batch, world.rank, world.size))
-        with paddle.no_grad():
-            for rows in tqdm(batches, desc="answering", mininterval=2, disable=world.rank > 0):
-                logits = class_logits(model, questions.collate(rows)).numpy()
-                parts.append(Answers.of(logits, self.settings.target))
-        if was_training:
-            model.train()
-        found = gathered(world.gather(parts))
-        return Answers(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+
+        def reply(inputs: dict[str, Any]) -> Answers:
+            return Answers.of(class_logits(model, inputs).numpy(), self.settings.target)
+
+        return answered(model, questions, self.settings.evaluation_batch, world, reply)
 
     def compare(self, said: Answers, targets: Targets) -> tuple[dict[str, Metric], dict[str, Sample]]:
         """The measures of the answers of a set, and the samples of those that are means over examples."""
@@ -268,25 +189,59 @@ class Understanding:
             found = {"pearson": agreement(pearson, given, right), "spearman": agreement(spearman, given, right)}
             both = lambda a, b: (pearson(a, b) + spearman(a, b)) / 2  # noqa: E731 - the release's p_and_sp
             return found | {"pearson_spearman": agreement(both, given, right)}, {}
-        chosen = said.places[:, 0]
-        scores, constant = score_of(chosen, targets)
+        scores, constant = score_of(said.places[:, 0], targets)
         accuracy = Sample(scores, np.ones(len(targets)))
         metrics = {"accuracy": measure(accuracy, chance=constant)}
         if self._is_binary:
-            metrics["matthews_corrcoef"] = agreement(matthews, chosen, targets.take(everything))
+            metrics["matthews_corrcoef"] = agreement(matthews, said.places[:, 0], targets.take(everything))
         return metrics, {"accuracy": accuracy}
 
-    def predictions(self, questions: Questions, said: Answers) -> list[dict[str, Any]]:
-        """One entry an example: its id, the target, the prediction, and the probabilities of the likeliest labels."""
-        rows = []
-        for example, values, places in zip(questions.examples, said.values.tolist(), said.places):
-            row: dict[str, Any] = {"id": example.id, "target": example.target, "prediction": values[0]}
-            if self.settings.target != "number":
-                labels = [self.labels[place] for place in places]
-                shares = {label: round(share, 6) for label, share in zip(labels, values)}
-                row |= {"prediction": labels[0], "probabilities": shares}
-            rows.append(row)
-        return rows
+
+def answered(
+    model: nn.Layer, questions: Questions, size: int, world: World, reply: Callable[[dict[str, Any]], Answers]
+) -> Answers:
+    """What `reply` says of the inputs of all examples, `size` of them at a time, in order; the processes share them."""
+    was_training, parts = model.training, []
+    model.eval()
+    batches = list(in_order(np.ones(len(questions), np.int64), size, world.rank, world.size))
+    with paddle.no_grad():
+        for rows in tqdm(batches, desc="answering", mininterval=2, disable=world.rank > 0):
+            parts.append(reply(questions.collate(rows)))
+    if was_training:
+        model.train()
+    found = gathered(world.gather(parts))
+    return Answers(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+
+
+def predictions(
+    examples: Sequence[Example], said: Answers, labels: Sequence[str], named: str = "probabilities"
+) -> list[dict[str, Any]]:
+    """One entry an example: its id, the target, the prediction, and what the likeliest labels are given, under `named`.
+
+    Args:
+        labels: none, where answers are numbers.
+    """
+    rows = []
+    for example, values, places in zip(examples, said.values.tolist(), said.places):
+        row: dict[str, Any] = {"id": example.id, "target": example.target, "prediction": values[0]}
+        if labels:
+            given = {labels[place]: round(value, 6) for place, value in zip(places, values)}
+            row |= {"prediction": labels[places[0]], named: given}
+        rows.append(row)
+    return rows
+
+
+def facts_of(questions: Questions, split: Split, limits: Mapping[str, int]) -> dict[str, Any]:
+    """What metrics.json says of the examples of a split: counts, hashes, what made the inputs of their pictures."""
+    images, data = questions.images, {"examples_sha256": questions.sha256}
+    return {
+        "split": split,
+        "examples": len(questions),
+        "items": f"{len(questions):,} examples",
+        "limits": dict(limits),
+        "data": data | ({images.key: images.fingerprint} if images else {}),
+        "features": dict(images.origin) if images else {},
+    }
 
 
 def check_outputs(given: int, labels: tuple[str, ...], target: Target) -> None:

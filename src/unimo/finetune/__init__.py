@@ -11,4 +11,6 @@ ABOUT = {
 LOOKED_AT = {
     "codes": "What a UNIMO-2's dictionary has learnt: codes that captions share with their own pictures and with "
     "others, nearest patches and words, heat-maps (docs/unimo2.md).",
+    "zero_shot": "Pictures classified by the names of classes, without training on them (ImageNet; "
+    "docs/understanding.md).",
 }

@@ -13,7 +13,8 @@ from unimo.config import Paper, find
 from unimo.engine.settings import EngineConfig
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
-from unimo.evaluate.understanding import ExampleSets, class_logits
+from unimo.evaluate.data_settings import ExampleSets
+from unimo.evaluate.understanding import class_logits
 from unimo.finetune.adversarial import Adversary, Deltas, adversarial_loss, start
 from unimo.models.streams import Regions, Text
 from unimo.models.unimo import Unimo

@@ -29,8 +29,10 @@ from unimo.errors import ConfigError
 from unimo.evaluate.codes import CodeSettings, CodeUsage
 from unimo.evaluate.gallery import Gallery, RetrievalSettings
 from unimo.evaluate.on_the_way import check_measured, on_the_way
+from unimo.evaluate.pair_scorers import SCORERS
 from unimo.evaluate.results import Evaluator, earlier_results, write_result
 from unimo.evaluate.understanding import Understanding, UnderstandingSettings
+from unimo.evaluate.zero_shot import ZeroShot, ZeroShotSettings
 from unimo.finetune import classify, dual_encoder, retrieval
 from unimo.models.systems import check_length, system_of, with_heads
 from unimo.readers.annotations import Split
@@ -103,6 +105,7 @@ FAMILIES = {  # each has its line in finetune.ABOUT
 }
 EVALUATIONS = {name: family.evaluation for name, family in FAMILIES.items()} | {  # those alone: finetune.LOOKED_AT
     "codes": Evaluation(("unimo-2",), CodeSettings, CodeUsage, "codes"),
+    "zero_shot": Evaluation(SCORERS, ZeroShotSettings, ZeroShot, "classify"),
 }
 
 

@@ -177,7 +177,7 @@ def read_pairs(path: str | Path, split: Split | None = None, *, pictures: bool =
     path = Path(path)
     lines = _read(path, Pair, "image_id")
     problems = [f"line {n}: image {p.image_id!r} has no caption" for n, p in lines.items() if not p.captions]
-    _report(path, problems + (_missing_files(path, lines) if pictures else []))
+    report(path, problems + (_missing_files(path, lines) if pictures else []))
     pairs = [p for p in lines.values() if split in (None, p.split)]
     if not pairs:
         raise DataError(f"{path} has no pair of split {split!r}; it has {sorted({p.split for p in lines.values()})}")
@@ -188,7 +188,7 @@ def read_images(path: str | Path, *, pictures: bool = False) -> list[Image]:
     """The image stream. Takes `pictures` and raises DataError as `read_pairs` does."""
     path = Path(path)
     lines = _read(path, Image, "image_id")
-    _report(path, _missing_files(path, lines) if pictures else [])
+    report(path, _missing_files(path, lines) if pictures else [])
     return list(lines.values())
 
 
@@ -213,7 +213,7 @@ def read_rewrites(path: str | Path, pairs: Iterable[Pair]) -> Rewrites:
                 lines[record.caption_id] = line
             elif text is not None:
                 stale.append(f"line {number}: caption {record.caption_id!r} is not the text that the pairs have")
-    _report(path, stale)
+    report(path, stale)
     return Rewrites(lines)
 
 
@@ -268,7 +268,7 @@ def _records(path: Path, schema: type[R], key: str) -> Iterator[tuple[int, bytes
             problems.append(f"line {number}: {key} {value!r} was already on line {seen[value]}")
         seen.setdefault(value, number)
         yield number, line, record
-    _report(path, problems)
+    report(path, problems)
     if not seen:
         raise DataError(f"{path} holds no record")
 
@@ -306,7 +306,8 @@ def _missing_files(path: Path, lines: dict[int, Any]) -> list[str]:
     ]
 
 
-def _report(path: Path, problems: list[str]) -> None:
+def report(path: Path, problems: list[str]) -> None:
+    """Raise one DataError with the first of the problems that lines of a file have, if they have any."""
     if problems:
         more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         shown = "".join(f"\n  - {p}" for p in problems[:SHOWN])

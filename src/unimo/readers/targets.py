@@ -25,18 +25,26 @@ def read_labels(given: Sequence[str], target: Target) -> tuple[str, ...]:
         if given:
             raise ConfigError("labels: a number has none; leave them out, or set target to class")
         return ()
-    source, names = "labels", list(given)
-    if len(given) == 1 and given[0].endswith(".txt"):
-        source = given[0]
-        try:
-            names = [line.strip() for line in text_of(find(source).read_bytes()).split("\n") if line.strip()]
-        except (OSError, ValueError) as error:
-            raise DataError(f"{source} is no list of labels: {error}; expected text, one label a line") from error
+    source, names = listed(given, "label")
     doubles = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if doubles or len(names) < 2:
         wrong = f"{doubles[0]!r} is there twice" if doubles else f"there are {len(names)}"
         raise ConfigError(f"{source}: {wrong}; expected at least two different labels, in the order of the outputs")
     return tuple(names)
+
+
+def listed(given: Sequence[str], what: str) -> tuple[str, list[str]]:
+    """Where some values are from, for people, and the values: those given, or the lines of the one .txt file given.
+
+    Raises:
+        DataError: the file is no text.
+    """
+    if len(given) != 1 or not given[0].endswith(".txt"):
+        return f"{what}s", list(given)
+    try:
+        return given[0], [line.strip() for line in text_of(find(given[0]).read_bytes()).split("\n") if line.strip()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{given[0]} is no list of {what}s: {error}; expected text, one {what} a line") from error
 
 
 class Targets:
