@@ -87,6 +87,26 @@ def test_pictures_come_from_the_stores_or_from_the_list(small_world, tmp_path):
         questions(small_world, tmp_path, rows, regions=(str(small_world / "regions"),))
 
 
+@pytest.mark.parametrize("kind", ["regions", "pixels"])
+def test_a_picture_that_neighbours_ask_about_is_read_once(small_world, tmp_path, monkeypatch, kind):
+    """The arrays are those of every question's own picture; where pictures vary, in training, each is read anew."""
+    ids = ["red-dog", "red-dog", "green-dog", "red-dog"]
+    rows = [row(number, source=["a dog"], image_id=image_id) for number, image_id in enumerate(ids)]
+    streams = {
+        "regions": {"regions": (str(small_world / "regions"),)},
+        "pixels": {"images": str(small_world / "pairs.jsonl"), "config": OnerConfig(image_size=32, resolution=8)},
+    }
+    asked = questions(small_world, tmp_path, rows, **streams[kind])
+    expected, own, read = asked.images.collate(ids), asked.images.read, []
+    monkeypatch.setattr(asked.images, "read", lambda image_id, *more: read.append(image_id) or own(image_id, *more))
+    found = asked.collate(range(4))[kind]
+    assert read == ["red-dog", "green-dog"] and found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+    asked.collate(range(4), [np.random.default_rng(0)] * 4)
+    assert read[2:] == ids
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [

@@ -113,8 +113,19 @@ class Questions:
             types = [self.types[row] for row in rows] if self.types else None
             inputs["text"] = collate_text([self.sequences[row] for row in rows], self.pad_id, types=types)
         if self.images:
-            inputs[self.images.key] = self.images.collate([self.image_ids[row] for row in rows], rngs)
+            ids = [self.image_ids[row] for row in rows]
+            inputs[self.images.key] = self.images.collate(ids, rngs) if rngs else _each_once(self.images, ids)
         return inputs
+
+
+def _each_once(images: Images, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """`images.collate` where neighbours may ask about one picture, as VQA's do: that is read and prepared once."""
+    once = list(dict.fromkeys(ids))
+    arrays = images.collate(once)
+    if len(once) == len(ids):
+        return arrays
+    places = [once.index(image_id) for image_id in ids]
+    return {name: array[places] for name, array in arrays.items()}
 
 
 def _all_or_none(path: Path, what: str, have: Sequence[bool]) -> bool:
