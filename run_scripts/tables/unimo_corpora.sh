@@ -7,7 +7,7 @@
 # Arms: full (pairs, pictures and texts), pictures (without texts), pairs (pairs alone), none (MiniLM as it is).
 # No text is near a sentence of dev or test. Run again after an interruption: what is evaluated is not run again.
 # Variables: OUTPUT (default runs/corpora), DATA (default data/quickstart), REVIEWS (default data/samples/movie-reviews,
-# made where it is not there), ARMS, SEEDS (1 2 3), PRETRAIN_STEPS (1000), FINETUNE_STEPS (of retrieval), REVIEW_STEPS (200),
+# made where it is not there), ARMS, SEEDS (1 2 3), PRETRAIN_STEPS (1000), FINETUNE_STEPS (of retrieval), REVIEW_STEPS,
 # BASELINE (full: the arm that others are compared with), NPROC.
 set -euo pipefail
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -50,7 +50,7 @@ for seed in $SEEDS; do # seed by seed: an interrupted study compares all arms on
       --model "$model" --label "$arm" --output "$OUTPUT/retrieval/$arm/$seed"
     [[ -f $OUTPUT/reviews/$arm/$seed/metrics.json ]] || launch finetune \
       model_configs/finetune/movie_reviews_quickstart.yaml examples="$REVIEWS/examples.jsonl" engine.seed="$seed" \
-      engine.steps="${REVIEW_STEPS:-200}" --model "$model" --label "$arm" --output "$OUTPUT/reviews/$arm/$seed"
+      ${REVIEW_STEPS:+engine.steps="$REVIEW_STEPS"} --model "$model" --label "$arm" --output "$OUTPUT/reviews/$arm/$seed"
   done
 done
 

@@ -23,6 +23,7 @@ except ModuleNotFoundError as error:
 
 Baseline = Literal["words", "words-and-picture"]
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)  # of the fit, the inverse of its penalty; dev chooses
+FEW = 2000  # features that are not kept as a sparse matrix: products are faster so
 NEVER = -30.0  # the logit of a label that no training example has
 
 
@@ -46,13 +47,14 @@ class Features:
             shown = _pictures(train)
             self.mean, self.scale = shown.mean(0), (shown.std(0) + 1e-6) * np.sqrt(shown.shape[1])
 
-    def __call__(self, questions: Questions) -> csr_matrix:
-        """The features of all examples. [n, features] float64"""
+    def __call__(self, questions: Questions) -> csr_matrix | np.ndarray:
+        """The features of all examples, in full where they are few. [n, features] float32"""
         pairs = zip(self.vectorizers, self._columns(questions), strict=True)
         blocks = [vectorizer.transform(column) for vectorizer, column in pairs]
         if self.pictured:
             blocks.append(csr_matrix((_pictures(questions) - self.mean) / self.scale))
-        return hstack(blocks).tocsr()
+        found = hstack(blocks).tocsr().astype(np.float32)
+        return found.toarray() if found.shape[1] <= FEW else found
 
     def _columns(self, questions: Questions) -> list[list[str]]:
         columns = [[example.source[place] for example in questions.examples] for place in range(self.texts)]
@@ -67,10 +69,8 @@ def _pictures(questions: Questions, batch: int = 64) -> np.ndarray:
     different = list(dict.fromkeys(questions.image_ids))
     rows = []
     for start in tqdm(range(0, len(different), batch), desc="pictures", mininterval=2):
-        inputs: dict[str, Any] = {
-            questions.images.key: questions.images.collate(different[start : start + batch], None)
-        }
-        rows.append(seen(as_picture(inputs)).numpy())
+        arrays = questions.images.collate(different[start : start + batch], None)
+        rows.append(seen(as_picture({str(questions.images.key): arrays})).numpy())
     place = {image_id: row for row, image_id in enumerate(different)}
     return np.concatenate(rows)[[place[image_id] for image_id in questions.image_ids]]
 
@@ -96,7 +96,9 @@ def fit_linear(
     return lambda questions: best(features(questions)), strength
 
 
-def _fit(inputs: csr_matrix, targets: Targets, strength: float) -> Callable[[csr_matrix], np.ndarray]:
+def _fit(
+    inputs: csr_matrix | np.ndarray, targets: Targets, strength: float
+) -> Callable[[csr_matrix | np.ndarray], np.ndarray]:
     given = targets.take(np.arange(len(targets)))
     if targets.target == "number":
         model = Ridge(alpha=1 / strength).fit(inputs, given)
@@ -105,7 +107,7 @@ def _fit(inputs: csr_matrix, targets: Targets, strength: float) -> Callable[[csr
     return partial(_logits, LogisticRegression(C=strength, max_iter=1000).fit(inputs, chosen), len(targets.labels))
 
 
-def _logits(model: Any, labels: int, inputs: csr_matrix) -> np.ndarray:
+def _logits(model: Any, labels: int, inputs: csr_matrix | np.ndarray) -> np.ndarray:
     found = np.full([inputs.shape[0], labels], NEVER, np.float32)
     found[:, model.classes_] = np.maximum(model.predict_log_proba(inputs), NEVER)
     return found
