@@ -77,6 +77,32 @@ def test_the_two_dev_sets_of_mnli_are_one_split_with_two_metrics():
     assert not any(n.is_of("dev-mismatched") for n in mnli), "of which the metric would be called accuracy"
 
 
+def test_a_row_that_tables_of_one_paper_repeat_is_found_by_either_name():
+    tables = paper.tables()
+    several = {
+        (number.row, *names)
+        for table, known in tables.items()
+        for number in known.entries
+        if len(names := paper.printing(table, number)) > 1
+    }
+    assert several == {
+        ("UNIMO-base", "unimo_table1", "unimo_table3"),
+        ("UNIMO-base", "unimo_table2", "unimo_table4"),
+        ("UNIMO-2", "unimo2_table1", "unimo2_readme_only"),
+    }
+
+
+@pytest.mark.parametrize("change", [{"value": 74.67}, {"size": "large"}, {"mode": "zero_shot"}, {"role": "baseline"}])
+def test_a_row_that_differs_anywhere_is_another_row(monkeypatch: pytest.MonkeyPatch, change: dict):
+    first, third = (paper.tables()[name] for name in ("unimo_table1", "unimo_table3"))
+    number = next(n for n in first.entries if (n.row, n.metric) == ("UNIMO-base", "R@1"))
+    assert paper.printing("unimo_table1", number) == ["unimo_table1", "unimo_table3"]
+    changed = [n if "value" in change and n.key != number.key else n.model_copy(update=change) for n in third.entries]
+    other = {"unimo_table1": first, "unimo_table3": third.model_copy(update={"entries": changed})}
+    monkeypatch.setattr(paper, "tables", lambda: other)
+    assert paper.printing("unimo_table1", number) == ["unimo_table1"]
+
+
 def test_numbers_are_printed_with_their_zeros():
     tables, printed = paper.tables(), paper.printed()
     assert printed.keys() == tables.keys()

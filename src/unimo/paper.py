@@ -6,7 +6,7 @@ has two dev sets, which one evaluation of ours measures: its `mismatched_accurac
 Top-1 accuracy is `accuracy`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -47,6 +47,11 @@ class Number(Config):
         mismatched = "mismatched_" if self.split == "dev-mismatched" else ""
         return mismatched + self.metric.lower().removeprefix("top-1 ").replace(" ", "_")
 
+    @property
+    def evaluation(self) -> tuple[str | None, ...]:
+        """What was evaluated on what: numbers of one evaluation differ in their metrics alone."""
+        return self.system, self.size, self.row, self.dataset, self.mode, self.split
+
     def is_of(self, split: str) -> bool:
         """Whether a result on a split of ours may be beside it; val and dev are one."""
         own = "dev" if self.split in _HALVES_OF_DEV else self.split
@@ -67,6 +72,11 @@ class Table(Config):
     source: str
     certainty: Certainty
     entries: list[Number]
+
+    def own(self, number: Number) -> dict[str, float]:
+        """Metric -> value of all that the table prints of the evaluation of a number of our systems."""
+        same = [other for other in self.entries if other.evaluation == number.evaluation and other.role != "baseline"]
+        return {other.key: other.value for other in same}
 
 
 class Tables(Config):
@@ -89,6 +99,23 @@ def printed() -> dict[str, list[str]]:
     """The values of all tables by id as the papers print them, with the zeros at their end, which a float has not."""
     content = yaml.load(find(FILE).read_text(encoding="utf-8"), _AS_TEXT)
     return {name: [entry["value"] for entry in table["entries"]] for name, table in content["tables"].items()}
+
+
+def printing(table: str, number: Number) -> list[str]:
+    """The tables, in the file's order, by whose names a result of ours finds a number of `table`.
+
+    Those are `table` and all others of its paper that print the same evaluation of one of our systems, with the same
+    value of every metric that both print: UNIMO's tables 3 and 4 repeat rows of 1 and 2, and the README of UNIMO-2
+    adds R@10 to rows of table 1.
+    """
+    known, own = tables(), tables()[table].own(number)
+    found = {name: other.own(number) for name, other in known.items() if other.paper == known[table].paper}
+    alike = {name for name, values in found.items() if values and not _differ(values, own)}
+    return [name for name in known if name == table or name in alike]
+
+
+def _differ(values: Mapping[str, float], others: Mapping[str, float]) -> bool:
+    return any(others[key] != value for key, value in values.items() if key in others)
 
 
 def rows(table: str | None, row: str | None, datasets: Collection[str] = (), mode: Mode | None = None) -> list[Number]:

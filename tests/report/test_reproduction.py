@@ -96,14 +96,59 @@ def test_seeds_are_averaged_beside_the_number(tmp_path: Path):
     assert line.mean == pytest.approx(middle) and line.deviation == pytest.approx(spread)
     assert line.difference == pytest.approx(middle - 74.66)
     assert [run.name for run in line.runs] == ["deep/seed_1", "deep/seed_2", "deep/seed_3"]
-    assert sum(bool(line.runs) for line in found.lines) == 6, "not in table 3, which repeats the row"
+    assert sum(bool(line.runs) for line in found.lines) == 12, "table 3 repeats the row"
     text = report(tmp_path).output
     ours, apart = (
         next(row for row in grid(text) if row[:2] == ["UNIMO-base", says]) for says in ("ours", "ours - paper")
     )
     assert ours[2] == f"{middle:.2f} ± {spread:.2f} (n 3)" and apart[2] == f"{middle - 74.66:+.2f}"
     assert "  - run deep/seed_1, seed 1, test split, 12 captions of 12 images, by `unimo evaluate retrieval" in text
-    assert "6 have a number of ours beside them, from 3 runs" in text
+    assert "12 have a number of ours beside them, from 3 runs" in text
+
+
+def joined(runs: Path) -> set[tuple[str, str, str, str]]:
+    """Table, row, split and metric of the numbers that have one of ours beside them."""
+    found = read_reproduction(runs).lines
+    return {(line.table, line.number.row, line.number.split, line.number.key) for line in found if line.runs}
+
+
+@pytest.mark.parametrize("named", ["unimo_table1", "unimo_table3"])
+def test_a_repeated_row_is_joined_by_the_name_of_either_table(tmp_path: Path, named: str):
+    retrieval(tmp_path / "flickr", 1, paper=FLICKR | {"table": named})
+    assert {place[:3] for place in joined(tmp_path)} == {
+        ("unimo_table1", "UNIMO-base", "test"),
+        ("unimo_table3", "UNIMO-base", "test"),
+    }, "and not UNIMO-Base of UNIMO-2's paper, which quotes it"
+    section = report(tmp_path).output.split("## unimo_table3")[1].split("\n## ")[0]
+    assert "- UNIMO-base: recipe `model_configs/finetune/flickr30k_base.yaml`" in section
+
+
+def test_only_the_splits_that_a_table_repeats_are_joined(tmp_path: Path):
+    accuracy = {"accuracy": Metric(80.0, "%")}
+    text_task(tmp_path / "dev", "unimo_table1", "UNIMO-base", "SNLI-VE", accuracy)
+    text_task(tmp_path / "test", "unimo_table1", "UNIMO-base", "SNLI-VE", accuracy, "test")
+    assert joined(tmp_path) == {
+        ("unimo_table1", "UNIMO-base", "val", "accuracy"),
+        ("unimo_table3", "UNIMO-base", "val", "accuracy"),
+        ("unimo_table1", "UNIMO-base", "test", "accuracy"),
+    }
+
+
+def test_the_readmes_recalls_belong_to_the_row_of_the_table(tmp_path: Path):
+    retrieval(tmp_path / "flickr", 1, paper=FLICKR | {"table": "unimo2_table1", "row": "UNIMO-2"})
+    recalls = {(table, key) for table, _, _, key in joined(tmp_path)}
+    of_table = {("unimo2_table1", f"{side}_recall@{k}") for side in ("image", "text") for k in (1, 5)}
+    assert recalls == of_table | {("unimo2_readme_only", f"{side}_recall@10") for side in ("image", "text")}
+
+
+def test_seeds_that_name_two_tables_of_one_row_are_one_group(tmp_path: Path):
+    for seed, table in enumerate(("unimo_table1", "unimo_table3")):
+        retrieval(tmp_path / table, seed, paper=FLICKR | {"table": table})
+    assert {len(line.runs) for line in read_reproduction(tmp_path).lines} == {0, 2}
+    retrieval(tmp_path / "again", 1)
+    said = refused(tmp_path)
+    assert "again, unimo_table3: one seed, 1 (unimo_table1, UNIMO-base, Flickr30k, finetuned, test)" in said
+    assert len(said.splitlines()) == 2, "once, not for each table"
 
 
 def test_one_run_has_no_deviation_and_needs_no_seed(tmp_path: Path):
@@ -207,7 +252,7 @@ def test_the_files_say_the_same(tmp_path: Path):
     rows = read_csv(output)
     assert [row["published"] for row in rows] == [entry["value"] for entry in ALL]
     joined = [row for row in rows if row["ours"]]
-    assert len(joined) == 6 and {row["n"] for row in joined} == {"2"} and {row["runs"] for row in joined} == {"1; 2"}
+    assert len(joined) == 12 and {row["n"] for row in joined} == {"2"} and {row["runs"] for row in joined} == {"1; 2"}
     first = joined[0]
     assert float(first["difference"]) == pytest.approx(float(first["ours"]) - 74.66, abs=1e-5)
     assert first["key"] == "image_recall@1" and float(first["deviation"]) > 0

@@ -39,15 +39,15 @@ def test_a_recipe_is_of_a_row_and_a_script_names_it(tmp_path: Path):
     assert base.path == "model_configs/pretrain/base.yaml" and base.pretrains
     assert coco.commands == ["bash run_scripts/finetune/captions/COCO/run.sh"], "the other names another file"
     assert base.commands == [], "a comment names it"
-    assert coco.makes("unimo_table1", number("COCO")) and base.makes("unimo_table1", number("COCO"))
-    assert base.makes("unimo_table1", number("VQA v2"))
+    assert coco.makes(["unimo_table1"], number("COCO")) and base.makes(["unimo_table1"], number("COCO"))
+    assert base.makes(["unimo_table1"], number("VQA v2"))
     for other in (
         number("VQA v2"),
         number("COCO", "UNIMO-large"),
         number("COCO").model_copy(update={"mode": "zero_shot"}),
     ):
-        assert not coco.makes("unimo_table1", other)
-    assert not coco.makes("unimo_table3", number("COCO"))
+        assert not coco.makes(["unimo_table1"], other)
+    assert not coco.makes(["unimo_table3"], number("COCO"))
 
 
 def test_those_that_ship_are_found():
@@ -64,7 +64,7 @@ def test_those_that_ship_are_found():
     assert all(recipe.commands for recipe in found.values()), "each has a script"
     for recipe in found.values():
         entries = tables()[recipe.paper.table].entries
-        assert any(recipe.makes(recipe.paper.table, n) for n in entries), f"{recipe.path} names no row of the file"
+        assert any(recipe.makes([recipe.paper.table], n) for n in entries), f"{recipe.path} names no row of the file"
 
 
 def test_a_wrong_paper_block_is_named(tmp_path: Path):

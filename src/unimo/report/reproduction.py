@@ -1,12 +1,13 @@
 """Every number of the papers' tables, and beside it what those runs below a folder measured that name its row.
 
-A run joins a number by the table, row, dataset and mode of its `paper` block, by its split and by the name of a metric.
-Several runs that join one number are its seeds. Rows of other systems, which the papers quote, are joined by none.
+A run joins a number by the table, row, dataset and mode of its `paper` block, by its split and by the name of a metric;
+a row that several tables print (`unimo.paper.printing`) by any of them. Several runs that join one number are its
+seeds. Rows of other systems, which the papers quote, are joined by none.
 """
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -15,7 +16,7 @@ from typing import Any
 from unimo.config import Paper
 from unimo.console import printable
 from unimo.errors import DataError
-from unimo.paper import Certainty, Number, join, printed, tables
+from unimo.paper import Certainty, Number, join, printed, printing, tables
 from unimo.report.row_recipes import Recipe, recipes
 from unimo.report.run_folder import Metrics, read_metrics
 
@@ -40,10 +41,10 @@ class Run:
         command = self.metrics.provenance.get("command")
         return None if command is None else printable(str(command))
 
-    def joins(self, table: str, number: Number) -> bool:
-        """Whether one of its metrics is to stand beside the number."""
+    def joins(self, tables: Collection[str], number: Number) -> bool:
+        """Whether one of its metrics is to stand beside the number, which those tables print."""
         paper, keys = self.paper, (number.row, number.dataset, number.mode)
-        named = paper.table == table and (paper.row, paper.dataset, paper.mode) == keys
+        named = paper.table in tables and (paper.row, paper.dataset, paper.mode) == keys
         return named and number.is_of(self.metrics.split) and number.key in self.metrics.metrics
 
     def value(self, number: Number) -> float:
@@ -115,15 +116,16 @@ def read_reproduction(*folders: Path) -> Reproduction:
     for name, table in tables().items():
         for number, text in zip(table.entries, printed()[name], strict=True):
             own = number.role != "baseline"
-            joined = [run for run in runs if own and run.joins(name, number)]
-            problems += _problems(name, number, joined)
+            names = printing(name, number)
+            joined = [run for run in runs if own and run.joins(names, number)]
+            problems += _problems(names[0], number, joined)
             lines.append(
                 Line(
                     table=name,
                     number=number,
                     printed=text,
                     certainty=number.certainty or table.certainty,
-                    recipes=[recipe for recipe in made_by if own and recipe.makes(name, number)],
+                    recipes=[recipe for recipe in made_by if own and recipe.makes(names, number)],
                     runs=sorted(joined, key=lambda run: -1 if run.seed is None else run.seed),
                 )
             )

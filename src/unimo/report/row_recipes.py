@@ -1,6 +1,7 @@
 """Which recipes say that they make a row of the papers' tables, and which scripts run them: read off the files."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +26,10 @@ class Recipe:
         """Whether it is of the row as a whole, not of a dataset."""
         return self.paper.dataset is None
 
-    def makes(self, table: str, number: Number) -> bool:
-        """Whether its row is that of the number: by table and row, and of fine-tuning by dataset and mode, too."""
-        if (self.paper.table, self.paper.row) != (table, number.row):
+    def makes(self, tables: Collection[str], number: Number) -> bool:
+        """Whether its row is that of the number, which those tables print: by table and row, and of fine-tuning by
+        dataset and mode, too."""
+        if self.paper.table not in tables or self.paper.row != number.row:
             return False
         return self.pretrains or (self.paper.dataset, self.paper.mode) == (number.dataset, number.mode)
 
