@@ -7,7 +7,7 @@ from unpadded import FEATURES, WORDS, caption, picture
 
 from unimo import inference
 from unimo.errors import ConfigError
-from unimo.evaluate.runtimes import WORTH_TRACING, check_precision, choose_runtime
+from unimo.evaluate.runtimes import BLOCK, WORTH_TRACING, check_precision, choose_runtime
 from unimo.evaluate.scoring import score_matrix
 from unimo.hardware import has_bfloat16
 from unimo.models.oner import Oner, OnerConfig
@@ -59,6 +59,14 @@ def test_auto_traces_from_the_break_even_on():
     assert choose_runtime("auto", model, WORTH_TRACING // layers - 1) == "dygraph"
     assert choose_runtime("inference", model, 1) == "inference"
     assert choose_runtime("dygraph", model, WORTH_TRACING) == "dygraph"
+
+
+def test_auto_leaves_a_matrix_of_many_small_blocks_to_dygraph():
+    """For a new shape the engine arranges all weights anew: 80 ragged pairs of a block do not pay for that."""
+    model, positions = unimo(), 10 * WORTH_TRACING
+    assert choose_runtime("auto", model, positions, positions // (10 * BLOCK)) == "inference"
+    assert choose_runtime("auto", model, positions, positions // BLOCK) == "dygraph"
+    assert choose_runtime("inference", model, positions, positions // BLOCK) == "inference"
 
 
 def test_other_systems_are_not_traced():

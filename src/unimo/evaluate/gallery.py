@@ -176,10 +176,10 @@ class Gallery:
 
     def _runtime(self, model: nn.Layer, world: World, shortlist: Shortlist | None) -> Runtime:
         """Of the joint passes, chosen by the positions that a process has to encode; all choose alike."""
-        lengths = np.array([len(ids) for ids in self.captions.sequences])
-        positions = lengths[:, None] + self.images.positions(self.units)
-        total = int(positions.sum(where=True if shortlist is None else shortlist.chosen))
-        return choose_runtime(self.settings.runtime, model, total // world.size)
+        lengths, slots = np.array([len(ids) for ids in self.captions.sequences]), self.images.positions(self.units)
+        total = int((lengths[:, None] + slots).sum(where=True if shortlist is None else shortlist.chosen))
+        blocks = len(np.unique(lengths)) * len(np.unique(slots))
+        return choose_runtime(self.settings.runtime, model, total // world.size, blocks)
 
     def scores(
         self, model: nn.Layer, world: World, runtime: Runtime = "dygraph", shortlist: Shortlist | None = None

@@ -15,6 +15,9 @@ Runtime = Literal["dygraph", "inference"]
 # From how many encoder positions x layers on a graph is traced. Tracing takes 2.1 CPU seconds at 384 x 2 and 5.7 at
 # 768 x 12, the engine saves 12 and 35 microseconds a position and layer: both are even at 160,000 to 180,000.
 WORTH_TRACING = 400_000
+# Positions that a block of another shape costs the engine: oneDNN arranges all weights anew, 20 ms a layer of 768 on a
+# Xeon with AVX-512, where 35 microseconds a position are to be saved (tests/benchmarks/evaluation_boxes.py).
+BLOCK = 600
 
 
 def check_precision(runtime: Literal["auto"] | Runtime, precision: Precision) -> None:
@@ -24,11 +27,12 @@ def check_precision(runtime: Literal["auto"] | Runtime, precision: Precision) ->
     check_processor(precision)
 
 
-def choose_runtime(asked: Literal["auto"] | Runtime, model: nn.Layer, positions: int) -> Runtime:
+def choose_runtime(asked: Literal["auto"] | Runtime, model: nn.Layer, positions: int, blocks: int = 0) -> Runtime:
     """The runtime asked for; of auto, inference where it is faster: a UNIMO on a CPU, from WORTH_TRACING on.
 
     Args:
         positions: of the encoder, in all joint passes of this process.
+        blocks: of pairs of equal lengths that they belong to, of which each is worth BLOCK positions less.
 
     Raises:
         ConfigError: inference is asked for, and the model is of another system or not on the CPU.
@@ -42,7 +46,8 @@ def choose_runtime(asked: Literal["auto"] | Runtime, model: nn.Layer, positions:
         raise ConfigError(f"runtime inference is of a unimo on the CPU, got {got}; take runtime auto or dygraph")
     if asked != "auto":
         return asked
-    return "inference" if traceable and positions * model.config.num_hidden_layers >= WORTH_TRACING else "dygraph"
+    gain = (positions - BLOCK * blocks) * model.config.num_hidden_layers if traceable else 0
+    return "inference" if traceable and gain >= WORTH_TRACING else "dygraph"
 
 
 class _Pooled(nn.Layer):
