@@ -241,6 +241,24 @@ def test_further_sets_are_measured_beside(small_world, tmp_path, models):
     right = np.mean([p["prediction"] == "no" for p in others])
     assert found["mismatched_accuracy"]["value"] == pytest.approx(100 * right)
     assert len(read(tmp_path / "run" / "ax_predictions.json")) == len(others)
+    assert "highest_on_the_way" not in read(tmp_path / "run" / "metrics.json"), "nothing was evaluated on the way"
+
+
+def test_the_highest_of_each_measure_on_the_way_is_kept(small_world, tmp_path, models):
+    """As the release reports MNLI: the best of either dev set, though the first alone chooses the checkpoint."""
+    data = rows(small_world, shape)
+    write_jsonl(tmp_path / "other.jsonl", [row | {"target": "no"} for row in data if row["split"] != "train"])
+    also, engine = [f"mismatched={tmp_path}/other.jsonl"], {"eval_every": 2}
+    path = recipe(tmp_path, data, labels=["no", "yes"], also=also, engine=engine)
+    code, output = invoke("finetune", path, "--model", models["unimo"], "--output", tmp_path / "run")
+    assert code == 0, output
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    seen = [(line["step"], line["metrics"]) for line in lines if "metrics" in line]
+    found = read(tmp_path / "run" / "metrics.json")["highest_on_the_way"]
+    assert len(seen) > 1 and {"accuracy", "mismatched_accuracy"} <= found.keys() == seen[0][1].keys()
+    for name, best in found.items():
+        values = [values[name] for _, values in seen]
+        assert best == {"value": max(values), "step": seen[values.index(max(values))][0]}
 
 
 @pytest.mark.parametrize(

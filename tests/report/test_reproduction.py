@@ -171,6 +171,16 @@ def test_splits_and_the_two_halves_of_mnli(tmp_path: Path):
     }
 
 
+def test_mismatched_mnli_is_the_best_of_its_own_evaluations(tmp_path: Path):
+    """As the release reports it; the matched set, by which the checkpoint was chosen, is the checkpoint's."""
+    halves = {"accuracy": Metric(80.0, "%"), "mismatched_accuracy": Metric(70.0, "%")}
+    highest = {"accuracy": {"value": 81.0, "step": 4}, "mismatched_accuracy": {"value": 71.0, "step": 2}}
+    text_task(tmp_path / "1", "unimo2_table3", "UNIMO-2", "MNLI", halves, seed=1, highest_on_the_way=highest)
+    text_task(tmp_path / "2", "unimo2_table3", "UNIMO-2", "MNLI", halves, seed=2)
+    found = {line.number.split: line.mean for line in read_reproduction(tmp_path).lines if line.runs}
+    assert found == {"dev-matched": 80.0, "dev-mismatched": (71 + 70) / 2}, "of the second no evaluation is known"
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -77,7 +77,7 @@ class LogFile:
         self._file: TextIO | None = None
         if run.world.rank == 0:
             path = run.run_dir / "log.jsonl"
-            kept = [record for record in _records(path) if record["step"] <= run.step]
+            kept = [record for record in records(path) if record["step"] <= run.step]
             with atomic_write(path) as file:
                 file.writelines(f"{json.dumps(record)}\n".encode() for record in kept)
             self._file = open(path, "a", encoding="utf-8")
@@ -97,7 +97,7 @@ class LogFile:
             self._file.close()
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def records(path: Path) -> Iterator[dict[str, Any]]:
     """Records of a log. What is none is left out; a line says so, but for the last, which a kill may have cut."""
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     for number, line in enumerate(lines, start=1):

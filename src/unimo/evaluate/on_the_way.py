@@ -1,6 +1,10 @@
 """Evaluations while a model is trained: on the dev split, shared over the processes."""
 
-from unimo.engine.events import PeriodicEvaluation
+import math
+from pathlib import Path
+from typing import Any
+
+from unimo.engine.events import PeriodicEvaluation, records
 from unimo.engine.settings import EngineConfig
 from unimo.engine.task import Task
 from unimo.errors import ConfigError
@@ -17,3 +21,16 @@ def check_measured(dev: Evaluator, config: EngineConfig) -> None:
 def on_the_way(dev: Evaluator, task: Task) -> PeriodicEvaluation:
     """The event that evaluates the task's model."""
     return PeriodicEvaluation(lambda: dev.measure(task.model, task.world).values, dev.best)
+
+
+def highest(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """Metric -> the highest `value` of the evaluations that the run's log holds, and the first `step` that reached it.
+
+    Each metric by itself, whatever checkpoint is taken; values that are not finite do not count. Empty without any.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for record in records(run_dir / "log.jsonl"):
+        for name, value in record.get("metrics", {}).items():
+            if math.isfinite(value) and (name not in found or value > found[name]["value"]):
+                found[name] = {"value": value, "step": record["step"]}
+    return found

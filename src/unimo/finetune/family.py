@@ -28,7 +28,7 @@ from unimo.engine.task import Task
 from unimo.errors import ConfigError
 from unimo.evaluate.codes import CodeSettings, CodeUsage
 from unimo.evaluate.gallery import Gallery, RetrievalSettings
-from unimo.evaluate.on_the_way import check_measured, on_the_way
+from unimo.evaluate.on_the_way import check_measured, highest, on_the_way
 from unimo.evaluate.pair_scorers import SCORERS
 from unimo.evaluate.results import Evaluator, earlier_results, write_result
 from unimo.evaluate.understanding import Understanding, UnderstandingSettings
@@ -198,6 +198,7 @@ def finetune(
     folder = task.world.broadcast(str(locate(run_dir)) if world.rank == 0 else None)
     if world.rank == 0:
         checkpoint.load_model(Path(folder), model)
+        facts |= {"highest_on_the_way": highest(run_dir)} if engine.eval_every else {}
     task.world.share(model)
     return _evaluate(evaluation.result, final, model, run_dir, facts | _model(folder), against, task.world)
 

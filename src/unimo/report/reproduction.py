@@ -48,8 +48,9 @@ class Run:
         return named and number.is_of(self.metrics.split) and number.key in self.metrics.metrics
 
     def value(self, number: Number) -> float:
-        """What it measured of a number that it joins."""
-        return self.metrics.metrics[number.key].value
+        """What it measured of a number that it joins; of one that is chosen by itself the highest on the way."""
+        highest = self.metrics.highest_on_the_way.get(number.key) if number.chosen_by_itself else None
+        return (highest or self.metrics.metrics[number.key]).value
 
     def __str__(self) -> str:
         seed = None if self.seed is None else f"seed {self.seed}"

@@ -55,6 +55,13 @@ class State(Record):
     message: str = ""
 
 
+class Highest(Record):
+    """The best that a metric was in any evaluation on the way."""
+
+    value: FiniteFloat
+    step: NonNegativeInt
+
+
 class Metrics(Record):
     """What metrics.json holds: a task's metrics on one split; further keys (model, seed) are shown as provenance."""
 
@@ -69,6 +76,7 @@ class Metrics(Record):
     metrics: dict[str, Metric]
     differences: list[Difference] = []
     paper: Paper | None = None  # where the paper's numbers are
+    highest_on_the_way: dict[str, Highest] = {}  # on dev, of each metric by itself
     provenance: dict[str, Any] = {}
 
     @field_validator("metrics", mode="before")
