@@ -21,8 +21,8 @@ LEGEND = (
     f"row with the same values, `{NOT_RUN}` where none does; `ours - paper` is that mean minus the published number. "
     "Of MNLI's mismatched set a run counts with the highest of its evaluations on the way, as in the release, where "
     f"it has recorded them. `({TO_VERIFY})`: of general knowledge, not seen in a source of the authors; check it "
-    "before you cite it. Where a table prints no split, it is the usual one, or that of the released script: `split_basis` of "
-    "paper.csv says which."
+    "before you cite it. Where a table prints no split, it is the usual one, or that of the released script: "
+    "`split_basis` of paper.csv says which."
 )
 
 
