@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from data_prep.corpora.records import Bad
 from data_prep.near_duplicates import normalise
 from data_prep.sources.packages import Package
 from data_prep.stage import Work
+from unimo.errors import DataError
 from unimo.readers.annotations import Split
 from unimo.readers.examples import Example
 
@@ -20,6 +22,18 @@ def drawn(key: str) -> Split:
     """The split of what is told by `key`, where a set has none of its own: by a hash, so equal keys go together."""
     place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
     return "test" if place < TEST else "dev" if place < TEST + DEV else "train"
+
+
+@contextmanager
+def reading(package: Package) -> Iterator[None]:
+    """Raise a DataError for whatever goes wrong because a package's files are not what they were."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{package.archive} ({package.name} {package.version}) is laid out differently: {error!r}; "
+            "fetch a version that this program knows (data_prep/sources/packages.yaml)"
+        ) from error
 
 
 def each_once(examples: Iterable[Example]) -> Iterator[Example | Bad]:

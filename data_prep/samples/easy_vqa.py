@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.benchmarks.answer_list import write_answers
-from data_prep.samples.build import drawn, write_sample
+from data_prep.samples.build import drawn, reading, write_sample
 from data_prep.sources.archives import wheel_member, wheel_members
 from data_prep.sources.packages import fetch
 from unimo.readers.annotations import Split, write_jsonl
@@ -24,12 +24,14 @@ def easy_vqa(out: Path, cache: Path | None = None) -> str:
     An answer scores 1, whatever else is said 0. There are 13, "yes" and "no" among them.
     """
     package = fetch("easy-vqa", cache)
-    answers = wheel_member(package.archive, f"{FOLDER}answers.txt").decode().split()
+    with reading(package):
+        answers = wheel_member(package.archive, f"{FOLDER}answers.txt").decode().split()
+        examples = list(_questions(package.archive))
     others = {
         "images.jsonl": lambda path: write_jsonl(path, _pictures(package.archive, out / "images")),
         "answers.txt": lambda path: write_answers(path, answers),
     }
-    return write_sample("easy-vqa", TITLE, out, [package], list(_questions(package.archive)), others=others)
+    return write_sample("easy-vqa", TITLE, out, [package], examples, others=others)
 
 
 def _pictures(archive: Path, folder: Path) -> Iterator[dict[str, str]]:

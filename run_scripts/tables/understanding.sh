@@ -7,8 +7,9 @@
 # (VQA). Rows of each: model; words, a regression on the words of the texts; where there are pictures words-and-picture, on
 # those and a mean feature or a thumbnail. Run again after an interruption: what is evaluated is not run again.
 # Variables: OUTPUT (default runs/understanding), SETS, SEEDS (1), DATA (default data/quickstart), SAMPLES (default
-# data/samples, made where they are not there), SCENES (default data/quickstart-unimo-2/scenes), START1 (the
-# quickstart's UNIMO, default runs/quickstart/finetuned), START2 (the UNIMO-2, default runs/quickstart-unimo-2/pretrain), STEPS (of all sets; for a try), NPROC.
+# data/samples, made where they are not there), SCENES (default data/quickstart-unimo-2/scenes), START1 (the UNIMO with
+# pictures, default runs/quickstart/finetuned), START2 (the UNIMO-2, default runs/quickstart-unimo-2/pretrain), STEPS (of all
+# sets; for a try), NPROC.
 set -euo pipefail
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$repo"

@@ -38,10 +38,11 @@ class Features:
 
     def __init__(self, train: Questions, pictures: bool):
         self.texts = max((len(example.source) for example in train.examples), default=0)
-        self.vectorizers = []
-        for column in self._columns(train):
-            vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
-            self.vectorizers.append(vectorizer.fit(column))
+        self.vectorizers: dict[int, TfidfVectorizer] = {}  # of the columns that have any word
+        for place, column in enumerate(self._columns(train)):
+            if any(text.strip() for text in column):
+                vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
+                self.vectorizers[place] = vectorizer.fit(column)
         self.pictured = pictures and train.images is not None
         if self.pictured:
             shown = _pictures(train)
@@ -49,8 +50,8 @@ class Features:
 
     def __call__(self, questions: Questions) -> csr_matrix | np.ndarray:
         """The features of all examples, in full where they are few. [n, features] float32"""
-        pairs = zip(self.vectorizers, self._columns(questions), strict=True)
-        blocks = [vectorizer.transform(column) for vectorizer, column in pairs]
+        columns = self._columns(questions)
+        blocks = [vectorizer.transform(columns[place]) for place, vectorizer in self.vectorizers.items()]
         if self.pictured:
             blocks.append(csr_matrix((_pictures(questions) - self.mean) / self.scale))
         found = hstack(blocks).tocsr().astype(np.float32)
