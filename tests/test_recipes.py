@@ -23,14 +23,17 @@ TINY = {f"{stack}num_{of}": 2 for stack in ("", "text_", "vit_") for of in ("hid
 TINY |= {"hidden_size": 16, "image_size": 32, "text_max_position_embeddings": 40, "num_codebook": 8, "topk_value": 2}
 STUDIES = {
     f"tables/{name}.sh"
-    for name in ("glue", "quickstart_folds", "unimo2_dictionary", "unimo2_unpaired", "unimo_contrast")
+    for name in (
+        *("glue", "quickstart_folds", "understanding", "unimo2_dictionary", "unimo2_unpaired", "unimo_contrast"),
+        "unimo_corpora",
+    )
 }
 # They must not change the options of the shell that sources them.
 SOURCED = {"env.sh", "thumbnail_ridge.sh", "tables/unimo2_study.sh", "finetune/task.sh"}
 
 
 def test_nothing_ships_unseen():
-    assert len(RECIPES) == 29 and all(p.suffix == ".yaml" for p in RECIPES)
+    assert len(RECIPES) == 35 and all(p.suffix == ".yaml" for p in RECIPES)
     others = {"launch.sh", "quickstart.sh", "quickstart_unimo2.sh", "setup.sh", "test.sh"}
     assert {str(p.relative_to(ROOT / "run_scripts")) for p in SCRIPTS} == TASKS | CLASSES | STUDIES | SOURCED | others
 
