@@ -15,10 +15,13 @@ from called import GROUNDED, SIZES, invoke
 from unimo.config import ROOT
 from unimo.engine import checkpoint
 from unimo.engine.model_folder import write_model
+from unimo.evaluate.understanding import class_logits
 from unimo.finetune.adversarial import Adversary, adversarial_loss, ascended, start, symmetric_divergence
 from unimo.models.unimo import Unimo, UnimoConfig
 from unimo.models.unimo2 import Unimo2, Unimo2Config
 from unimo.readers.annotations import write_jsonl
+from unimo.readers.questions import Questions
+from unimo.readers.tensors import as_regions, as_text
 from unimo.readers.tokenizer import load_tokenizer
 
 
@@ -156,6 +159,27 @@ def test_pictures_alone(small_world, tmp_path, models):
     )
     assert code == 0, output
     assert "pixels" in read(tmp_path / "run" / "metrics.json")["data"]
+
+
+def test_a_dual_encoder_is_asked_about_streams_encoded_alone(small_world, tmp_path):
+    """As its match: the words of a picture's statement do not see the picture before the head does."""
+    paddle.seed(4)
+    model = Unimo(UnimoConfig(**SIZES, image_embedding_size=16, match_on="alone"), ["pool", "classify"])
+    model.eval()
+    tokenizer = load_tokenizer(small_world / "vocabulary")
+    write_jsonl(tmp_path / "examples.jsonl", rows(small_world, shape, pictures=True))
+    questions = Questions(
+        tmp_path / "examples.jsonl", "test", tokenizer, model.config, 12, (str(small_world / "regions"),), 3
+    )
+    inputs = questions.collate([0, 3])
+    with paddle.no_grad():
+        text, image = model(text=as_text(inputs["text"])), model(regions=as_regions(inputs["regions"]))
+        alone = model.classify(model.pooled_text(text) * model.pooled_image(image)).numpy()
+        together = class_logits(model, inputs).numpy()
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    model.config = model.config.model_copy(update={"match_on": "joint"})
+    with paddle.no_grad():
+        assert np.abs(class_logits(model, inputs).numpy() - alone).max() > 1e-4
 
 
 def test_adversarial_training_resumes_to_the_bit(small_world, tmp_path, models):

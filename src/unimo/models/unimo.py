@@ -54,7 +54,7 @@ class UnimoConfig(Config):
     # positive and correlated, and AdamW moves each weight by about as much, so that without it a first update throws
     # away whatever map of them a model starts from.
     image_whitening_size: int = Field(0, ge=0, le=1 << 22)
-    # ours: what the match head reads: both streams of one joint pass, as the paper has it, or each encoded alone
+    # ours: what heads of both streams read (match, classes): one joint pass, as the paper has it, or each encoded alone
     match_on: Literal["joint", "alone"] = "joint"
     recompute: bool = False  # ours: trade a second forward pass of each layer for its activations
 
@@ -164,11 +164,14 @@ class Unimo(nn.Layer):
 
         Args:
             wanted: what is read of the last layer, which computes nothing else: every position, or the first of each
-                stream, which is all that poolers read.
+                stream, which is all that poolers read; these of streams encoded alone where the model matches so.
             attention_mask: 0/1, [B, Sq, Sk] or [B, Sk]; Sk counts the cached positions too. By default every position
                 sees every real one of the streams given.
             cache: states of an earlier pass that these positions attend to as well (decoding); needs `attention_mask`.
         """
+        if wanted == "classes" and self.config.match_on == "alone" and text is not None and regions is not None:
+            alone = self(regions=regions, wanted=wanted), self(text=text, wanted=wanted)
+            return Encoded(alone[0].regions, None, alone[1].text, Cache())
         streams = [regions, tags, text]
         parts = [
             (s, self.embed_regions(s) if isinstance(s, Regions) else self.embed_text(s))
