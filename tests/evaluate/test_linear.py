@@ -98,6 +98,15 @@ def test_the_picture_tells_what_no_word_does(small_world, tmp_path, model):
     assert found["value"] == pytest.approx(seen["value"] - blind["value"]) and found["low"] > 0
 
 
+def test_words_of_pictures_without_texts_are_refused(small_world, tmp_path, model):
+    data = rows(small_world, target=lambda c, t, n: "ab"[n % 2], image_id=lambda c, t, n: f"{c}-{t}")
+    write_jsonl(tmp_path / "examples.jsonl", data)
+    call = ["evaluate", "classify", model, "--baseline", "words", "--examples", tmp_path / "examples.jsonl"]
+    call += ["--labels", "a", "--labels", "b", "--regions", small_world / "regions", "--output", tmp_path / "out"]
+    done = CliRunner().invoke(main, [*map(str, call)])
+    assert done.exit_code == 2 and "the examples have no text; take words-and-picture" in done.output
+
+
 def test_without_scikit_learn_one_line_says_what_to_install(small_world, tmp_path, model):
     data = rows(small_world, source=lambda c, t, n: [c], target=lambda c, t, n: "ab"[n % 2])
     write_jsonl(tmp_path / "examples.jsonl", data)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, hstack
 from tqdm import tqdm
 
-from unimo.errors import MissingDependencyError
+from unimo.errors import ConfigError, MissingDependencyError
 from unimo.evaluate.ridge import seen
 from unimo.readers.questions import Questions
 from unimo.readers.targets import Targets
@@ -49,11 +49,17 @@ class Features:
             self.mean, self.scale = shown.mean(0), (shown.std(0) + 1e-6) * np.sqrt(shown.shape[1])
 
     def __call__(self, questions: Questions) -> csr_matrix | np.ndarray:
-        """The features of all examples, in full where they are few. [n, features] float32"""
+        """The features of all examples, in full where they are few. [n, features] float32
+
+        Raises:
+            ConfigError: there are none.
+        """
         columns = self._columns(questions)
         blocks = [vectorizer.transform(columns[place]) for place, vectorizer in self.vectorizers.items()]
         if self.pictured:
             blocks.append(csr_matrix((_pictures(questions) - self.mean) / self.scale))
+        if not blocks:
+            raise ConfigError("the baseline reads words, and the examples have no text; take words-and-picture")
         found = hstack(blocks).tocsr().astype(np.float32)
         return found.toarray() if found.shape[1] <= FEW else found
 
