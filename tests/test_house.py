@@ -36,8 +36,19 @@ DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 FOUR = {"models", "pretrain", "finetune", "evaluate"}
 SHARED = {name: FOUR for name in ("unimo", "unimo2", "oner", "retrieval", "classify", "generate")} | {
     "systems": {"models", "pretrain"},
-    "build": {"demo", "page", "regions", "retrieve", "rewrite", "scenes"},
-    "commands": {"benchmarks", "corpora", "demo", "page", "regions", "retrieve", "rewrite", "scenes", "finetune"},
+    "build": {"demo", "page", "regions", "retrieve", "rewrite", "samples", "scenes"},
+    "commands": {
+        "benchmarks",
+        "corpora",
+        "demo",
+        "page",
+        "regions",
+        "retrieve",
+        "rewrite",
+        "samples",
+        "scenes",
+        "finetune",
+    },
 }
 
 

@@ -59,7 +59,7 @@ def summary_pairs(out: Path, cache: Path | None) -> None:
 @click.argument("out", type=PATH)
 @cache_option
 def easy_vqa(out: Path, cache: Path | None) -> None:
-    """easy-VQA: questions on pictures of coloured shapes, into the folder OUT.
+    """Questions on pictures of coloured shapes, easy-VQA, into the folder OUT.
 
     \b
     Example: python -m data_prep samples easy-vqa data/easy-vqa

@@ -1,4 +1,4 @@
-"""easy-VQA (github.com/vzhou842/easy-VQA): questions on rendered pictures of one coloured shape, of VQA's kind."""
+"""Questions on rendered pictures of one coloured shape, of VQA's kind: easy-VQA (github.com/vzhou842/easy-VQA)."""
 
 import json
 import re
