@@ -14,6 +14,7 @@ of the scores.
 
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -49,7 +50,7 @@ def padded(arrays: list[tuple[np.ndarray, ...]], size: int) -> tuple[Any, ...]:
 
 
 def worker(side: str, layers: int, folder: Path) -> None:
-    """Prints the CPU seconds of all pairs, and those of tracing; writes the scores."""
+    """Prints the CPU seconds of all pairs, those of tracing, and the peak memory in GiB; writes the scores."""
     from unimo.hardware import keep_freed_memory, use_fast_gemm
 
     use_fast_gemm()
@@ -90,7 +91,8 @@ def worker(side: str, layers: int, folder: Path) -> None:
     scores = release() if side == "release" else score_matrix(model, texts, seen, **told)
     seconds = time.process_time() - start
     traced = ended[0] - start if side == "inference" else 0.0  # with the first block
-    print(json.dumps({"seconds": seconds - traced, "tracing": traced}))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # GiB, of all that the process did
+    print(json.dumps({"seconds": seconds - traced, "tracing": traced, "peak": peak}))
     np.save(folder / f"{side}.npy", scores)
 
 
@@ -115,7 +117,8 @@ def main(layers: int) -> int:
         found = alternate(workers, rounds=ROUNDS)
         scores = {side: np.load(Path(folder) / f"{side}.npy") for side in workers}
     for side, figures in found.items():
-        print(f"{side:9s} {median(figures['seconds']):.1f} CPU s, tracing {median(figures['tracing']):.1f}")
+        seconds, tracing, peak = (median(figures[key]) for key in ("seconds", "tracing", "peak"))
+        print(f"{side:9s} {seconds:.1f} CPU s, tracing {tracing:.1f}, peak {peak:.1f} GiB")
     print(f"CPU time, inference / release: {ratio(found, 'seconds', 'inference', 'release'):.2f}")
     targets = [
         Target("CPU time, dygraph / release", ratio(found, "seconds", "dygraph", "release"), 1 / 1.5, at_least=False)

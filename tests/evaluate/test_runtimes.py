@@ -62,7 +62,7 @@ def test_auto_traces_from_the_break_even_on():
 
 
 def test_auto_leaves_a_matrix_of_many_small_blocks_to_dygraph():
-    """For a new shape the engine arranges all weights anew: 80 ragged pairs of a block do not pay for that."""
+    """For a new shape the engine arranges all weights anew, which a few pairs of ragged lengths do not pay for."""
     model, positions = unimo(), 10 * WORTH_TRACING
     assert choose_runtime("auto", model, positions, positions // (10 * BLOCK)) == "inference"
     assert choose_runtime("auto", model, positions, positions // BLOCK) == "dygraph"

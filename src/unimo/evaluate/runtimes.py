@@ -15,9 +15,9 @@ Runtime = Literal["dygraph", "inference"]
 # From how many encoder positions x layers on a graph is traced. Tracing takes 2.1 CPU seconds at 384 x 2 and 5.7 at
 # 768 x 12, the engine saves 12 and 35 microseconds a position and layer: both are even at 160,000 to 180,000.
 WORTH_TRACING = 400_000
-# Positions that a block of another shape costs the engine: oneDNN arranges all weights anew, 20 ms a layer of 768 on a
-# Xeon with AVX-512, where 35 microseconds a position are to be saved (tests/benchmarks/evaluation_boxes.py).
-BLOCK = 600
+# Positions that a block costs the engine: for a new shape oneDNN arranges all weights anew. On a Xeon with AVX-512 the
+# first call of a shape took 7 ms a layer of 384 and 20 ms of 768 longer than the next, against 12 and 35 microseconds.
+BLOCK = 500
 
 
 def check_precision(runtime: Literal["auto"] | Runtime, precision: Precision) -> None:
