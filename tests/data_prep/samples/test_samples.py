@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.demo.contents import REVIEWS
 from data_prep.samples.build import DEV, TEST, drawn
 from data_prep.samples.easy_vqa import easy_vqa
 from data_prep.samples.entailment import entailment
-from data_prep.samples.texts import RATED, REVIEWS, SUMMARIES, movie_reviews, rated_snippets, summary_pairs
+from data_prep.samples.texts import RATED, SUMMARIES, movie_reviews, rated_snippets, summary_pairs
 from unimo.errors import DataError
 from unimo.readers.annotations import write_jsonl
 from unimo.readers.examples import read_examples
